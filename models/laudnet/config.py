@@ -1,0 +1,247 @@
+"""What a LAUDNet model is: one validated, immutable record that names every constructor option.
+
+Option names and meanings follow LAUDNet (TPAMI 2024) and the authors' code semantics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+STAGES = 4
+EXPANSION = 4
+DYN_MODES = ("channel", "spatial", "layer", "both")
+CHANNEL_MASKERS = ("MLP", "conv_linear")
+
+#: Blocks per stage of the published architectures.
+ARCH_LAYERS: dict[str, tuple[int, ...]] = {
+    "uni_resnet50": (3, 4, 6, 3),
+    "uni_resnet101": (3, 4, 23, 3),
+}
+#: The one architecture name whose depth is free (our own small trained networks).
+CUSTOM_ARCH = "laud_resnet"
+
+_PER_STAGE_INT = ("mask_spatial_granularity", "spatial_mask_channel_group", "channel_dyn_granularity",
+                  "channel_masker_layers", "reduction_ratio")
+_TUPLES = ("layers", "dyn_mode", "channel_masker", "replace_stride_with_dilation", *_PER_STAGE_INT)
+
+
+@dataclass(frozen=True)
+class StageGeometry:
+    """Static shape facts of one stage.
+
+    planes: bottleneck planes; width: channels between conv1 and conv3; out_channels: channels of the block output;
+    stride, dilation: of the stage's blocks (the first block has `stride` and `first_dilation`, the rest 1 and
+    `dilation`); output_size: side of the (square) output map in pixels; mask_size: side of the spatial mask, 0 where
+    the stage has none; channel_groups: decisions of the channel masker, 0 where the stage has none.
+    """
+
+    planes: int
+    width: int
+    out_channels: int
+    stride: int
+    first_dilation: int
+    dilation: int
+    output_size: int
+    mask_size: int
+    channel_groups: int
+
+
+@dataclass(frozen=True)
+class LaudConfig:
+    """Constructor arguments of a LAUD-ResNet; per-stage options have one entry for each of the four stages.
+
+    arch: 'uni_resnet50', 'uni_resnet101', or 'laud_resnet' (any `layers`).
+    layers: blocks per stage.
+    dyn_mode: 'channel', 'spatial', 'layer' or 'both'.
+    mask_spatial_granularity: S, output pixels per mask cell and side (ignored in layer mode, whose mask is 1x1).
+    spatial_mask_channel_group: spatial masks per block, each for a contiguous share of the output channels.
+    channel_dyn_granularity: G, channels per decision of the channel masker.
+    channel_masker: 'MLP' or 'conv_linear'; channel_masker_layers: depth of the MLP, 1 or 2.
+    reduction_ratio: divides the hidden width of the channel masker.
+    input_size: side of the square input in pixels; fixes mask sizes (channel-only models take any size).
+    lr_mult: learning-rate factor of the maskers in training.
+
+    Raises ValueError, naming the field, for anything the network could not be built or run with (a value of the wrong
+    type too: these values come from files, and a caller wants one exception for "this file is wrong").
+    """
+
+    arch: str = "uni_resnet50"
+    layers: tuple[int, ...] = ARCH_LAYERS["uni_resnet50"]
+    dyn_mode: tuple[str, ...] = ("both",) * STAGES
+    mask_spatial_granularity: tuple[int, ...] = (1,) * STAGES
+    spatial_mask_channel_group: tuple[int, ...] = (1,) * STAGES
+    channel_dyn_granularity: tuple[int, ...] = (1,) * STAGES
+    channel_masker: tuple[str, ...] = ("MLP",) * STAGES
+    channel_masker_layers: tuple[int, ...] = (1,) * STAGES
+    reduction_ratio: tuple[int, ...] = (16,) * STAGES
+    input_size: int = 224
+    num_classes: int = 1000
+    width_mult: float = 1.0
+    groups: int = 1
+    replace_stride_with_dilation: tuple[bool, ...] = (False, False, False)
+    zero_init_residual: bool = False
+    lr_mult: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in _TUPLES:
+            value = getattr(self, name)
+            if isinstance(value, list):  # lists are natural in JSON and in calls; the record itself stays hashable
+                object.__setattr__(self, name, tuple(value))
+        self._check_types()
+        self._check_depth()
+        for stage in range(STAGES):
+            self._check_stage(stage)
+
+    @classmethod
+    def for_arch(cls, arch: str, **options: Any) -> LaudConfig:
+        """Configuration of a named architecture; `layers` follows from the name unless it is the free one."""
+        if arch in ARCH_LAYERS:
+            options.setdefault("layers", ARCH_LAYERS[arch])
+        if arch == CUSTOM_ARCH and "layers" not in options:
+            raise ValueError(f"layers: arch {CUSTOM_ARCH!r} needs its number of blocks per stage, e.g. [1, 2, 2, 1]")
+        return cls(arch=arch, **options)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LaudConfig:
+        """Inverse of `to_dict`; ValueError for unknown names. `layers` may be left out for a named architecture."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"configuration: expected a mapping, got {type(data).__name__}")  # noqa: TRY004
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(str(key) for key in data if key not in known)
+        if unknown:
+            raise ValueError(f"configuration: unknown field {', '.join(unknown)}; known are {', '.join(known)}")
+        options = dict(data)
+        return cls.for_arch(options.pop("arch", cls.arch), **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types only: tuples become lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @property
+    def stem_channels(self) -> int:
+        return int(64 * self.width_mult)
+
+    @property
+    def has_spatial_masks(self) -> bool:
+        """True where any stage has a mask over positions, which ties the model to `input_size`."""
+        return any(mode != "channel" for mode in self.dyn_mode)
+
+    def stage(self, index: int) -> StageGeometry:
+        """Geometry of stage `index` (0..3)."""
+        planes = int(64 * 2**index * self.width_mult)
+        width = planes * self.groups
+        strides, dilations = self._strides_and_dilations()
+        size = self.input_size // 4
+        for stride in strides[1:index + 1]:
+            size //= stride
+        mode = self.dyn_mode[index]
+        granularity = self.mask_spatial_granularity[index]
+        mask_size = {"channel": 0, "layer": 1}.get(mode, size // granularity)
+        return StageGeometry(
+            planes=planes, width=width, out_channels=planes * EXPANSION, stride=strides[index],
+            first_dilation=dilations[index - 1] if index else 1, dilation=dilations[index], output_size=size,
+            mask_size=mask_size,
+            channel_groups=width // self.channel_dyn_granularity[index] if mode in ("channel", "both") else 0)
+
+    def _strides_and_dilations(self) -> tuple[list[int], list[int]]:
+        strides, dilations = [1], [1]
+        for dilate in self.replace_stride_with_dilation:
+            strides.append(1 if dilate else 2)
+            dilations.append(dilations[-1] * 2 if dilate else dilations[-1])
+        return strides, dilations
+
+    def _check_types(self) -> None:
+        for name in ("input_size", "num_classes", "groups"):
+            _positive_int(name, getattr(self, name))
+        for name in ("width_mult", "lr_mult"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+                raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        if not isinstance(self.zero_init_residual, bool):
+            raise ValueError(  # noqa: TRY004
+                f"zero_init_residual: expected true or false, got {self.zero_init_residual!r}")
+        for name in ("layers", "dyn_mode", "channel_masker", *_PER_STAGE_INT):
+            _entries(name, getattr(self, name), STAGES)
+        for name in ("layers", *_PER_STAGE_INT):
+            for value in getattr(self, name):
+                _positive_int(name, value)
+        _choices("dyn_mode", self.dyn_mode, DYN_MODES)
+        _choices("channel_masker", self.channel_masker, CHANNEL_MASKERS)
+        _choices("channel_masker_layers", self.channel_masker_layers, (1, 2))
+        _entries("replace_stride_with_dilation", self.replace_stride_with_dilation, STAGES - 1)
+        if not all(isinstance(value, bool) for value in self.replace_stride_with_dilation):
+            raise ValueError("replace_stride_with_dilation: expected three of true or false, "
+                             f"got {self.replace_stride_with_dilation!r}")
+
+    def _check_depth(self) -> None:
+        if self.arch == CUSTOM_ARCH:
+            return
+        expected = ARCH_LAYERS.get(self.arch)
+        if expected is None:
+            raise ValueError(f"arch: {self.arch!r} is not known; known are {', '.join([*ARCH_LAYERS, CUSTOM_ARCH])}")
+        if self.layers != expected:
+            raise ValueError(f"layers: {self.arch} has {list(expected)} blocks per stage, got {list(self.layers)}; "
+                             f"use arch {CUSTOM_ARCH!r} for other depths")
+
+    def _check_stage(self, index: int) -> None:
+        stage = self.stage(index)
+        where = f"stage {index + 1}"
+        if stage.planes < 1:
+            raise ValueError(f"width_mult: {self.width_mult} leaves {where} without channels")
+        if stage.planes % self.groups and self.groups > 1:
+            raise ValueError(f"groups: {self.groups} does not divide the {stage.planes} planes of {where}")
+        if stage.channel_groups or self.dyn_mode[index] in ("channel", "both"):
+            self._check_channel_masker(index, stage, where)
+        if self.dyn_mode[index] != "channel":
+            self._check_spatial_masker(index, stage, where)
+
+    def _check_channel_masker(self, index: int, stage: StageGeometry, where: str) -> None:
+        granularity = self.channel_dyn_granularity[index]
+        if granularity > stage.width:
+            raise ValueError(f"channel_dyn_granularity: {granularity} exceeds the {stage.width} channels of {where}")
+        if stage.width % stage.channel_groups:
+            raise ValueError(f"channel_dyn_granularity: {granularity} gives {stage.channel_groups} groups in {where}, "
+                             f"which do not divide its {stage.width} channels")
+        in_channels = self.stem_channels if index == 0 else self.stage(index - 1).out_channels
+        if self.channel_masker[index] == "conv_linear" and in_channels // self.reduction_ratio[index] < 1:
+            raise ValueError(f"reduction_ratio: {self.reduction_ratio[index]} leaves no hidden channel of the "
+                             f"{in_channels} inputs in {where}")
+
+    def _check_spatial_masker(self, index: int, stage: StageGeometry, where: str) -> None:
+        strides, _ = self._strides_and_dilations()
+        actual = _halve(_halve(self.input_size))
+        for stride in strides[1:index + 1]:
+            actual = _halve(actual) if stride == 2 else actual
+        if actual != stage.output_size:
+            raise ValueError(f"input_size: {self.input_size} gives {where} maps of {actual} pixels where its masks "
+                             f"expect {stage.output_size}; use a multiple of 32")
+        if stage.mask_size < 1:
+            raise ValueError(f"mask_spatial_granularity: {self.mask_spatial_granularity[index]} exceeds the "
+                             f"{stage.output_size}-pixel maps of {where}")
+        share = self.spatial_mask_channel_group[index]
+        if stage.out_channels % share:
+            raise ValueError(f"spatial_mask_channel_group: {share} does not divide the {stage.out_channels} output "
+                             f"channels of {where}")
+
+
+def _halve(size: int) -> int:
+    """Output side of the network's stride-2 layers (all padded to ceil(size / 2))."""
+    return (size + 1) // 2
+
+
+def _positive_int(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+
+
+def _entries(name: str, value: object, count: int) -> None:
+    if not isinstance(value, tuple) or len(value) != count:
+        raise ValueError(f"{name}: expected {count} entries, got {value!r}")
+
+
+def _choices(name: str, values: Sequence[object], allowed: Sequence[object]) -> None:
+    for value in values:
+        if isinstance(value, bool) or value not in allowed:
+            raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(str, allowed))}")
