@@ -22,8 +22,13 @@ ARCH_LAYERS: dict[str, tuple[int, ...]] = {
 #: The one architecture name whose depth is free (our own small trained networks).
 CUSTOM_ARCH = "laud_resnet"
 
-_PER_STAGE_INT = ("mask_spatial_granularity", "spatial_mask_channel_group", "channel_dyn_granularity",
-                  "channel_masker_layers", "reduction_ratio")
+_PER_STAGE_INT = (
+    "mask_spatial_granularity",
+    "spatial_mask_channel_group",
+    "channel_dyn_granularity",
+    "channel_masker_layers",
+    "reduction_ratio",
+)
 _TUPLES = ("layers", "dyn_mode", "channel_masker", "replace_stride_with_dilation", *_PER_STAGE_INT)
 
 
@@ -31,10 +36,10 @@ _TUPLES = ("layers", "dyn_mode", "channel_masker", "replace_stride_with_dilation
 class StageGeometry:
     """Static shape facts of one stage.
 
-    planes: bottleneck planes; width: channels between conv1 and conv3; out_channels: channels of the block output;
+    planes: bottleneck planes; width: channels between conv1 and conv3; out_channels: of the block output;
     stride, dilation: of the stage's blocks (the first block has `stride` and `first_dilation`, the rest 1 and
-    `dilation`); output_size: side of the (square) output map in pixels; mask_size: side of the spatial mask, 0 where
-    the stage has none; channel_groups: decisions of the channel masker, 0 where the stage has none.
+    `dilation`); output_size: side of the square output map in pixels; mask_size: side of the spatial mask, 0
+    where the stage has none; channel_groups: decisions of the channel masker, 0 where the stage has none.
     """
 
     planes: int
@@ -55,7 +60,7 @@ class LaudConfig:
     arch: 'uni_resnet50', 'uni_resnet101', or 'laud_resnet' (any `layers`).
     layers: blocks per stage.
     dyn_mode: 'channel', 'spatial', 'layer' or 'both'.
-    mask_spatial_granularity: S, output pixels per mask cell and side (ignored in layer mode, whose mask is 1x1).
+    mask_spatial_granularity: S, output pixels per mask cell and side (ignored in layer mode: one cell).
     spatial_mask_channel_group: spatial masks per block, each for a contiguous share of the output channels.
     channel_dyn_granularity: G, channels per decision of the channel masker.
     channel_masker: 'MLP' or 'conv_linear'; channel_masker_layers: depth of the MLP, 1 or 2.
@@ -63,8 +68,8 @@ class LaudConfig:
     input_size: side of the square input in pixels; fixes mask sizes (channel-only models take any size).
     lr_mult: learning-rate factor of the maskers in training.
 
-    Raises ValueError, naming the field, for anything the network could not be built or run with (a value of the wrong
-    type too: these values come from files, and a caller wants one exception for "this file is wrong").
+    Raises ValueError, naming the field, for anything the network could not be built or run with; a value of
+    the wrong type too, since these values come from files and a caller wants one exception for a wrong file.
     """
 
     arch: str = "uni_resnet50"
@@ -87,7 +92,8 @@ class LaudConfig:
     def __post_init__(self) -> None:
         for name in _TUPLES:
             value = getattr(self, name)
-            if isinstance(value, list):  # lists are natural in JSON and in calls; the record itself stays hashable
+            # Lists are natural in JSON and in calls; the record itself stays hashable.
+            if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
         self._check_types()
         self._check_depth()
@@ -100,24 +106,30 @@ class LaudConfig:
         if arch in ARCH_LAYERS:
             options.setdefault("layers", ARCH_LAYERS[arch])
         if arch == CUSTOM_ARCH and "layers" not in options:
-            raise ValueError(f"layers: arch {CUSTOM_ARCH!r} needs its number of blocks per stage, e.g. [1, 2, 2, 1]")
+            raise ValueError(
+                f"layers: arch {CUSTOM_ARCH!r} needs its number of blocks per stage, e.g. [1, 2, 2, 1]"
+            )
         return cls(arch=arch, **options)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LaudConfig:
-        """Inverse of `to_dict`; ValueError for unknown names. `layers` may be left out for a named architecture."""
+        """Inverse of `to_dict`; ValueError for unknown names. A named arch may leave `layers` out."""
         if not isinstance(data, Mapping):
             raise ValueError(f"configuration: expected a mapping, got {type(data).__name__}")  # noqa: TRY004
         known = [field.name for field in fields(cls)]
         unknown = sorted(str(key) for key in data if key not in known)
         if unknown:
-            raise ValueError(f"configuration: unknown field {', '.join(unknown)}; known are {', '.join(known)}")
+            raise ValueError(
+                f"configuration: unknown field {', '.join(unknown)}; known are {', '.join(known)}"
+            )
         options = dict(data)
         return cls.for_arch(options.pop("arch", cls.arch), **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only: tuples become lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
 
     @property
     def stem_channels(self) -> int:
@@ -134,16 +146,22 @@ class LaudConfig:
         width = planes * self.groups
         strides, dilations = self._strides_and_dilations()
         size = self.input_size // 4
-        for stride in strides[1:index + 1]:
+        for stride in strides[1 : index + 1]:
             size //= stride
         mode = self.dyn_mode[index]
         granularity = self.mask_spatial_granularity[index]
         mask_size = {"channel": 0, "layer": 1}.get(mode, size // granularity)
         return StageGeometry(
-            planes=planes, width=width, out_channels=planes * EXPANSION, stride=strides[index],
-            first_dilation=dilations[index - 1] if index else 1, dilation=dilations[index], output_size=size,
+            planes=planes,
+            width=width,
+            out_channels=planes * EXPANSION,
+            stride=strides[index],
+            first_dilation=dilations[index - 1] if index else 1,
+            dilation=dilations[index],
+            output_size=size,
             mask_size=mask_size,
-            channel_groups=width // self.channel_dyn_granularity[index] if mode in ("channel", "both") else 0)
+            channel_groups=width // self.channel_dyn_granularity[index] if mode in ("channel", "both") else 0,
+        )
 
     def _strides_and_dilations(self) -> tuple[list[int], list[int]]:
         strides, dilations = [1], [1]
@@ -161,7 +179,8 @@ class LaudConfig:
                 raise ValueError(f"{name}: expected a positive number, got {value!r}")
         if not isinstance(self.zero_init_residual, bool):
             raise ValueError(  # noqa: TRY004
-                f"zero_init_residual: expected true or false, got {self.zero_init_residual!r}")
+                f"zero_init_residual: expected true or false, got {self.zero_init_residual!r}"
+            )
         for name in ("layers", "dyn_mode", "channel_masker", *_PER_STAGE_INT):
             _entries(name, getattr(self, name), STAGES)
         for name in ("layers", *_PER_STAGE_INT):
@@ -172,18 +191,24 @@ class LaudConfig:
         _choices("channel_masker_layers", self.channel_masker_layers, (1, 2))
         _entries("replace_stride_with_dilation", self.replace_stride_with_dilation, STAGES - 1)
         if not all(isinstance(value, bool) for value in self.replace_stride_with_dilation):
-            raise ValueError("replace_stride_with_dilation: expected three of true or false, "
-                             f"got {self.replace_stride_with_dilation!r}")
+            raise ValueError(
+                "replace_stride_with_dilation: expected three of true or false, "
+                f"got {self.replace_stride_with_dilation!r}"
+            )
 
     def _check_depth(self) -> None:
         if self.arch == CUSTOM_ARCH:
             return
         expected = ARCH_LAYERS.get(self.arch)
         if expected is None:
-            raise ValueError(f"arch: {self.arch!r} is not known; known are {', '.join([*ARCH_LAYERS, CUSTOM_ARCH])}")
+            raise ValueError(
+                f"arch: {self.arch!r} is not known; known are {', '.join([*ARCH_LAYERS, CUSTOM_ARCH])}"
+            )
         if self.layers != expected:
-            raise ValueError(f"layers: {self.arch} has {list(expected)} blocks per stage, got {list(self.layers)}; "
-                             f"use arch {CUSTOM_ARCH!r} for other depths")
+            raise ValueError(
+                f"layers: {self.arch} has {list(expected)} blocks per stage, got {list(self.layers)}; "
+                f"use arch {CUSTOM_ARCH!r} for other depths"
+            )
 
     def _check_stage(self, index: int) -> None:
         stage = self.stage(index)
@@ -200,30 +225,42 @@ class LaudConfig:
     def _check_channel_masker(self, index: int, stage: StageGeometry, where: str) -> None:
         granularity = self.channel_dyn_granularity[index]
         if granularity > stage.width:
-            raise ValueError(f"channel_dyn_granularity: {granularity} exceeds the {stage.width} channels of {where}")
+            raise ValueError(
+                f"channel_dyn_granularity: {granularity} exceeds the {stage.width} channels of {where}"
+            )
         if stage.width % stage.channel_groups:
-            raise ValueError(f"channel_dyn_granularity: {granularity} gives {stage.channel_groups} groups in {where}, "
-                             f"which do not divide its {stage.width} channels")
+            raise ValueError(
+                f"channel_dyn_granularity: {granularity} gives {stage.channel_groups} groups in {where}, "
+                f"which do not divide its {stage.width} channels"
+            )
         in_channels = self.stem_channels if index == 0 else self.stage(index - 1).out_channels
         if self.channel_masker[index] == "conv_linear" and in_channels // self.reduction_ratio[index] < 1:
-            raise ValueError(f"reduction_ratio: {self.reduction_ratio[index]} leaves no hidden channel of the "
-                             f"{in_channels} inputs in {where}")
+            raise ValueError(
+                f"reduction_ratio: {self.reduction_ratio[index]} leaves no hidden channel of the "
+                f"{in_channels} inputs in {where}"
+            )
 
     def _check_spatial_masker(self, index: int, stage: StageGeometry, where: str) -> None:
         strides, _ = self._strides_and_dilations()
         actual = _halve(_halve(self.input_size))
-        for stride in strides[1:index + 1]:
+        for stride in strides[1 : index + 1]:
             actual = _halve(actual) if stride == 2 else actual
         if actual != stage.output_size:
-            raise ValueError(f"input_size: {self.input_size} gives {where} maps of {actual} pixels where its masks "
-                             f"expect {stage.output_size}; use a multiple of 32")
+            raise ValueError(
+                f"input_size: {self.input_size} gives {where} maps of {actual} pixels where its masks "
+                f"expect {stage.output_size}; use a multiple of 32"
+            )
         if stage.mask_size < 1:
-            raise ValueError(f"mask_spatial_granularity: {self.mask_spatial_granularity[index]} exceeds the "
-                             f"{stage.output_size}-pixel maps of {where}")
+            raise ValueError(
+                f"mask_spatial_granularity: {self.mask_spatial_granularity[index]} exceeds the "
+                f"{stage.output_size}-pixel maps of {where}"
+            )
         share = self.spatial_mask_channel_group[index]
         if stage.out_channels % share:
-            raise ValueError(f"spatial_mask_channel_group: {share} does not divide the {stage.out_channels} output "
-                             f"channels of {where}")
+            raise ValueError(
+                f"spatial_mask_channel_group: {share} does not divide the {stage.out_channels} output "
+                f"channels of {where}"
+            )
 
 
 def _halve(size: int) -> int:

@@ -1,7 +1,8 @@
-"""Maskers: small networks that decide, per sample, which channels and positions of a block are worth computing.
+"""Maskers: small networks that decide, per sample, which channels and positions of a block to compute.
 
-Every masker yields two logits per decision, keep and drop; the decision keeps when keep >= drop (a tie keeps, NaN
-drops). In training the choice is a Gumbel-softmax sample, hard in the forward pass and soft in the backward pass.
+Every masker yields two logits per decision, keep and drop; the decision keeps when keep >= drop (a tie keeps,
+NaN drops). In training the choice is a Gumbel-softmax sample, hard in the forward pass and soft in the
+backward pass.
 Semantics: LAUDNet (TPAMI 2024), authors' code.
 """
 
@@ -17,21 +18,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _MIN_HIDDEN = 16
-#: Initial (keep, drop) biases: a fresh masker keeps everything, so that training starts from the static network.
+#: Initial (keep, drop) biases: a fresh masker mostly keeps, so that training starts from the static network.
 _CHANNEL_BIAS = (2.0, -2.0)
 _SPATIAL_BIAS = (5.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """keep: 0/1 floats (straight-through in training); margin: keep logit - drop logit. Both have the mask's shape."""
+    """keep: 0/1 floats (straight-through in training); margin: keep - drop logit. Both have the mask's shape."""
 
     keep: Tensor
     margin: Tensor
 
 
 class Masker(nn.Module):
-    """Turns keep/drop logits into decisions; `temperature` is that of the Gumbel-softmax and unused in eval."""
+    """Turns keep/drop logits into decisions; `temperature` (Gumbel-softmax) only matters in training."""
 
     temperature: float = 5.0
 
@@ -69,16 +70,16 @@ class LinearChannelMasker(Masker):
 
 
 class MlpChannelMasker(Masker):
-    """Global mean -> linear, ReLU, linear. Keys: `conv.0.*` (h, Cin), `conv.2.*` (2g, h); h = max(g // r, 16)."""
+    """Mean -> linear, ReLU, linear; h = max(g // r, 16). Keys: `conv.0.*` (h, Cin), `conv.2.*` (2g, h)."""
 
     kind: Literal["mlp"] = "mlp"
 
     def __init__(self, in_channels: int, groups: int, reduction: int) -> None:
         super().__init__()
         self.groups = groups
-        hidden = max(groups // reduction, _MIN_HIDDEN)
-        last = nn.Linear(hidden, 2 * groups)
-        self.conv = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), last)
+        self.hidden = max(groups // reduction, _MIN_HIDDEN)
+        last = nn.Linear(self.hidden, 2 * groups)
+        self.conv = nn.Sequential(nn.Linear(in_channels, self.hidden), nn.ReLU(), last)
         _bias_towards_keep(last.bias, _CHANNEL_BIAS)
 
     def forward(self, x: Tensor) -> Decision:
@@ -87,15 +88,17 @@ class MlpChannelMasker(Masker):
 
 
 class ConvChannelMasker(Masker):
-    """1x1 convolution, BN, ReLU at every position -> mean -> linear. Keys: `conv.0`, `conv.1.*` (BN), `linear.*`."""
+    """1x1 convolution, BN, ReLU everywhere -> mean -> linear. Keys: `conv.0`, `conv.1.*` (BN), `linear.*`."""
 
     kind: Literal["conv"] = "conv"
 
     def __init__(self, in_channels: int, groups: int, reduction: int) -> None:
         super().__init__()
         self.groups = groups
-        hidden = in_channels // reduction
-        self.conv = nn.Sequential(nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
+        hidden = self.hidden = in_channels // reduction
+        self.conv = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+        )
         self.linear = nn.Linear(hidden, 2 * groups)
         _bias_towards_keep(self.linear.bias, _CHANNEL_BIAS)
 
@@ -107,7 +110,9 @@ class ConvChannelMasker(Masker):
 ChannelMasker = LinearChannelMasker | MlpChannelMasker | ConvChannelMasker
 
 
-def make_channel_masker(kind: str, layers: int, in_channels: int, groups: int, reduction: int) -> ChannelMasker:
+def make_channel_masker(
+    kind: str, layers: int, in_channels: int, groups: int, reduction: int
+) -> ChannelMasker:
     """kind, layers: `channel_masker` and `channel_masker_layers` of the configuration."""
     if kind == "conv_linear":
         return ConvChannelMasker(in_channels, groups, reduction)
@@ -117,7 +122,7 @@ def make_channel_masker(kind: str, layers: int, in_channels: int, groups: int, r
 
 
 class SpatialMasker(Masker):
-    """Adaptive average pool to the mask's size, then a 1x1 convolution. Keys: `conv.weight` (2gs, Cin, 1, 1), `conv.bias`.
+    """Adaptive average pool to the mask's size, 1x1 convolution. Keys: `conv.weight` (2gs, Cin, 1, 1), bias.
 
     Only the height is compared with the mask's size: a map as high as the mask is used as it is.
     """
@@ -138,15 +143,15 @@ class SpatialMasker(Masker):
 
 
 def upsample_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """mask (B, gs, m, m) -> (B, gs, *size), nearest: cell `nearest_index(m, size)[i]` decides row or column i."""
+    """mask (B, gs, m, m) -> (B, gs, *size), nearest: `nearest_index(m, size)[i]` decides row or column i."""
     return F.interpolate(mask, size=size, mode="nearest")
 
 
 def nearest_index(mask_size: int, out_size: int) -> NDArray[np.int64]:
-    """Mask cell of each output row (out_size,): floor(i * scale) with scale = mask_size / out_size *as float32*.
+    """Mask cell of each output row (out_size,): floor(i * scale), scale = mask_size / out_size *as float32*.
 
-    This is torch's 'nearest' and ONNX Resize's nearest + asymmetric + floor. The float32 product matters: where
-    out_size does not divide evenly it may differ from the integer quotient i * mask_size // out_size.
+    This is torch's 'nearest' and ONNX Resize's nearest + asymmetric + floor. The float32 product matters:
+    where out_size does not divide evenly it may differ from the integer quotient i * mask_size // out_size.
     """
     if mask_size < 1 or out_size < 1:
         raise ValueError(f"sizes must be positive, got mask {mask_size} and output {out_size}")

@@ -1,8 +1,8 @@
-"""LAUD-ResNet: torchvision's ResNet (stride on the 3x3 convolution) with channel and spatial maskers per block.
+"""LAUD-ResNet: torchvision's ResNet (stride on the 3x3 convolution) with maskers in every block.
 
-Parameter names equal those of the authors' checkpoints. Semantics: LAUDNet (TPAMI 2024), authors' code. Two points
-decide exactness: the channel mask sits between convolution and BN, so a dropped channel carries the constant
-relu(BN bias term), not zero; the spatial mask sits after bn3 and before the residual sum.
+Parameter names equal those of the authors' checkpoints. Semantics: LAUDNet (TPAMI 2024), authors' code. Two
+points decide exactness: the channel mask sits between convolution and BN, so a dropped channel carries the
+constant relu(BN bias term), not zero; the spatial mask sits after bn3 and before the residual sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .maskers import ChannelMasker, Decision, Masker, SpatialMasker, make_channe
 class BlockRun:
     """What one block decided. in_size, out_size: (H, W) of its input and output maps in pixels.
 
-    channel: Decision (B, g) or None; spatial: Decision (B, gs, m, m) or None; gap: (B, Cout), mean of the output.
+    channel: Decision (B, g) or None; spatial: Decision (B, gs, m, m) or None; gap: (B, Cout), output mean.
     """
 
     name: str
@@ -34,10 +34,11 @@ class BlockRun:
 
 @dataclass(frozen=True)
 class ModelRun:
-    """logits (B, num_classes) and every block's decisions in forward order."""
+    """logits (B, num_classes), every block's decisions in forward order, and the images' (H, W) in pixels."""
 
     logits: Tensor
     blocks: tuple[BlockRun, ...]
+    image_size: tuple[int, int]
 
 
 class Bottleneck(nn.Module):
@@ -51,8 +52,16 @@ class Bottleneck(nn.Module):
         self.dilation = stage.first_dilation if first else stage.dilation
         self.conv1 = nn.Conv2d(in_channels, stage.width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stage.width)
-        self.conv2 = nn.Conv2d(stage.width, stage.width, 3, self.stride, padding=self.dilation,
-                               dilation=self.dilation, groups=config.groups, bias=False)
+        self.conv2 = nn.Conv2d(
+            stage.width,
+            stage.width,
+            3,
+            self.stride,
+            padding=self.dilation,
+            dilation=self.dilation,
+            groups=config.groups,
+            bias=False,
+        )
         self.bn2 = nn.BatchNorm2d(stage.width)
         self.conv3 = nn.Conv2d(stage.width, stage.out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(stage.out_channels)
@@ -64,21 +73,29 @@ class Bottleneck(nn.Module):
     def _make_downsample(self, in_channels: int, out_channels: int) -> nn.Sequential | None:
         if self.stride == 1 and in_channels == out_channels:
             return None
-        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, self.stride, bias=False),
-                             nn.BatchNorm2d(out_channels))
+        return nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, self.stride, bias=False), nn.BatchNorm2d(out_channels)
+        )
 
-    def _make_spatial(self, config: LaudConfig, index: int, stage: StageGeometry,
-                      in_channels: int) -> SpatialMasker | None:
+    def _make_spatial(
+        self, config: LaudConfig, index: int, stage: StageGeometry, in_channels: int
+    ) -> SpatialMasker | None:
         if self.mode == "channel":
             return None
         return SpatialMasker(in_channels, config.spatial_mask_channel_group[index], stage.mask_size)
 
-    def _make_channel(self, config: LaudConfig, index: int, stage: StageGeometry,
-                      in_channels: int) -> ChannelMasker | None:
+    def _make_channel(
+        self, config: LaudConfig, index: int, stage: StageGeometry, in_channels: int
+    ) -> ChannelMasker | None:
         if self.mode not in ("channel", "both"):
             return None
-        return make_channel_masker(config.channel_masker[index], config.channel_masker_layers[index], in_channels,
-                                   stage.channel_groups, config.reduction_ratio[index])
+        return make_channel_masker(
+            config.channel_masker[index],
+            config.channel_masker_layers[index],
+            in_channels,
+            stage.channel_groups,
+            config.reduction_ratio[index],
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, Cin, H, W) -> (B, Cout, Ho, Wo)."""
@@ -88,8 +105,9 @@ class Bottleneck(nn.Module):
         """As `forward`, with the decisions taken, labelled `name`."""
         channel, spatial = self._decide_channel(x), self._decide_spatial(x)
         y = self._compute(x, channel, spatial)
-        return y, BlockRun(name, channel, spatial, y.mean((2, 3)), (x.shape[2], x.shape[3]),
-                           (y.shape[2], y.shape[3]))
+        return y, BlockRun(
+            name, channel, spatial, y.mean((2, 3)), (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3])
+        )
 
     def _decide_channel(self, x: Tensor) -> Decision | None:
         return None if self.masker_channel is None else self.masker_channel(x)
@@ -122,9 +140,10 @@ class Bottleneck(nn.Module):
 class LaudResNet(nn.Module):
     """LAUD-ResNet built from a `LaudConfig`.
 
-    `model(x)` returns the logits (B, num_classes) only, in training as in evaluation; `model.run(x)` returns the
-    decisions as well. x: (B, 3, H, W) float; H = W = config.input_size where the model has spatial masks, else
-    any size (ValueError otherwise). In training mode masks are Gumbel-softmax samples at `model.temperature`.
+    `model(x)` returns the logits (B, num_classes) only, in training as in evaluation; `model.run(x)` returns
+    the decisions as well. x: (B, 3, H, W) float; H = W = config.input_size where the model has spatial masks,
+    else any size (ValueError otherwise). In training mode masks are Gumbel-softmax samples at
+    `model.temperature`.
     """
 
     def __init__(self, config: LaudConfig) -> None:
@@ -197,11 +216,12 @@ class LaudResNet(nn.Module):
 
     def run(self, x: Tensor) -> ModelRun:
         """As `forward`, with every block's decisions (differentiable in training mode)."""
+        image_size = (x.shape[2], x.shape[3])
         x, runs = self._stem(x), []
         for name, block in self.blocks():
             x, block_run = block.run(x, name)
             runs.append(block_run)
-        return ModelRun(self._head(x), tuple(runs))
+        return ModelRun(self._head(x), tuple(runs), image_size)
 
     def _stem(self, x: Tensor) -> Tensor:
         self._check_input(x)
@@ -215,8 +235,10 @@ class LaudResNet(nn.Module):
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"input: expected (batch, 3, height, width), got {tuple(x.shape)}")
         if self.config.has_spatial_masks and (x.shape[2] != size or x.shape[3] != size):
-            raise ValueError(f"input: a model with spatial or layer masks takes {size}x{size} images only, "
-                             f"got {x.shape[2]}x{x.shape[3]}")
+            raise ValueError(
+                f"input: a model with spatial or layer masks takes {size}x{size} images only, "
+                f"got {x.shape[2]}x{x.shape[3]}"
+            )
 
 
 def build_model(config: LaudConfig) -> LaudResNet:
@@ -255,7 +277,9 @@ def trace(model: LaudResNet, x: Tensor) -> Trace:
     ValueError in training mode, whose masks are random samples.
     """
     if model.training:
-        raise ValueError("trace: the model is in training mode, where masks are random; call model.eval() first")
+        raise ValueError(
+            "trace: the model is in training mode, where masks are random; call model.eval() first"
+        )
     with torch.no_grad():
         run = model.run(x)
     return Trace(run.logits, tuple(_trace_block(block) for block in run.blocks))
@@ -263,8 +287,11 @@ def trace(model: LaudResNet, x: Tensor) -> Trace:
 
 def _trace_block(run: BlockRun) -> BlockTrace:
     channel, spatial = run.channel, run.spatial
-    return BlockTrace(name=run.name, gap=run.gap,
-                      channel_margin=None if channel is None else channel.margin,
-                      spatial_margin=None if spatial is None else spatial.margin,
-                      channel_keep=None if channel is None else channel.keep.bool(),
-                      spatial_keep=None if spatial is None else spatial.keep.bool())
+    return BlockTrace(
+        name=run.name,
+        gap=run.gap,
+        channel_margin=None if channel is None else channel.margin,
+        spatial_margin=None if spatial is None else spatial.margin,
+        channel_keep=None if channel is None else channel.keep.bool(),
+        spatial_keep=None if spatial is None else spatial.keep.bool(),
+    )
