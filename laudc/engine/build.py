@@ -1,0 +1,261 @@
+"""From portable ONNX to an engine bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laudc.devices import DeviceProfile, Host, detect_host, load_profile
+from laudc.engine.bundle import looks_like_bundle, member_record, open_bundle, write_bundle
+from laudc.engine.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    MODEL,
+    PORTABLE,
+    BackendRecord,
+    CpuRecord,
+    DeviceRecord,
+    Manifest,
+    NativeRecord,
+    SourceRecord,
+    TensorRecord,
+)
+from laudc.errors import UserError
+from laudc.files import sha256_bytes, sha256_file
+
+if TYPE_CHECKING:
+    import onnx
+
+DOMAIN = "ai.laudc"
+PRECISIONS = ("fp32",)
+BACKENDS = ("onnxruntime",)
+SCHEDULES = ("auto", "dense", "sparse")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A finished engine: where it is and what it says about itself. `size` in bytes."""
+
+    path: Path
+    size: int
+    manifest: Manifest
+
+
+def build_engine(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    output: str | os.PathLike[str],
+    *,
+    device: str | os.PathLike[str] = "cpu",
+    backend: str = "auto",
+    precision: str = "fp32",
+    schedule: str = "auto",
+    portable: bool = True,
+    progress: Progress = lambda step: None,
+) -> BuildResult:
+    """Compiles a portable ONNX model (or an engine that carries one) for a device into the bundle `output`.
+
+    Args:
+        model: path of the ONNX file or of an engine, or the model itself.
+        device: name of a device profile or path of one.
+        schedule: "auto" decides per block, "dense" and "sparse" force all blocks.
+        portable: keep a copy of the portable model inside, for `--against-dense` and for rebuilding.
+        progress: called with the name of each step as it begins.
+
+    Raises:
+        UserError: the model, the device or an option does not fit, the native library is missing, or `output`
+            cannot be written. Nothing half-written is left.
+    """
+    profile = load_profile(device)
+    _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
+    _check_choice("precision", precision, PRECISIONS, fix="use --precision fp32")
+    _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
+    name = profile.backend if backend == "auto" else backend
+    runtime = _usable_backend(name)
+    progress("reading the model")
+    proto, serialized = read_portable(model)
+    _check_has_our_ops(proto, model)
+
+    from laudc.schedule import lower, make_plan
+
+    progress("scheduling")
+    plan = make_plan(proto, choice=schedule)
+    scheduled = lower(proto, plan)
+    manifest_parts = _describe(proto, serialized)
+    del proto
+    progress("compiling")
+    compiled = runtime.compile(scheduled)
+    del scheduled
+    members = {MODEL: compiled, **({PORTABLE: serialized} if portable else {})}
+    native = native_record(runtime)
+    manifest = Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        laudc_version=_version(),
+        device=DeviceRecord(profile.id, profile.sha256),
+        backend=BackendRecord(name, runtime.version()),
+        cpu=select_kernels(profile, native, detect_host()),
+        native_library=native,
+        precision=precision,
+        schedule=plan.to_dict(),
+        members={member: member_record(data) for member, data in members.items()},
+        **manifest_parts,
+    )
+    progress("writing the engine")
+    write_bundle(output, manifest, members)
+    path = Path(output)
+    return BuildResult(path, path.stat().st_size, manifest)
+
+
+def _version() -> str:
+    import laudc
+
+    return laudc.__version__
+
+
+def _check_choice(option: str, value: str, allowed: tuple[str, ...], *, fix: str) -> None:
+    if value not in allowed:
+        raise UserError(
+            f"{option} '{value}' is not available in this version", f"it offers: {', '.join(allowed)}", fix
+        )
+
+
+def _usable_backend(name: str) -> Any:
+    from laudc import backends
+
+    runtime = backends.get(name)
+    available = runtime.is_available()
+    if not available.ok:
+        raise UserError(
+            f"the backend {name} cannot be used", available.reason, "'laudc doctor' shows what is missing"
+        )
+    return runtime
+
+
+def read_portable(model: str | os.PathLike[str] | onnx.ModelProto) -> tuple[onnx.ModelProto, bytes]:
+    """The portable model and its serialised form. Raises UserError for a file that holds none."""
+    import onnx
+
+    if isinstance(model, onnx.ModelProto):
+        return model, model.SerializeToString()
+    path = Path(model)
+    try:
+        raw = _portable_of_bundle(path) if looks_like_bundle(path) else path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}", error.strerror or str(error), "check the path and its permissions"
+        ) from error
+    return parse_onnx(raw, path), raw
+
+
+def parse_onnx(raw: bytes, path: Path) -> onnx.ModelProto:
+    """An ONNX model from its bytes. Raises UserError when they are not one; `path` is for the message."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(raw)
+    except (DecodeError, ValueError) as error:
+        raise UserError(
+            f"{path} is not an ONNX model",
+            "it cannot be parsed as one",
+            "make one: laudc export CHECKPOINT -o MODEL.onnx",
+        ) from error
+    if not model.ir_version or not model.graph.node:
+        raise UserError(
+            f"{path} is not an ONNX model",
+            "it has no graph",
+            "make one: laudc export CHECKPOINT -o MODEL.onnx",
+        )
+    return model
+
+
+def _portable_of_bundle(path: Path) -> bytes:
+    bundle = open_bundle(path)
+    if PORTABLE not in bundle:
+        raise UserError(
+            f"{path} does not carry its portable model",
+            "it was built with --no-portable",
+            "give the ONNX file that it was built from",
+        )
+    return bundle.read(PORTABLE)
+
+
+def _check_has_our_ops(model: onnx.ModelProto, source: object) -> None:
+    if any(node.domain == DOMAIN for node in model.graph.node):
+        return
+    import onnx
+
+    shown = "the model" if isinstance(source, onnx.ModelProto) else str(source)
+    raise UserError(
+        f"{shown} has no dynamic blocks",
+        f"none of its {len(model.graph.node)} nodes is of the domain {DOMAIN}",
+        "export a LAUDNet checkpoint: laudc export CHECKPOINT -o MODEL.onnx",
+    )
+
+
+def metadata(model: onnx.ModelProto) -> dict[str, Any]:
+    """The `laudc.*` metadata properties without their prefix, parsed; what is not JSON stays text."""
+    values: dict[str, Any] = {}
+    for item in model.metadata_props:
+        if item.key.startswith("laudc."):
+            try:
+                values[item.key.removeprefix("laudc.")] = json.loads(item.value)
+            except ValueError:
+                values[item.key.removeprefix("laudc.")] = item.value
+    return values
+
+
+def _describe(model: onnx.ModelProto, serialized: bytes) -> dict[str, Any]:
+    """The manifest's fields that come from the portable model."""
+    known = metadata(model)
+    return {
+        "source": SourceRecord(sha256_bytes(serialized), known.get("checkpoint_sha256") or None),
+        "arch": str(known.get("arch", "unknown")),
+        "config": _mapping(known.get("config")),
+        "preprocess": _mapping(known.get("preprocess")),
+        "input": _tensor(model.graph.input[0]),
+        "outputs": tuple(map(_tensor, model.graph.output)),
+    }
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _tensor(info: onnx.ValueInfoProto) -> TensorRecord:
+    import onnx
+
+    tensor = info.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim
+    )
+    return TensorRecord(info.name, dtype, shape)
+
+
+def native_record(runtime: Any) -> NativeRecord:
+    """The native library as it is now. Raises UserError when it is not there."""
+    path = runtime.native_library_path()
+    about = runtime.native_abi()
+    return NativeRecord(
+        sha256=sha256_file(path), abi=about["abi"], version=str(about["version"]), isa=tuple(about["isa"])
+    )
+
+
+def select_kernels(profile: DeviceProfile, native: NativeRecord, host: Host) -> CpuRecord:
+    """The best kernels of the profile that the library was built with and this CPU can run."""
+    for kernel in profile.data.get("kernels", ()):
+        if kernel["isa"] in native.isa and set(kernel["features"]) <= set(host.features):
+            return CpuRecord(host.arch, kernel["isa"], tuple(kernel["features"]))
+    raise UserError(
+        f"no kernel of the native library runs on this CPU ({host.cpu})",
+        f"the library has {', '.join(native.isa) or 'none'}, the CPU {' '.join(host.features) or 'nothing known'}",
+        "rebuild the library on this machine: make native",
+    )

@@ -1,0 +1,161 @@
+"""A loaded engine: call it with images."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from laudc.devices import detect_host
+from laudc.engine.bundle import Bundle, open_bundle
+from laudc.engine.compat import check_compatible
+from laudc.engine.manifest import MODEL, Manifest
+from laudc.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Engine:
+    """A compiled network. Called with images, it returns its outputs as NumPy arrays, logits first.
+
+    A context manager: leaving it releases the runtime's memory and threads. For one thread at a time.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Any) -> None:
+        self._bundle = bundle
+        self._runner = runner
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self._bundle.manifest
+
+    @property
+    def bundle(self) -> Bundle:
+        """The file the engine was loaded from."""
+        return self._bundle
+
+    @property
+    def input_shape(self) -> tuple[int | str, ...]:
+        """(batch, channels, height, width); batch is a number only when it is fixed."""
+        return self.manifest.input.shape
+
+    def __call__(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Runs the network on normalised float32 NCHW images. Raises UserError for another type or shape."""
+        self._check_images(images)
+        outputs: tuple[NDArray[Any], ...] = tuple(self._open_runner().run(images))
+        return outputs
+
+    @property
+    def active_counts(self) -> Any:
+        """What the last call computed, per image and block; None before the first call."""
+        return self._open_runner().last_counts
+
+    @property
+    def block_times_ns(self) -> Any:
+        """Wall time of each block in the last call, in nanoseconds; None before the first call."""
+        return self._open_runner().block_times_ns
+
+    def trace(self, images: NDArray[np.float32]) -> Any:
+        """What the backend can tell about a call beyond its outputs (masks, margins). Slower than a call."""
+        self._check_images(images)
+        return self._open_runner().trace(images)
+
+    def close(self) -> None:
+        """Releases the runtime; calling the engine afterwards is an error. Closing twice is not."""
+        self._runner = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_runner(self) -> Any:
+        if self._runner is None:
+            raise UserError(
+                "the engine is closed",
+                "it was used after its 'with' block or close()",
+                "load it again with laudc.load_engine",
+            )
+        return self._runner
+
+    def _check_images(self, images: NDArray[np.float32]) -> None:
+        wanted = f"a float32 array of shape {self._shape_text()}"
+        dtype, shape = getattr(images, "dtype", None), getattr(images, "shape", None)
+        if dtype is None or shape is None:
+            raise UserError(
+                f"the engine takes {wanted}",
+                f"it was given {type(images).__name__}",
+                "convert it with numpy.asarray",
+            )
+        if dtype != "float32":
+            raise UserError(
+                f"the engine takes {wanted}",
+                f"it was given {dtype}",
+                "convert it with .astype(numpy.float32) after normalising",
+            )
+        if len(shape) != 4:
+            fix = (
+                "add the batch dimension: images[None]"
+                if len(shape) == 3
+                else "give (batch, channels, height, width)"
+            )
+            raise UserError(
+                f"the engine takes {wanted}", f"it was given {len(shape)} dimensions: {tuple(shape)}", fix
+            )
+        if shape[0] < 1:
+            raise UserError(
+                f"the engine takes {wanted}", "it was given an empty batch", "give at least one image"
+            )
+        if any(
+            isinstance(want, int) and want != got for want, got in zip(self.input_shape, shape, strict=True)
+        ):
+            raise UserError(
+                f"the engine takes {wanted}",
+                f"it was given {tuple(shape)}",
+                "resize the images, or export the network for this size (laudc export --input-size)",
+            )
+
+    def _shape_text(self) -> str:
+        return "(" + ", ".join(map(str, self.input_shape)) + ")"
+
+
+def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> Engine:
+    """Loads an engine after checking the file and that this machine can run it.
+
+    Args:
+        path: the bundle that `build_engine` wrote.
+        threads: threads of the runtime's pool; None lets the runtime choose (one per core).
+
+    Raises:
+        UserError: the bundle is damaged, or was built for another CPU, runtime or library version; the
+            message names the first field that differs and the command that rebuilds it.
+    """
+    if threads is not None and threads < 1:
+        raise UserError(
+            f"an engine cannot run with {threads} threads",
+            "at least one is needed",
+            "leave it out for one per core",
+        )
+    from laudc import backends
+
+    bundle = open_bundle(path)
+    runtime = backends.get(bundle.manifest.backend.name)
+    available = runtime.is_available()
+    if not available.ok:
+        raise UserError(
+            f"{path} cannot be run here", available.reason, "'laudc doctor' shows what is missing"
+        )
+    check_compatible(
+        path,
+        bundle.manifest,
+        host=detect_host(),
+        backend_version=runtime.version(),
+        native=runtime.native_abi(),
+    )
+    return Engine(bundle, runtime.load(bundle.read(MODEL), threads=threads))
