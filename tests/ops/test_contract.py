@@ -104,7 +104,7 @@ def _swapped_body_inputs(model: onnx.ModelProto) -> None:
         (_rename_op, "Mystery"),
         (_drop_body, "body is missing"),
         (_other_opset, "opset 20, the model in opset 21"),
-        (_drop_attribute, "stride is not written"),
+        (_drop_attribute, "is not written"),
         (_extra_attribute, "no attribute colour"),
         (_list_for_number, "stride is not an integer"),
         (_contradiction, "strides is [2, 1]"),

@@ -1,0 +1,287 @@
+"""Exact counts of multiply-accumulates: of the dense network, and of what one image's masks leave to be
+computed.
+
+Own derivation from the definition of the block (`laudc.ops.bottleneck`). The masks of an image decide which
+values the result depends on, and only those are counted:
+
+* conv3: for each spatial mask group its kept positions, its share of the output channels, the kept input
+  channels;
+* conv2: positions that any mask group keeps; kept channels in, kept channels out (per convolution group);
+* conv1: input positions that a counted conv2 position reads; kept channels;
+* projection, stem and head: everything, always.
+
+Products with zero padding count like any other, as is usual for the dense network. Maskers count as overhead
+of the dynamic network only: the dense one has none. A pooling inside a masker counts one per value that it
+adds up; poolings, ReLU and additions elsewhere are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laudc.errors import UserError
+from laudc.ops import names
+from laudc.ops.attributes import Geometry, node_attributes
+from laudc.ops.contract import known_shapes
+from laudc.ops.numeric import upsample_mask
+from laudc.ops.registry import BOTTLENECKS
+from laudc.ops.spec import Array, Shape
+
+if TYPE_CHECKING:
+    import onnx
+
+_KERNEL = 3
+
+
+@dataclass(frozen=True)
+class BlockMasks:
+    """Masks of one block for one image: channel (g,), spatial (gs, mh, mw) of 0 and 1; None: it has none."""
+
+    channel: Array | None = None
+    spatial: Array | None = None
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Everything about a block that its MACs depend on, except the masks.
+
+    in_size and out_size are (height, width) in pixels; `channels` are those between the convolutions;
+    `masker` is the MACs of all its maskers for one image.
+    """
+
+    name: str
+    in_channels: int
+    channels: int
+    out_channels: int
+    in_size: tuple[int, int]
+    out_size: tuple[int, int]
+    geometry: Geometry
+    projection: bool
+    masker: int
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """The blocks of a network in order, and the MACs of what surrounds them for one image."""
+
+    blocks: tuple[BlockShape, ...]
+    stem: int
+    head: int
+
+
+@dataclass(frozen=True)
+class BlockMacs:
+    """MACs of one block for one image: `dense` without mask and masker, the parts as the masks leave them."""
+
+    name: str
+    dense: int
+    conv1: int
+    conv2: int
+    conv3: int
+    projection: int
+    masker: int
+
+    @property
+    def active(self) -> int:
+        """All MACs the masks leave, maskers included."""
+        return self.conv1 + self.conv2 + self.conv3 + self.projection + self.masker
+
+
+@dataclass(frozen=True)
+class NetworkMacs:
+    """MACs of a network for one image."""
+
+    blocks: tuple[BlockMacs, ...]
+    stem: int
+    head: int
+
+    @property
+    def dense(self) -> int:
+        """MACs of the same network without masks and maskers."""
+        return self.stem + self.head + sum(block.dense for block in self.blocks)
+
+    @property
+    def active(self) -> int:
+        """MACs that the masks leave, maskers included."""
+        return self.stem + self.head + sum(block.active for block in self.blocks)
+
+    @property
+    def ideal_speedup(self) -> float:
+        """FLOP-ideal speed-up: dense over active MACs of the same image."""
+        return self.dense / self.active
+
+
+def conv3_positions(shape: BlockShape, spatial: Array | None) -> Array:
+    """Positions each mask group keeps, bool (gs, Ho, Wo); without a spatial mask one group with all."""
+    if spatial is None:
+        return np.ones((1, *shape.out_size), bool)
+    return upsample_mask(np.asarray(spatial)[None], *shape.out_size)[0] > 0
+
+
+def conv2_positions(shape: BlockShape, spatial: Array | None) -> Array:
+    """Positions that conv2 must compute, bool (Ho, Wo): the union over the mask groups."""
+    return np.asarray(conv3_positions(shape, spatial).any(axis=0))
+
+
+def conv1_positions(shape: BlockShape, spatial: Array | None) -> Array:
+    """Positions that conv1 must compute, bool (H, W): what the 3×3 windows of the conv2 positions read."""
+    rows, columns = np.nonzero(conv2_positions(shape, spatial))
+    geometry, (height, width) = shape.geometry, shape.in_size
+    needed = np.zeros(shape.in_size, bool)
+    for row_tap in range(-1, _KERNEL - 1):
+        for column_tap in range(-1, _KERNEL - 1):
+            r = rows * geometry.stride + row_tap * geometry.dilation
+            c = columns * geometry.stride + column_tap * geometry.dilation
+            inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
+            needed[r[inside], c[inside]] = True
+    return needed
+
+
+def block_macs(shape: BlockShape, masks: BlockMasks) -> BlockMacs:
+    """MACs of one block for one image."""
+    kept = _kept_per_conv_group(shape, masks.channel)
+    kept_total = sum(kept)
+    positions3 = conv3_positions(shape, masks.spatial)
+    share = shape.out_channels // positions3.shape[0]
+    pairs = sum(channels * channels for channels in kept)
+    conv1 = int(conv1_positions(shape, masks.spatial).sum()) * shape.in_channels * kept_total
+    conv2 = int(positions3.any(axis=0).sum()) * _KERNEL * _KERNEL * pairs
+    conv3 = int(positions3.sum()) * share * kept_total
+    projection = _area(shape.out_size) * shape.in_channels * shape.out_channels if shape.projection else 0
+    return BlockMacs(
+        shape.name, _dense_convs(shape) + projection, conv1, conv2, conv3, projection, shape.masker
+    )
+
+
+def _kept_per_conv_group(shape: BlockShape, channel: Array | None) -> list[int]:
+    group = shape.geometry.group
+    if channel is None:
+        return [shape.channels // group] * group
+    kept = np.repeat(np.asarray(channel) > 0, shape.channels // len(channel))
+    return [int(count) for count in kept.reshape(group, -1).sum(axis=1)]
+
+
+def _dense_convs(shape: BlockShape) -> int:
+    conv1 = _area(shape.in_size) * shape.in_channels
+    conv2 = _area(shape.out_size) * _KERNEL * _KERNEL * (shape.channels // shape.geometry.group)
+    conv3 = _area(shape.out_size) * shape.out_channels
+    return shape.channels * (conv1 + conv2 + conv3)
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def network_macs(shape: NetworkShape, masks: Mapping[str, BlockMasks]) -> NetworkMacs:
+    """MACs of a network for one image; a block that `masks` does not name is counted as fully kept."""
+    blocks = tuple(block_macs(block, masks.get(block.name, BlockMasks())) for block in shape.blocks)
+    return NetworkMacs(blocks, shape.stem, shape.head)
+
+
+def masks_of_image(values: Mapping[str, Array], image: int) -> dict[str, BlockMasks]:
+    """Masks by block of one image of a batch.
+
+    Args:
+        values: arrays by name; those called `BLOCK.mask_channel` (B, g) and `BLOCK.mask_spatial` (B, gs, mh,
+            mw) are used, as `laudc.export.with_masks_as_outputs` gives them, others are passed over.
+        image: index in the batch.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    for name, value in values.items():
+        parts = names.split_mask_value(name)
+        if parts is not None:
+            block, kind = parts
+            found.setdefault(block, {})[kind] = value[image]
+    return {block: BlockMasks(**kinds) for block, kinds in found.items()}
+
+
+def network_shape(model: onnx.ModelProto) -> NetworkShape:
+    """Read from a portable graph what its MACs depend on.
+
+    Raises:
+        UserError: the graph does not declare the shapes of its values, as `laudc export` writes them.
+    """
+    return _Reader(model).read()
+
+
+class _Reader:
+    """Collects the shapes of a portable graph."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._graph = model.graph
+        self._shapes = known_shapes(model)
+        self._initializers = {tensor.name: tensor for tensor in self._graph.initializer}
+        self._producers = {output: node for node in self._graph.node for output in node.output}
+
+    def read(self) -> NetworkShape:
+        bottlenecks = [node for node in self._graph.node if node.op_type in BOTTLENECKS]
+        projections = [
+            self._producers[node.input[1]].name for node in bottlenecks if node.input[1] != node.input[0]
+        ]
+        stem = self._sum(
+            node for node in self._graph.node if node.op_type == "Conv" and node.name not in projections
+        )
+        head = self._sum(node for node in self._graph.node if node.op_type == "Gemm")
+        return NetworkShape(tuple(self._block(node) for node in bottlenecks), stem, head)
+
+    def _sum(self, nodes: Iterable[onnx.NodeProto]) -> int:
+        return sum(self._layer(node) for node in nodes)
+
+    def _layer(self, node: onnx.NodeProto) -> int:
+        """MACs of a Conv or Gemm for one image: weights of one output position times their number."""
+        outputs = self._dims(node.output[0])[2:]
+        return int(np.prod(outputs, dtype=np.int64)) * int(np.prod(self._dims(node.input[1]), dtype=np.int64))
+
+    def _block(self, node: onnx.NodeProto) -> BlockShape:
+        weights = node.input[-6:]
+        w1, w3 = self._dims(weights[0]), self._dims(weights[4])
+        x, y = self._dims(node.input[0]), self._dims(node.output[0])
+        masks = node.input[2 : len(node.input) - 6]
+        return BlockShape(
+            name=node.name,
+            in_channels=w1[1],
+            channels=w1[0],
+            out_channels=w3[0],
+            in_size=(x[2], x[3]),
+            out_size=(y[2], y[3]),
+            geometry=Geometry.from_attributes(node_attributes(node)),
+            projection=node.input[1] != node.input[0],
+            masker=sum(self._masker(self._producers[mask]) for mask in masks if mask in self._producers),
+        )
+
+    def _masker(self, node: onnx.NodeProto) -> int:
+        x = self._dims(node.input[0])
+        if node.op_type == "SpatialMasker":
+            weight, mask = self._dims(node.input[3]), self._dims(node.output[0])
+            return x[1] * (
+                weight[0] * mask[2] * mask[3] + self._pooled(node.input[1]) * self._pooled(node.input[2])
+            )
+        linear = sum(int(np.prod(self._dims(name))) for name in node.input[1:] if len(self._dims(name)) == 2)
+        area = x[2] * x[3]
+        if node.op_type == "ChannelMaskerConv":
+            hidden = self._dims(node.input[1])[0]
+            return area * x[1] * hidden + area * hidden + linear
+        return area * x[1] + linear
+
+    def _pooled(self, name: str) -> int:
+        """Values that a pooling matrix adds up; none where it is the identity."""
+        from onnx import numpy_helper
+
+        matrix = numpy_helper.to_array(self._initializers[name])
+        return 0 if matrix.shape[0] == matrix.shape[1] else int(np.count_nonzero(matrix))
+
+    def _dims(self, name: str) -> tuple[int, ...]:
+        shape: Shape = self._shapes.get(name, ())
+        # Only the batch may be unknown, and it is never used.
+        known = tuple(1 if dim is None and axis == 0 else dim for axis, dim in enumerate(shape))
+        if not known or None in known:
+            raise UserError(
+                f"the MACs of value {name!r} cannot be counted",
+                "the graph does not declare its shape",
+                "Export the model with laudc export",
+            )
+        return known  # type: ignore[return-value]
