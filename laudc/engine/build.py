@@ -256,6 +256,6 @@ def select_kernels(profile: DeviceProfile, native: NativeRecord, host: Host) -> 
             return CpuRecord(host.arch, kernel["isa"], tuple(kernel["features"]))
     raise UserError(
         f"no kernel of the native library runs on this CPU ({host.cpu})",
-        f"the library has {', '.join(native.isa) or 'none'}, the CPU {' '.join(host.features) or 'nothing known'}",
+        f"the library has {', '.join(native.isa) or 'none'}, the CPU {' '.join(host.features) or 'nothing'}",
         "rebuild the library on this machine: make native",
     )
