@@ -12,6 +12,7 @@ from typing import Any
 STAGES = 4
 EXPANSION = 4
 DYN_MODES = ("channel", "spatial", "layer", "both")
+_MOST_LAYERS = 512  # far above any real network; keeps a hostile file from asking for an endless one
 CHANNEL_MASKERS = ("MLP", "conv_linear")
 
 #: Blocks per stage of the published architectures.
@@ -115,7 +116,7 @@ class LaudConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> LaudConfig:
         """Inverse of `to_dict`; ValueError for unknown names. A named arch may leave `layers` out."""
         if not isinstance(data, Mapping):
-            raise ValueError(f"configuration: expected a mapping, got {type(data).__name__}")  # noqa: TRY004
+            raise ValueError(f"configuration: expected a mapping, got {type(data).__name__}")
         known = [field.name for field in fields(cls)]
         unknown = sorted(str(key) for key in data if key not in known)
         if unknown:
@@ -178,14 +179,14 @@ class LaudConfig:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
                 raise ValueError(f"{name}: expected a positive number, got {value!r}")
         if not isinstance(self.zero_init_residual, bool):
-            raise ValueError(  # noqa: TRY004
-                f"zero_init_residual: expected true or false, got {self.zero_init_residual!r}"
-            )
+            raise ValueError(f"zero_init_residual: expected true or false, got {self.zero_init_residual!r}")
         for name in ("layers", "dyn_mode", "channel_masker", *_PER_STAGE_INT):
             _entries(name, getattr(self, name), STAGES)
         for name in ("layers", *_PER_STAGE_INT):
             for value in getattr(self, name):
                 _positive_int(name, value)
+        if max(self.layers) > _MOST_LAYERS:
+            raise ValueError(f"layers: at most {_MOST_LAYERS} blocks per stage, got {list(self.layers)}")
         _choices("dyn_mode", self.dyn_mode, DYN_MODES)
         _choices("channel_masker", self.channel_masker, CHANNEL_MASKERS)
         _choices("channel_masker_layers", self.channel_masker_layers, (1, 2))

@@ -101,7 +101,7 @@ def _channel_masker_macs(block: Bottleneck, in_pixels: int) -> int:
     if masker.kind == "linear":
         return in_channels * in_pixels + in_channels * decisions
     linear = in_channels * masker.hidden + masker.hidden * decisions
-    # In 'conv' maskers the authors count the 1x1 convolution once, not per pixel; the mean is over its outputs.
+    # In 'conv' maskers the authors count the 1x1 convolution once, not per pixel; its outputs are averaged.
     averaged = in_channels if masker.kind == "mlp" else masker.hidden
     return averaged * in_pixels + linear
 

@@ -25,7 +25,7 @@ _SPATIAL_BIAS = (5.0, 0.0)
 
 @dataclass(frozen=True)
 class Decision:
-    """keep: 0/1 floats (straight-through in training); margin: keep - drop logit. Both have the mask's shape."""
+    """keep: 0/1 floats (straight-through in training); margin: keep - drop logit. Shaped as the mask."""
 
     keep: Tensor
     margin: Tensor

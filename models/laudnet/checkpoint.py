@@ -1,0 +1,271 @@
+"""Reading and writing checkpoints, including files from strangers.
+
+A checkpoint is data: nothing in it is ever executed. Files go through torch's restricted unpickler
+(`weights_only=True`); names it does not know are replaced by an inert stand-in where they belong to libraries
+that training scripts commonly leave behind, and refused by name otherwise. The network is built on the meta
+device and takes the file's own tensors once all shapes agree, so no file claims more memory than it holds.
+
+Three kinds of file are read: the authors' `.pth.tar` (configuration in its `hyper_set` string), bare state
+dicts (configuration from the caller), and our own format, a plain dict
+`{'format': 'laudnet/1', 'config': {...}, 'state_dict': {...}, 'metrics': {...}}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from .config import ARCH_LAYERS, STAGES, LaudConfig
+from .errors import CheckpointError
+from .hyper_set import options_from_shapes, read_config_from_hyper_set
+from .resnet import LaudResNet, build_model
+from .untrusted import Inert, check_tensors, read, some, unpickle
+
+FORMAT = "laudnet/1"
+SourceKind = Literal["laudnet", "authors", "state_dict"]
+
+_STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "net")
+_CONFIG_FIX = "say what it is with --arch NAME, or --config FILE for anything but its defaults"
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """model: fp32, in eval mode; sha256: of the file; metrics: what training recorded (our format only)."""
+
+    model: LaudResNet
+    config: LaudConfig
+    source_kind: SourceKind
+    sha256: str
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    tensors: dict[str, Tensor]
+    kind: SourceKind
+    config: LaudConfig | None
+    metrics: Mapping[str, Any]
+
+
+def load_checkpoint(path: str | os.PathLike[str], config: LaudConfig | None = None) -> LoadedCheckpoint:
+    """Read a checkpoint; `config` is needed for bare state dicts and overrules what other files say.
+
+    Raises CheckpointError for everything that can be wrong with a file.
+    """
+    file = Path(path)
+    data = read(file)
+    contents = _interpret(file, unpickle(file, data), len(data), use_own_config=config is None)
+    chosen = config or contents.config
+    if chosen is None:
+        raise _unknown_configuration(file, contents.tensors)
+    model = _assemble(file, chosen, contents.tensors)
+    return LoadedCheckpoint(model, chosen, contents.kind, hashlib.sha256(data).hexdigest(), contents.metrics)
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], model: LaudResNet, metrics: Mapping[str, Any] | None = None
+) -> None:
+    """Write `model` in our own format; `metrics` must be JSON-like. The file appears whole or not at all."""
+    file = Path(path)
+    content = {
+        "format": FORMAT,
+        "config": model.config.to_dict(),
+        "state_dict": {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},
+        "metrics": json.loads(json.dumps(dict(metrics or {}))),
+    }
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            torch.save(content, stream)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _unknown_configuration(file: Path, tensors: Mapping[str, Tensor]) -> CheckpointError:
+    foreign = _foreign_family(tensors)
+    if foreign:
+        return CheckpointError(
+            str(file), f"its tensors are those of {foreign}", "use a LAUD-ResNet checkpoint"
+        )
+    depth = _depth(tensors)
+    named = [arch for arch, layers in ARCH_LAYERS.items() if layers == depth]
+    looks = f", and {'-'.join(map(str, depth))} blocks look like {named[0]}" if named else ""
+    return CheckpointError(
+        str(file),
+        "it holds tensors only and does not say which network they belong to (mode and granularity cannot be "
+        f"read from them{looks})",
+        _CONFIG_FIX,
+    )
+
+
+def _interpret(file: Path, content: object, file_size: int, *, use_own_config: bool) -> _Contents:
+    if not isinstance(content, Mapping):
+        what = "a pickled object of a foreign class" if isinstance(content, Inert) else type(content).__name__
+        raise CheckpointError(
+            str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead"
+        )
+    tensors = _tensors(file, content)
+    check_tensors(file, tensors, file_size)
+    kind: SourceKind = "state_dict"
+    config: LaudConfig | None = None
+    metrics: Mapping[str, Any] = {}
+    try:
+        if "format" in content:
+            kind, config, metrics = "laudnet", _own_config(file, content), _own_metrics(content)
+        elif isinstance(content.get("hyper_set"), str):
+            kind = "authors"
+            # A caller's configuration may be there because this one cannot be read.
+            config = read_config_from_hyper_set(content["hyper_set"], tensors) if use_own_config else None
+    except CheckpointError as error:
+        raise CheckpointError(str(file), f"{error.what}: {error.why}", error.fix) from None
+    except ValueError as error:
+        raise CheckpointError(str(file), f"its configuration is not usable: {error}", _CONFIG_FIX) from None
+    return _Contents(tensors, kind, config, metrics)
+
+
+def _own_config(file: Path, content: Mapping[Any, Any]) -> LaudConfig:
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            "format",
+            f"it is {str(content['format'])[:40]!r} where {FORMAT!r} is known",
+            "use a newer laudnet",
+        )
+    return LaudConfig.from_dict(content.get("config", {}))
+
+
+def _own_metrics(content: Mapping[Any, Any]) -> Mapping[str, Any]:
+    metrics = content.get("metrics")
+    return metrics if isinstance(metrics, Mapping) else {}
+
+
+def _tensors(file: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The state dict, wherever it is, without the `module.` that data-parallel training puts before keys."""
+    source = next(
+        (content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content
+    )
+    tensors: dict[str, Tensor] = {}
+    for key, value in source.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            continue
+        name = key.removeprefix("module.")
+        if name in tensors:
+            raise CheckpointError(
+                str(file), f"it has {name} twice, with and without 'module.'", "save the state dict again"
+            )
+        tensors[name] = value.detach()
+    if not tensors:
+        raise CheckpointError(
+            str(file), "it holds no tensors", "name a file that holds a model's state_dict()"
+        )
+    return tensors
+
+
+def _assemble(file: Path, config: LaudConfig, tensors: Mapping[str, Tensor]) -> LaudResNet:
+    with torch.device("meta"):
+        model = build_model(config)
+    _compare(file, config, {key: tuple(value.shape) for key, value in model.state_dict().items()}, tensors)
+    weights = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    model.load_state_dict({key: value.contiguous() for key, value in weights.items()}, assign=True)
+    return model.eval()
+
+
+def _compare(
+    file: Path, config: LaudConfig, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
+) -> None:
+    missing = [key for key in wanted if key not in tensors]
+    unexpected = [key for key in tensors if key not in wanted]
+    mismatched = [key for key in wanted if key in tensors and tuple(tensors[key].shape) != wanted[key]]
+    parts = []
+    if missing:
+        parts.append(f"{some(missing)} missing")
+    if unexpected:
+        parts.append(f"{some(unexpected)} not part of the network")
+    if mismatched:
+        key = mismatched[0]
+        parts.append(
+            f"{some(mismatched)} of another shape ({list(tensors[key].shape)}, not {list(wanted[key])})"
+        )
+    if parts:
+        cause, fix = _probable_cause(config, missing, unexpected, mismatched, tensors)
+        raise CheckpointError(
+            str(file), f"it does not fit the {config.arch} configuration: {'; '.join(parts)}; {cause}", fix
+        )
+
+
+def _probable_cause(
+    config: LaudConfig,
+    missing: list[str],
+    unexpected: list[str],
+    mismatched: list[str],
+    tensors: Mapping[str, Tensor],
+) -> tuple[str, str]:
+    """(cause, fix) that explain a difference best, most telling sign first."""
+    foreign = _foreign_family(tensors)
+    if foreign:
+        return f"these are the tensors of {foreign}", "use a LAUD-ResNet checkpoint"
+    depth = _depth(tensors)
+    if depth != config.layers:
+        shown, wanted = ("-".join(map(str, layers)) for layers in (depth, config.layers))
+        return (
+            f"it has {shown} blocks where {wanted} are expected",
+            "name the right network with --arch, or save the whole state_dict() again",
+        )
+    if not any(".masker_" in key for key in tensors):
+        return "it is a static network without maskers", "use a dynamic network's checkpoint"
+    if any(".masker_" in key for key in missing + unexpected):
+        return "its maskers are of another kind", "correct dyn_mode, channel_masker or its layers in --config"
+    if mismatched:
+        return _cause_of_shapes(config, mismatched, tensors)
+    return "it is incomplete or comes from a changed network", "save the whole state_dict() again"
+
+
+def _cause_of_shapes(
+    config: LaudConfig, mismatched: list[str], tensors: Mapping[str, Tensor]
+) -> tuple[str, str]:
+    found = options_from_shapes(tensors)
+    for name in ("width_mult", "num_classes", "groups"):
+        value = found.get(name)
+        if value is not None and value != getattr(config, name):
+            return (
+                f"its {name} is {value}, the configuration says {getattr(config, name)}",
+                f"correct {name} in --config",
+            )
+    if all(".masker_" in key for key in mismatched):
+        return (
+            "its maskers decide about other groups",
+            "correct channel_dyn_granularity, spatial_mask_channel_group or reduction_ratio in --config",
+        )
+    return "it comes from a changed network", "describe that network with --config"
+
+
+def _foreign_family(tensors: Mapping[str, Tensor]) -> str | None:
+    families = {
+        "trunk_output.": "a RegNet",
+        "tokens_to_token.": "a T2T-ViT",
+        "cls_token": "a vision transformer",
+        "backbone.": "a detector",
+    }
+    for prefix, name in families.items():
+        if any(key.startswith(prefix) for key in tensors):
+            return name
+    return None
+
+
+def _depth(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Blocks per stage that the keys speak of."""
+    found = [re.match(r"layer(\d)\.(\d{1,4})\.", key) for key in tensors]
+    blocks = {(int(match.group(1)), int(match.group(2))) for match in found if match}
+    return tuple(sum(stage == number for stage, _ in blocks) for number in range(1, STAGES + 1))
