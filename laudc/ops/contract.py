@@ -47,9 +47,9 @@ def _domain(name: str) -> str:
 
 def strip_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove the bodies of all ops of `ai.laudc`, in place; returns the model for convenience."""
-    kept = [function for function in model.functions if function.domain != DOMAIN]
-    del model.functions[:]
-    model.functions.extend(kept)
+    for position in reversed(range(len(model.functions))):
+        if model.functions[position].domain == DOMAIN:
+            del model.functions[position]
     return model
 
 

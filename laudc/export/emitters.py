@@ -1,0 +1,210 @@
+"""One emitter per module class: what each layer of a laudnet model becomes in the graph.
+
+Emitters are found by the qualified name of the class, so that neither torch nor laudnet is imported here and
+a subclass with another forward pass is not taken for its parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from laudc.errors import UserError
+from laudc.export.builder import GraphBuilder, Value
+from laudc.export.fold import fold_batch_norm, to_array
+from laudc.ops import Geometry, names
+from laudc.ops.numeric import pool_matrix
+
+Emitter = Callable[[GraphBuilder, Any, str, Value], Value]
+_EMITTERS: dict[str, Emitter] = {}
+
+
+def _emits(qualified_name: str) -> Callable[[Emitter], Emitter]:
+    def register(emitter: Emitter) -> Emitter:
+        _EMITTERS[qualified_name] = emitter
+        return emitter
+
+    return register
+
+
+def emit(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
+    """Add the nodes of `module`, which is called `path` in the model, and return its output.
+
+    Raises:
+        UserError: there is no emitter for the class of the module.
+    """
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    emitter = _EMITTERS.get(kind)
+    if emitter is None:
+        place = f"module {path!r}" if path else "the model"
+        raise UserError(
+            f"{place} cannot be exported",
+            f"there is no rule for the class {kind}",
+            "Export a model made of laudnet's own classes",
+        )
+    return emitter(graph, module, path, x)
+
+
+def _conv_out(x: Value, conv: Any, channels: int) -> tuple[int | None, ...]:
+    sizes = []
+    for axis in (0, 1):
+        (kernel, stride, padding, dilation) = (
+            _pair(value)[axis] for value in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        )
+        size = x.shape[2 + axis]
+        assert size is not None
+        sizes.append((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
+    return (x.shape[0], channels, *sizes)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)  # type: ignore[return-value]
+
+
+def _window(layer: Any) -> dict[str, list[int]]:
+    """Attributes that Conv and MaxPool share."""
+    return {
+        "kernel_shape": list(_pair(layer.kernel_size)),
+        "strides": list(_pair(layer.stride)),
+        "pads": list(_pair(layer.padding)) * 2,
+        "dilations": list(_pair(layer.dilation)),
+    }
+
+
+def _folded(graph: GraphBuilder, conv: Any, norm: Any, path: str) -> tuple[Value, Value]:
+    """Initializers of a convolution with its normalisation folded in, under the convolution's name."""
+    weight, bias = fold_batch_norm(conv, norm)
+    return graph.constant(f"{path}.weight", weight), graph.constant(f"{path}.bias", bias)
+
+
+def _parameters(graph: GraphBuilder, layer: Any, path: str) -> tuple[Value, Value]:
+    return (
+        graph.constant(f"{path}.weight", to_array(layer.weight)),
+        graph.constant(f"{path}.bias", to_array(layer.bias)),
+    )
+
+
+def _conv_norm(graph: GraphBuilder, conv: Any, norm: Any, path: str, x: Value) -> Value:
+    inputs = (x, *_folded(graph, conv, norm, path))
+    shape = _conv_out(x, conv, conv.out_channels)
+    return graph.standard("Conv", path, inputs, shape, {"group": conv.groups, **_window(conv)})
+
+
+@_emits("torch.nn.modules.activation.ReLU")
+def _relu(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
+    return graph.standard("Relu", path, [x], x.shape)
+
+
+@_emits("torch.nn.modules.pooling.MaxPool2d")
+def _max_pool(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
+    channels = x.shape[1]
+    assert channels is not None
+    return graph.standard("MaxPool", path, [x], _conv_out(x, module, channels), _window(module))
+
+
+@_emits("laudnet.resnet.LaudResNet")
+def _resnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
+    x = _conv_norm(graph, model.conv1, model.bn1, "conv1", x)
+    x = emit(graph, model.relu, "relu", x)
+    x = emit(graph, model.maxpool, "maxpool", x)
+    for name, block in model.blocks():
+        x = emit(graph, block, name, x)
+    channels = x.shape[1]
+    pooled = graph.standard("GlobalAveragePool", "avgpool", [x], (x.shape[0], channels, 1, 1))
+    flat = graph.standard("Flatten", "flatten", [pooled], (x.shape[0], channels), {"axis": 1})
+    inputs = (flat, *_parameters(graph, model.fc, "fc"))
+    shape = (x.shape[0], model.fc.out_features)
+    return graph.standard("Gemm", "fc", inputs, shape, {"transB": 1}, output=names.OUTPUT)
+
+
+@_emits("laudnet.resnet.Bottleneck")
+def _bottleneck(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
+    maskers = {"channel": block.masker_channel, "spatial": block.masker_spatial}
+    masks = {
+        kind: emit(graph, masker, names.masker_node(path, kind), x)
+        for kind, masker in maskers.items()
+        if masker is not None
+    }
+    residual = x
+    if block.downsample is not None:
+        conv, norm = block.downsample
+        residual = _conv_norm(graph, conv, norm, f"{path}.downsample.0", x)
+    pairs = ((block.conv1, block.bn1), (block.conv2, block.bn2), (block.conv3, block.bn3))
+    weights: list[Value] = []
+    for number, (conv, norm) in enumerate(pairs, start=1):
+        weights += _folded(graph, conv, norm, f"{path}.conv{number}")
+    return graph.semantic(
+        _bottleneck_op(frozenset(masks), path),
+        path,
+        (x, residual, *masks.values(), *weights),
+        _geometry(block.conv2, path).attributes(),
+    )
+
+
+def _bottleneck_op(kinds: frozenset[str], path: str) -> str:
+    ops = {
+        frozenset({"channel"}): "ChannelBottleneck",
+        frozenset({"spatial"}): "SpatialBottleneck",
+        frozenset({"channel", "spatial"}): "DynamicBottleneck",
+    }
+    if kinds not in ops:
+        raise UserError(
+            f"block {path} cannot be exported",
+            "it has no masker, so nothing in it is dynamic",
+            "Export a LAUDNet model",
+        )
+    return ops[kinds]
+
+
+def _geometry(conv: Any, path: str) -> Geometry:
+    (stride, stride_w), (dilation, dilation_w) = _pair(conv.stride), _pair(conv.dilation)
+    square = (stride, dilation, (dilation, dilation), (3, 3)) == (
+        stride_w,
+        dilation_w,
+        _pair(conv.padding),
+        _pair(conv.kernel_size),
+    )
+    if not square or conv.padding_mode != "zeros":
+        raise UserError(
+            f"{path}.conv2 cannot be exported",
+            "the ops know 3x3 convolutions with equal strides and zero padding as wide as the dilation only",
+            "Export a model made of laudnet's own classes",
+        )
+    return Geometry(stride, conv.groups, dilation)
+
+
+@_emits("laudnet.maskers.SpatialMasker")
+def _spatial_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
+    height, width = x.shape[2:]
+    assert height is not None and width is not None
+    cells = (masker.mask_size, masker.mask_size) if masker.mask_size < height else (height, width)
+    rows = graph.constant(f"{path}.pool_rows", pool_matrix(height, cells[0]))
+    columns = graph.constant(f"{path}.pool_cols", pool_matrix(width, cells[1]).T)
+    inputs = (x, rows, columns, *_parameters(graph, masker.conv, f"{path}.conv"))
+    return graph.semantic("SpatialMasker", path, inputs, output=_mask_name(path))
+
+
+@_emits("laudnet.maskers.LinearChannelMasker")
+def _linear_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
+    inputs = (x, *_parameters(graph, masker.conv, f"{path}.conv"))
+    return graph.semantic("ChannelMaskerLinear", path, inputs, output=_mask_name(path))
+
+
+@_emits("laudnet.maskers.MlpChannelMasker")
+def _mlp_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
+    first = _parameters(graph, masker.conv[0], f"{path}.conv.0")
+    last = _parameters(graph, masker.conv[2], f"{path}.conv.2")
+    return graph.semantic("ChannelMaskerMlp", path, (x, *first, *last), output=_mask_name(path))
+
+
+@_emits("laudnet.maskers.ConvChannelMasker")
+def _conv_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
+    first = _folded(graph, masker.conv[0], masker.conv[1], f"{path}.conv.0")
+    last = _parameters(graph, masker.linear, f"{path}.linear")
+    return graph.semantic("ChannelMaskerConv", path, (x, *first, *last), output=_mask_name(path))
+
+
+def _mask_name(masker_path: str) -> str:
+    """`layer1.0.masker_spatial` → `layer1.0.mask_spatial`."""
+    block, _, last = masker_path.rpartition(".")
+    return names.mask_value(block, last.removeprefix("masker_"))

@@ -1,0 +1,161 @@
+"""Where a model to export comes from: a checkpoint file or a model in memory, with its configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from laudc.errors import UserError
+
+if TYPE_CHECKING:
+    from laudnet import LaudConfig, LaudResNet, LoadedCheckpoint
+
+Config = str | os.PathLike[str] | Mapping[str, Any]
+
+_CONFIG_FIX = "Correct the configuration; `laudnet.LaudConfig` describes its fields"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in eval mode and what is known about its origin.
+
+    `sha256` is that of the checkpoint file, None for a model in memory; `preprocess` is what training
+    recorded about the preparation of images, possibly nothing.
+    """
+
+    model: LaudResNet
+    config: LaudConfig
+    sha256: str | None
+    preprocess: Mapping[str, Any]
+
+
+def load_source(
+    origin: str | os.PathLike[str] | LaudResNet,
+    *,
+    arch: str | None = None,
+    config: Config | LaudConfig | None = None,
+) -> Source:
+    """Load a checkpoint, or take a model as it is.
+
+    Raises:
+        UserError: the checkpoint or the configuration cannot be used, or they contradict each other.
+    """
+    _require_torch()
+    if isinstance(origin, (str, os.PathLike)):
+        loaded = load_checkpoint(origin, arch=arch, config=config)
+        recorded = loaded.metrics.get("preprocess", {})
+        return Source(
+            loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {}
+        )
+    if arch is not None or config is not None:
+        raise UserError(
+            "arch and config cannot be given with a model in memory",
+            "the model brings its own configuration",
+            "Leave them out, or export a checkpoint file",
+        )
+    own = getattr(origin, "config", None)
+    if own is None:
+        raise UserError(
+            f"a {type(origin).__name__} cannot be exported",
+            "it is neither the path of a checkpoint nor a laudnet model",
+            "Pass a path or a `laudnet.LaudResNet`",
+        )
+    return Source(origin, own, None, {})
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | LaudConfig | None = None
+) -> LoadedCheckpoint:
+    """`laudnet.load_checkpoint` with the options of the command line, and its errors as UserError."""
+    import laudnet
+
+    if config is not None:
+        return _load(path, _read_config(config, arch))
+    try:
+        loaded = laudnet.load_checkpoint(path)
+    except laudnet.CheckpointError as error:
+        if arch is None:
+            raise _user_error(error) from error
+        # The usual reason: a bare state dict, which the architecture's default configuration may describe.
+        return _load(path, _parse_config({}, arch))
+    except ValueError as error:
+        raise _bad_config(f"the configuration in {os.fspath(path)}", error) from error
+    if arch is not None and loaded.config.arch != arch:
+        raise UserError(
+            f"{os.fspath(path)} is not a checkpoint of {arch}",
+            f"it says that it is one of {loaded.config.arch}",
+            f"Leave out --arch, or use --arch {loaded.config.arch}",
+        )
+    return loaded
+
+
+def _load(path: str | os.PathLike[str], config: LaudConfig) -> LoadedCheckpoint:
+    import laudnet
+
+    try:
+        return laudnet.load_checkpoint(path, config)
+    except laudnet.CheckpointError as error:
+        raise _user_error(error) from error
+
+
+def _user_error(error: Any) -> UserError:
+    return UserError(f"cannot load {error.what}", error.why, error.fix)
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "checkpoints cannot be read here",
+            "torch is not installed",
+            "Install it with: pip install 'laudc[torch]'",
+        ) from error
+
+
+def _read_config(config: Config | LaudConfig, arch: str | None) -> LaudConfig:
+    if isinstance(config, Mapping):
+        return _parse_config(config, arch)
+    if not isinstance(config, (str, os.PathLike)):
+        return _with_arch(config, arch)
+    import yaml
+
+    path = os.fspath(config)
+    try:
+        with open(path, encoding="utf-8") as file:
+            # JSON is a part of YAML.
+            data = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise UserError(f"cannot read {path}", reason, "Check the path given with --config") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is neither JSON nor YAML", str(error), "Correct the file") from error
+    if not isinstance(data, Mapping):
+        raise UserError(f"{path} holds no configuration", "it is not a list of names and values", _CONFIG_FIX)
+    return _parse_config(data, arch)
+
+
+def _parse_config(data: Mapping[str, Any], arch: str | None) -> LaudConfig:
+    from laudnet import LaudConfig
+
+    known = {**({"arch": arch} if arch is not None else {}), **data}
+    try:
+        return _with_arch(LaudConfig.from_dict(known), arch)
+    except (TypeError, ValueError) as error:
+        raise _bad_config("the configuration", error) from error
+
+
+def _bad_config(what: str, error: Exception) -> UserError:
+    return UserError(f"{what} describes no network", str(error), _CONFIG_FIX)
+
+
+def _with_arch(config: LaudConfig, arch: str | None) -> LaudConfig:
+    if arch is not None and config.arch != arch:
+        raise UserError(
+            f"--arch {arch} and the configuration contradict each other",
+            f"the configuration says {config.arch}",
+            "Leave one of them out",
+        )
+    return config
