@@ -1,0 +1,70 @@
+"""What every backend offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can be used here; `reason` says why not."""
+
+    ok: bool
+    reason: str = ""
+
+
+class Runner(Protocol):
+    """A loaded engine."""
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """Runs float32 NCHW images; returns the network's outputs, logits first."""
+
+    @property
+    def last_counts(self) -> NDArray[np.int32] | None:
+        """(batch, blocks, 4) of the last run: conv1 rows, conv2/3 rows, kept mask cells, kept channel groups."""
+
+    @property
+    def block_times_ns(self) -> NDArray[np.int64] | None:
+        """(blocks,) wall time of each block in the last run, nanoseconds."""
+
+    @property
+    def block_names(self) -> list[str]:
+        """Names of the blocks in `last_counts` and `block_times_ns`."""
+
+    def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
+        """Runs and also returns per block `spatial_margin` (B,gs,mh,mw) and `channel_margin` (B,g), keep − drop."""
+
+
+class Backend(Protocol):
+    """A runtime that compiles and runs scheduled models."""
+
+    name: str
+
+    def is_available(self) -> Availability:
+        """Whether it can be used on this machine."""
+
+    def version(self) -> str:
+        """Exact version of the runtime."""
+
+    def check_env(self) -> list[tuple[str, bool, str]]:
+        """(what was checked, whether it is fine, detail) for `laudc doctor`."""
+
+    def compile(self, scheduled: onnx.ModelProto) -> bytes:
+        """The compiled form of a scheduled model, for the bundle."""
+
+    def load(self, model: bytes, *, threads: int | None = None) -> Runner:
+        """Makes a compiled model ready to run."""
+
+    def native_library_path(self) -> Path:
+        """The native library the engine needs."""
+
+    def native_abi(self) -> dict[str, Any]:
+        """What the native library says about itself and this CPU."""

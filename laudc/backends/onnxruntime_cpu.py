@@ -1,0 +1,180 @@
+"""ONNX Runtime on the CPU, with our operators."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laudc.backends.interface import Availability
+from laudc.backends.native import library_abi, library_path
+from laudc.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import onnxruntime
+    from numpy.typing import NDArray
+
+MIN_VERSION = (1, 17)
+RUNS_KEY = "laudc.runs"
+
+
+class OnnxRuntimeCpu:
+    """The backend `onnxruntime`."""
+
+    name = "onnxruntime"
+
+    def is_available(self) -> Availability:
+        """Needs onnxruntime 1.17 or newer and our library."""
+        problems = [f"{what}: {detail}" for what, ok, detail in self.check_env() if not ok]
+        return Availability(not problems, "; ".join(problems))
+
+    def version(self) -> str:
+        """Version of the onnxruntime package."""
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    def check_env(self) -> list[tuple[str, bool, str]]:
+        """Runtime, library, and whether the one loads the other."""
+        checks = [self._check_runtime()]
+        try:
+            path, abi = library_path(), library_abi()
+            checks.append(("native library", True, f"{path} (ABI {abi['abi']}, {abi['active']} kernels)"))
+        except UserError as error:
+            return [*checks, ("native library", False, str(error))]
+        if checks[0][1]:
+            checks.append(self._check_registration())
+        return checks
+
+    def _check_runtime(self) -> tuple[str, bool, str]:
+        try:
+            found = self.version()
+        except ImportError:
+            return "onnxruntime", False, "not installed; pip install onnxruntime"
+        if tuple(int(part) for part in found.split("+")[0].split(".")[:2]) < MIN_VERSION:
+            return "onnxruntime", False, f"{found} is too old; pip install -U onnxruntime"
+        return "onnxruntime", True, found
+
+    def _check_registration(self) -> tuple[str, bool, str]:
+        try:
+            _session_options(1)
+        except Exception as error:  # the runtime raises several types of its own
+            return "operators", False, f"onnxruntime does not load the library: {error}"
+        return "operators", True, "registered in onnxruntime"
+
+    def compile(self, scheduled: onnx.ModelProto) -> bytes:
+        """ONNX Runtime loads the scheduled model itself, so compiling is serialising."""
+        return scheduled.SerializeToString()
+
+    def load(self, model: bytes, *, threads: int | None = None) -> OrtRunner:
+        """A session over the model, all optimisations on."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(model, _session_options(threads), providers=["CPUExecutionProvider"])
+        return OrtRunner(session)
+
+    def native_library_path(self) -> Path:
+        """Path of our operator library."""
+        return library_path()
+
+    def native_abi(self) -> dict[str, Any]:
+        """What our operator library says about itself."""
+        return library_abi()
+
+
+def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(library_path()))
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+class OrtRunner:
+    """A session and the meaning of its extra outputs."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self.session = session
+        self._input = session.get_inputs()[0].name
+        self._runs = json.loads(session.get_modelmeta().custom_metadata_map.get(RUNS_KEY, "[]"))
+        described = {name for run in self._runs for name in _described_outputs(run)}
+        self._results = [output.name for output in session.get_outputs() if output.name not in described]
+        self._sparse = [run for run in self._runs if "blocks" in run]
+        self._last: dict[str, NDArray[Any]] = {}
+
+    @property
+    def block_names(self) -> list[str]:
+        """Names of the blocks our kernels run, in order."""
+        return [block["name"] for run in self._sparse for block in run["blocks"]]
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+        """The network's outputs, logits first."""
+        wanted = [run[key] for run in self._sparse for key in ("counts", "block_ns")]
+        values = self.session.run([*self._results, *wanted], {self._input: images})
+        self._last = dict(zip(wanted, values[len(self._results) :], strict=True))
+        return tuple(values[: len(self._results)])
+
+    @property
+    def last_counts(self) -> NDArray[np.int32] | None:
+        """See `Runner.last_counts`."""
+        return self._joined("counts", axis=1)
+
+    @property
+    def block_times_ns(self) -> NDArray[np.int64] | None:
+        """See `Runner.block_times_ns`."""
+        return self._joined("block_ns", axis=0)
+
+    def _joined(self, key: str, axis: int) -> Any:
+        import numpy as np
+
+        if not self._last:
+            return None
+        return np.concatenate([self._last[run[key]] for run in self._sparse], axis=axis)
+
+    def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
+        """See `Runner.trace`. Blocks left to the runtime have masks only: their margins are given as ±1."""
+        names = [output.name for output in self.session.get_outputs()]
+        values = dict(zip(names, self.session.run(names, {self._input: images}), strict=True))
+        blocks: dict[str, dict[str, NDArray[Any]]] = {}
+        for run in self._runs:
+            if "dense" in run:
+                blocks[run["dense"]["name"]] = _masks_as_margins(run["dense"], values)
+            else:
+                blocks.update(_split_margins(run["blocks"], values[run["margins"]]))
+        return values[self._results[0]], blocks
+
+
+def _described_outputs(run: dict[str, Any]) -> list[str]:
+    if "dense" in run:
+        return [value for key, value in run["dense"].items() if key.endswith("_mask")]
+    return [run["counts"], run["margins"], run["block_ns"]]
+
+
+def _masks_as_margins(entry: dict[str, Any], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {
+        f"{kind}_margin": values[entry[f"{kind}_mask"]] * 2 - 1
+        for kind in ("spatial", "channel")
+        if f"{kind}_mask" in entry
+    }
+
+
+def _split_margins(blocks: list[dict[str, Any]], margins: NDArray[Any]) -> dict[str, dict[str, NDArray[Any]]]:
+    """(batch, total) → per block, spatial cells before channel groups."""
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    at = 0
+    for block in blocks:
+        entry = found[block["name"]] = {}
+        shape = (block["mask_groups"], block["mask_h"], block["mask_w"])
+        cells = shape[0] * shape[1] * shape[2]
+        if cells:
+            entry["spatial_margin"] = margins[:, at : at + cells].reshape(-1, *shape)
+        groups = block["channel_groups"]
+        if groups:
+            entry["channel_margin"] = margins[:, at + cells : at + cells + groups]
+        at += cells + groups
+    return found

@@ -1,0 +1,243 @@
+"""Portable graph + plan → the graph that ONNX Runtime runs with our library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from laudc.ops import node_attributes
+from laudc.ops.packing import STEM_KERNEL, pack_block, pack_stem
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, STEM_OP, BlockRecord, encode_blocks
+from laudc.schedule.blocks import BlockNodes, Graph
+from laudc.schedule.plan import Plan
+
+if TYPE_CHECKING:
+    import onnx
+
+# Model metadata: which graph outputs describe which blocks.
+RUNS_KEY = "laudc.runs"
+_TO_NHWC = [0, 2, 3, 1]
+_TO_NCHW = [0, 3, 1, 2]
+
+
+def lower(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
+    """The scheduled model. Consecutive sparse blocks become one `BottleneckRun`; dense ones keep their body.
+
+    Beside `logits` the graph has, per run, the outputs `laudc.counts.i`, `laudc.margins.i` and `laudc.block_ns.i`, and
+    for every dense block its masks; the metadata `laudc.runs` says which blocks they describe.
+    """
+    graph = Graph(model)
+    return _Lowering(graph, plan).model()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph = graph
+        self.records = {block.name: block.record for block in plan.blocks}
+        self.blocks = {block.name: block for block in graph.blocks()}
+        self.panel = plan.panel
+        self.nodes: list[onnx.NodeProto] = []
+        self.new_initializers: list[onnx.TensorProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self.runs: list[dict[str, Any]] = []
+        self.replaced: set[int] = set()
+        self.nhwc: dict[str, str] = {}
+
+    def model(self) -> onnx.ModelProto:
+        import onnx
+
+        runs = list(self._runs())
+        starts = {id(run[0].bottleneck): run for run in runs}
+        self.replaced = {id(node) for run in runs for block in run for node in block.nodes}
+        for node in self.graph.model.graph.node:
+            if id(node) in starts:
+                self._emit_run(starts[id(node)])
+            elif id(node) not in self.replaced:
+                self.nodes.append(node)
+        self._fuse_heads()
+        self._expose_masks()
+        source = self.graph.model
+        nodes = _in_use(self.nodes, [value.name for value in (*source.graph.output, *self.outputs)])
+        used = {name for node in nodes for name in node.input}
+        weights = [t for t in (*source.graph.initializer, *self.new_initializers) if t.name in used]
+        lowered = onnx.helper.make_graph(
+            nodes, source.graph.name, source.graph.input, [*source.graph.output, *self.outputs], weights
+        )
+        bodies = {node.op_type for node in nodes if node.domain == DOMAIN}
+        out = onnx.helper.make_model(
+            lowered,
+            opset_imports=source.opset_import,
+            ir_version=source.ir_version,
+            producer_name="laudc",
+            functions=[function for function in source.functions if function.name in bodies],
+        )
+        out.metadata_props.extend(source.metadata_props)
+        out.metadata_props.add(key=RUNS_KEY, value=json.dumps(self.runs))
+        return out
+
+    def _runs(self) -> Iterable[list[BlockNodes]]:
+        """Maximal chains of sparse blocks in which each reads only the one before."""
+        run: list[BlockNodes] = []
+        for block in self.blocks.values():
+            sparse = self.records[block.name] is not None
+            if run and (not sparse or not self._continues(run[-1], block)):
+                yield run
+                run = []
+            if sparse:
+                run.append(block)
+        if run:
+            yield run
+
+    def _continues(self, previous: BlockNodes, block: BlockNodes) -> bool:
+        inside = {id(node) for node in block.nodes}
+        readers = self.graph.consumers.get(previous.output, [])
+        return block.input == previous.output and all(id(node) in inside for node in readers)
+
+    def _emit_run(self, run: list[BlockNodes]) -> None:
+        import onnx
+
+        records: list[BlockRecord] = []
+        packed = []
+        for block in run:
+            record = self.records[block.name]
+            assert record is not None
+            records.append(record)
+            packed.append(self._initializer(f"{block.name}.packed", pack_block(record, self.graph.weights(block))))
+        index = len(self.runs)
+        names = {key: f"laudc.{key}.{index}" for key in ("counts", "margins", "block_ns")}
+        result = f"{run[-1].output}.nhwc"
+        label = run[0].name if len(run) == 1 else f"{run[0].name}-{run[-1].name}"
+        self.nodes.append(
+            onnx.helper.make_node(
+                RUN_OP,
+                [self._nhwc_of(run[0].input, records[0].cin), *packed],
+                [result, *names.values()],
+                name=label,
+                domain=DOMAIN,
+                abi=ABI_VERSION,
+                blocks=encode_blocks(records),
+            )
+        )
+        self.nhwc[run[-1].output] = result
+        self.nodes.append(_transpose(result, run[-1].output, _TO_NCHW))
+        total = sum(record.margins for record in records)
+        types = onnx.TensorProto
+        self.outputs += [
+            onnx.helper.make_tensor_value_info(names["counts"], types.INT32, ["batch", len(run), 4]),
+            onnx.helper.make_tensor_value_info(names["margins"], types.FLOAT, ["batch", total]),
+            onnx.helper.make_tensor_value_info(names["block_ns"], types.INT64, [len(run)]),
+        ]
+        blocks = [{"name": b.name, **asdict(r)} for b, r in zip(run, records, strict=True)]
+        self.runs.append({**names, "blocks": blocks})
+
+    def _initializer(self, name: str, array: Any) -> str:
+        from onnx import numpy_helper
+
+        self.new_initializers.append(numpy_helper.from_array(array, name))
+        return name
+
+    def _nhwc_of(self, value: str, channels: int) -> str:
+        """The NHWC form of an NCHW value: known already, made by the fused stem, or by a Transpose."""
+        if value in self.nhwc:
+            return self.nhwc[value]
+        name = f"{value}.nhwc"
+        if not self._fuse_stem(value, name, channels):
+            self.nodes.append(_transpose(value, name, _TO_NHWC))
+        self.nhwc[value] = name
+        return name
+
+    def _fuse_stem(self, value: str, result: str, channels: int) -> bool:
+        """Conv 7x7 s2 → ReLU → max pool 3x3 s2 before the first run becomes one op."""
+        import onnx
+
+        pool = self.graph.producers.get(value)
+        relu = self.graph.producers.get(pool.input[0]) if pool is not None else None
+        conv = self.graph.producers.get(relu.input[0]) if relu is not None else None
+        if pool is None or relu is None or conv is None or not _is_stem(self.graph, conv, relu, pool):
+            return False
+        weight, bias = self.graph.array(conv.input[1]), self.graph.array(conv.input[2])
+        packed = self._initializer("stem.packed", pack_stem(weight, bias, self.panel))
+        self.nodes.append(
+            onnx.helper.make_node(
+                STEM_OP, [conv.input[0], packed], [result], name="stem", domain=DOMAIN, abi=ABI_VERSION,
+                channels=channels, panel=self.panel,
+            )
+        )
+        return True
+
+    def _fuse_heads(self) -> None:
+        """Global average pooling reads NHWC as well as NCHW: spares the Transpose before it."""
+        import onnx
+
+        for at, node in enumerate(self.nodes):
+            if node.op_type != "GlobalAveragePool" or node.input[0] not in self.nhwc:
+                continue
+            readers = self.graph.consumers.get(node.output[0], [])
+            if not all(reader.op_type == "Flatten" and _axis(reader) == 1 for reader in readers):
+                continue
+            axes = f"{node.output[0]}.axes"
+            self.new_initializers.append(onnx.helper.make_tensor(axes, onnx.TensorProto.INT64, [2], [1, 2]))
+            self.nodes[at] = onnx.helper.make_node(
+                "ReduceMean", [self.nhwc[node.input[0]], axes], list(node.output), name=node.name, keepdims=1
+            )
+
+    def _expose_masks(self) -> None:
+        """Masks of dense blocks become outputs, so that they can be traced like those of the runs."""
+        import onnx
+
+        for block in self.blocks.values():
+            if self.records[block.name] is not None:
+                continue
+            entry: dict[str, Any] = {"name": block.name}
+            for kind, masker in (("spatial", block.spatial_masker), ("channel", block.channel_masker)):
+                if masker is None:
+                    continue
+                value = masker.output[0]
+                groups, rows, columns = block.spatial_mask
+                dims = [groups, rows, columns] if kind == "spatial" else [block.channel_groups]
+                self.outputs.append(
+                    onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, ["batch", *dims])
+                )
+                entry[f"{kind}_mask"] = value
+            self.runs.append({"dense": entry})
+
+
+def _transpose(source: str, target: str, perm: list[int]) -> onnx.NodeProto:
+    import onnx
+
+    return onnx.helper.make_node("Transpose", [source], [target], name=f"{target}/Transpose", perm=perm)
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return int(node_attributes(node).get("axis", 1))  # type: ignore[arg-type]
+
+
+def _is_stem(graph: Graph, conv: onnx.NodeProto, relu: onnx.NodeProto, pool: onnx.NodeProto) -> bool:
+    if (conv.op_type, relu.op_type, pool.op_type) != ("Conv", "Relu", "MaxPool") or len(conv.input) != 3:
+        return False
+    if conv.input[1] not in graph.initializers or conv.input[2] not in graph.initializers:
+        return False
+    conv_attributes, pool_attributes = node_attributes(conv), node_attributes(pool)
+    return (
+        tuple(graph.initializers[conv.input[1]].dims[1:]) == (3, STEM_KERNEL, STEM_KERNEL)
+        and conv_attributes.get("strides") == [2, 2]
+        and conv_attributes.get("pads") == [3] * 4
+        and pool_attributes.get("kernel_shape") == [3, 3]
+        and pool_attributes.get("strides") == [2, 2]
+        and pool_attributes.get("pads") == [1] * 4
+        and not pool_attributes.get("ceil_mode", 0)
+        and all(len(graph.consumers[node.output[0]]) == 1 for node in (conv, relu))
+    )
+
+
+def _in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+    """The nodes that some output depends on, in order."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]

@@ -1,0 +1,143 @@
+"""The plan: per block, who computes it and how, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from laudc.errors import UserError
+from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
+from laudc.schedule.blocks import BlockNodes, Graph
+
+if TYPE_CHECKING:
+    import onnx
+
+CHOICES = ("auto", "dense", "sparse")
+
+_MASKER_KINDS = {
+    "ChannelMaskerLinear": ChannelMasker.LINEAR,
+    "ChannelMaskerMlp": ChannelMasker.MLP,
+    "ChannelMaskerConv": ChannelMasker.CONV,
+}
+
+# Below this many output pixels the 16 transformed weight matrices cost more to read than the multiplications save
+# (measured: 7x7 maps lose, 14x14 maps win).
+_WINOGRAD_MIN_PIXELS = 128
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """How one block runs.
+
+    `execution` is "sparse" (our kernels, computing what the masks keep) or "dense" (the runtime's own operators compute
+    everything, then mask). `record` is set for sparse blocks.
+    """
+
+    name: str
+    execution: str
+    reason: str
+    record: BlockRecord | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for manifests and reports."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The schedule of a network; `blocks` in graph order. `panel`: columns of a weight panel."""
+
+    choice: str
+    panel: int
+    blocks: tuple[BlockPlan, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for manifests and reports."""
+        return {"choice": self.choice, "panel": self.panel, "blocks": [block.to_dict() for block in self.blocks]}
+
+
+def make_plan(model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64) -> Plan:
+    """Decides for every block of a portable model.
+
+    Args:
+        choice: "sparse" and "auto" give every block our kernels cover to them ("auto" is the same today: they choose
+            between full and partial work at run time, by the masks); "dense" gives none.
+        panel: columns of a weight panel; the native library says which width its kernels prefer.
+
+    Raises:
+        UserError: `choice` is unknown, or "sparse" is asked for a block that the kernels do not cover.
+    """
+    if choice not in CHOICES:
+        raise UserError(f"unknown schedule '{choice}'", f"known are {', '.join(CHOICES)}", "use one of these")
+    graph = Graph(model)
+    blocks = tuple(_plan_block(graph, block, choice, panel) for block in graph.blocks())
+    return Plan(choice, panel, blocks)
+
+
+def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> BlockPlan:
+    if choice == "dense":
+        return BlockPlan(block.name, "dense", "asked for with --schedule dense")
+    obstacle = graph.why_not_native(block)
+    if obstacle and choice == "sparse":
+        raise UserError(
+            f"block {block.name} cannot be scheduled sparse",
+            f"the kernels do not cover it: {obstacle}",
+            "use --schedule auto, which leaves such blocks to the runtime",
+        )
+    if obstacle:
+        return BlockPlan(block.name, "dense", f"not covered by the kernels: {obstacle}")
+    record = _record(graph, block, panel)
+    return BlockPlan(block.name, "sparse", _reason(record), record)
+
+
+def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
+    w1, _, _, _, w3, _ = block.bottleneck.input[-6:]
+    width, cin = graph.initializers[w1].dims[:2]
+    groups, mask_h, mask_w = block.spatial_mask
+    masker = block.channel_masker
+    kind = ChannelMasker.NONE if masker is None else _MASKER_KINDS[masker.op_type]
+    hidden = 0
+    if masker is not None and kind != ChannelMasker.LINEAR:
+        hidden = graph.initializers[masker.input[1]].dims[0]
+    record = BlockRecord(
+        cin=cin,
+        width=width,
+        cout=graph.initializers[w3].dims[0],
+        stride=block.geometry.stride,
+        hin=block.hin,
+        win=block.win,
+        projection=int(block.projection is not None),
+        mask_groups=groups,
+        mask_h=mask_h,
+        mask_w=mask_w,
+        channel_groups=block.channel_groups,
+        channel_masker=kind,
+        masker_hidden=hidden,
+        panel=panel,
+    )
+    return _with_algorithm(record)
+
+
+def _with_algorithm(record: BlockRecord) -> BlockRecord:
+    from dataclasses import replace
+
+    winograd = record.stride == 1 and record.hout * record.wout >= _WINOGRAD_MIN_PIXELS and _keeps_tiles_whole(record)
+    return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)
+
+
+def _keeps_tiles_whole(record: BlockRecord) -> bool:
+    """Whether spatial masks are coarse enough that a kept pixel's 2×2 tile is mostly kept with it."""
+    if record.mask_groups == 0:
+        return True
+    return record.hout >= 2 * record.mask_h and record.wout >= 2 * record.mask_w
+
+
+def _reason(record: BlockRecord) -> str:
+    parts = []
+    if record.mask_groups:
+        whole = record.mask_h == record.mask_w == 1
+        parts.append("skips the block per image" if whole else "computes kept patches only")
+    if record.channel_groups:
+        parts.append("computes kept channels only")
+    algorithm = "Winograd F(2x2)" if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else "direct"
+    return f"{' and '.join(parts)}; conv2 {algorithm}"

@@ -1,0 +1,59 @@
+#include "core/packed_layout.h"
+
+namespace laudc {
+namespace {
+
+class Cursor {
+ public:
+  int64_t take(int64_t floats) {
+    const int64_t at = next_;
+    next_ = round_up(next_ + floats, kAlign);
+    return at;
+  }
+  int64_t position() const { return next_; }
+
+ private:
+  int64_t next_ = 0;
+};
+
+int64_t conv2_floats(const BlockDesc& d) {
+  if (d.conv2_algo == Conv2Algo::kWinograd2x2) return kWinogradPoints * panel_floats(d.width, d.width, d.panel);
+  return panel_floats(9 * static_cast<int64_t>(d.width), d.width, d.panel);
+}
+
+void place_channel_masker(const BlockDesc& d, Cursor* cursor, PackedLayout* out) {
+  const bool hidden = d.channel_masker == ChannelMasker::kMlp || d.channel_masker == ChannelMasker::kConv;
+  const int64_t first = d.channel_masker == ChannelMasker::kConv ? panel_floats(d.cin, d.masker_hidden, d.panel)
+                                                                 : static_cast<int64_t>(d.masker_hidden) * d.cin;
+  out->masker1_w = cursor->take(hidden ? first : 0);
+  out->masker1_b = cursor->take(hidden ? d.masker_hidden : 0);
+  out->masker2_w = cursor->take(static_cast<int64_t>(d.channel_groups) * (hidden ? d.masker_hidden : d.cin));
+  out->masker2_b = cursor->take(d.channel_groups);
+}
+
+}  // namespace
+
+PackedLayout packed_layout(const BlockDesc& d) {
+  PackedLayout out;
+  Cursor cursor;
+  out.conv2_classes = d.channel() ? kBorderClasses : 1;
+  out.bias_stride = round_up(d.width, kAlign);
+  out.conv1_w = cursor.take(panel_floats(d.cin, d.width, d.panel));
+  out.conv1_b = cursor.take(d.width);
+  out.conv1_lo = cursor.take(d.width);
+  out.conv2_w = cursor.take(conv2_floats(d));
+  out.conv2_b = cursor.take(out.conv2_classes * out.bias_stride);
+  out.conv2_lo = cursor.take(d.width);
+  out.conv3_w = cursor.take(d.conv3_parts() * panel_floats(d.width, d.cout / d.conv3_parts(), d.panel));
+  out.conv3_b = cursor.take(d.cout);
+  out.proj_w = cursor.take(d.projection ? panel_floats(d.cin, d.cout, d.panel) : 0);
+  out.proj_b = cursor.take(d.projection ? d.cout : 0);
+  out.spatial_w = cursor.take(static_cast<int64_t>(d.mask_groups) * d.cin);
+  out.spatial_b = cursor.take(d.mask_groups);
+  place_channel_masker(d, &cursor, &out);
+  // Kernels load whole vectors of bias: 64 floats of slack keep the last load inside the tensor.
+  out.total = cursor.position() + 64;
+  return out;
+}
+
+}  // namespace laudc

@@ -1,0 +1,53 @@
+// Where each weight of a block lies in its packed initializer.
+//
+// The layout follows from the BlockDesc alone; laudc/ops/packing.py writes it and this file reads it. A matrix of
+// K rows and N columns is stored as ceil(N / panel) panels of [K][panel] floats, the last one padded with zero columns.
+// Sections start at multiples of kAlign floats.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/block_desc.h"
+
+namespace laudc {
+
+constexpr int64_t kAlign = 16;      // floats: one cache line
+constexpr int kBorderClasses = 16;  // which of the four borders a 3x3 window crosses, see border_class()
+constexpr int kWinogradPoints = 16;
+
+inline int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+inline int panel_count(int columns, int panel) { return (columns + panel - 1) / panel; }
+
+// Floats of a K x N matrix in panels.
+inline int64_t panel_floats(int64_t rows, int columns, int panel) {
+  return static_cast<int64_t>(panel_count(columns, panel)) * rows * panel;
+}
+
+struct PackedLayout {
+  // Offsets in floats from the start of the initializer.
+  int64_t conv1_w;  // K = cin, N = width
+  int64_t conv1_b;  // [width]: bias; min(bias, 0) in channel mode
+  int64_t conv1_lo; // [width]: lower clamp: 0; -max(bias, 0) in channel mode
+  int64_t conv2_w;  // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width
+  int64_t conv2_b;  // [classes][bias_stride]
+  int64_t conv2_lo; // [width]
+  int64_t conv3_w;  // per mask group: K = width, N = cout / parts
+  int64_t conv3_b;  // [cout]
+  int64_t proj_w;   // K = cin, N = cout
+  int64_t proj_b;   // [cout]
+  int64_t spatial_w;  // [mask_groups][cin]: keep row minus drop row
+  int64_t spatial_b;  // [mask_groups]
+  int64_t masker1_w;  // Mlp: [hidden][cin]. Conv: K = cin, N = hidden in panels
+  int64_t masker1_b;  // [hidden]
+  int64_t masker2_w;  // [channel_groups][hidden, or cin for Linear]: keep minus drop
+  int64_t masker2_b;  // [channel_groups]
+  int64_t total;      // floats of the initializer
+
+  int64_t bias_stride;  // floats between the rows of conv2_b
+  int conv2_classes;    // kBorderClasses in channel mode, else 1
+};
+
+PackedLayout packed_layout(const BlockDesc& desc);
+
+}  // namespace laudc

@@ -1,0 +1,37 @@
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+namespace laudc {
+namespace cpu {
+namespace {
+
+#if defined(LAUDC_HAVE_X86_KERNELS)
+bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool runs_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw");
+}
+#endif
+
+const KernelTable& choose() {
+#if defined(LAUDC_HAVE_X86_KERNELS)
+  const char* wanted = std::getenv("LAUDC_ISA");
+  const bool portable = wanted != nullptr && std::strcmp(wanted, "portable") == 0;
+  const bool at_most_avx2 = wanted != nullptr && std::strcmp(wanted, "avx2") == 0;
+  if (!portable && !at_most_avx2 && runs_avx512()) return avx512_kernels();
+  if (!portable && runs_avx2()) return avx2_kernels();
+#endif
+  return portable_kernels();
+}
+
+}  // namespace
+
+const KernelTable& kernels() {
+  static const KernelTable& table = choose();
+  return table;
+}
+
+}  // namespace cpu
+}  // namespace laudc

@@ -1,0 +1,302 @@
+// The kernels themselves, written once over a GCC vector type and compiled once per instruction set.
+//
+// Including file defines LAUDC_LANES (floats per vector), LAUDC_TILE_VECTORS (vectors a tile is wide at most) and
+// LAUDC_MAX_ROWS(nv) (rows of a tile nv vectors wide, limited by the registers of the instruction set). Everything here has
+// internal linkage and uses nothing from the standard library that could be emitted as a shared inline function: the
+// linker must never keep an AVX-512 copy for the portable path.
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+namespace laudc {
+namespace cpu {
+namespace {
+
+constexpr int kLanes = LAUDC_LANES;
+typedef float Vec __attribute__((vector_size(LAUDC_LANES * 4), aligned(4)));
+
+inline Vec load(const float* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
+
+inline Vec splat(float x) { return x - Vec{}; }
+
+// NaN in `v` survives, as it does in PyTorch's relu.
+inline Vec at_least(Vec v, Vec lo) { return v < lo ? lo : v; }
+
+inline float sum_lanes(Vec v) {
+  float total = 0;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
+}
+
+struct StoreClamped {
+  static inline Vec apply(Vec acc, const float* lo, const float*) {
+    return lo == nullptr ? acc : at_least(acc, load(lo));
+  }
+};
+
+struct AddRelu {
+  static inline Vec apply(Vec acc, const float*, const float* old) { return at_least(acc + load(old), Vec{}); }
+};
+
+// Writes one vector of results at `c`, of which the first `lanes` are wanted.
+template <class Epilogue>
+inline void finish(Vec acc, const float* lo, float* c, int lanes) {
+  if (lanes >= kLanes) {
+    store(c, Epilogue::apply(acc, lo, c));
+    return;
+  }
+  // Last, partial vector: stay inside `lanes` on both sides of the memory traffic.
+  float old[kLanes] = {}, clamp[kLanes] = {};
+  for (int i = 0; i < lanes; ++i) old[i] = c[i];
+  if (lo != nullptr) {
+    for (int i = 0; i < lanes; ++i) clamp[i] = lo[i];
+  }
+  const Vec result = Epilogue::apply(acc, lo == nullptr ? nullptr : clamp, old);
+  for (int i = 0; i < lanes; ++i) c[i] = result[i];
+}
+
+// `Rows` rows times `Vectors` vectors of columns, starting at column n0.
+template <class Epilogue, int Rows, int Vectors>
+void tile(const GemmArgs& g, int row, int n0) {
+  Vec acc[Rows][Vectors];
+  const float* a[Rows];
+#pragma GCC unroll 32
+  for (int m = 0; m < Rows; ++m) {
+    a[m] = g.a + g.a_rows[row + m];
+    const int cls = g.row_class == nullptr ? 0 : g.row_class[row + m];
+    const float* bias = g.bias + cls * g.bias_stride + n0;
+#pragma GCC unroll 8
+    for (int n = 0; n < Vectors; ++n) acc[m][n] = load(bias + n * kLanes);
+  }
+  const float* b = g.b + n0;
+  const int64_t ldb = g.ldb;
+  for (int t = 0; t < g.taps; ++t) {
+    const float* at[Rows];
+#pragma GCC unroll 32
+    for (int m = 0; m < Rows; ++m) at[m] = a[m] + g.tap_offsets[t];
+    for (int64_t k = 0; k < g.k_count; ++k) {
+      Vec bv[Vectors];
+#pragma GCC unroll 8
+      for (int n = 0; n < Vectors; ++n) bv[n] = load(b + n * kLanes);
+#pragma GCC unroll 32
+      for (int m = 0; m < Rows; ++m) {
+        const Vec av = splat(at[m][k]);
+#pragma GCC unroll 8
+        for (int n = 0; n < Vectors; ++n) acc[m][n] += av * bv[n];
+      }
+      b += ldb;
+    }
+  }
+  const float* lo = g.lo == nullptr ? nullptr : g.lo + n0;
+#pragma GCC unroll 32
+  for (int m = 0; m < Rows; ++m) {
+    float* c = g.c + g.c_rows[row + m] + n0;
+#pragma GCC unroll 8
+    for (int n = 0; n < Vectors; ++n) {
+      finish<Epilogue>(acc[m][n], lo == nullptr ? nullptr : lo + n * kLanes, c + n * kLanes, g.lanes - n0 - n * kLanes);
+    }
+  }
+}
+
+// Calls tile<Rows> for the Rows that equals `rows`.
+template <class Epilogue, int Rows, int Vectors>
+struct TileOf {
+  static void call(const GemmArgs& g, int row, int rows, int n0) {
+    if (rows == Rows) {
+      tile<Epilogue, Rows, Vectors>(g, row, n0);
+    } else {
+      TileOf<Epilogue, Rows - 1, Vectors>::call(g, row, rows, n0);
+    }
+  }
+};
+
+template <class Epilogue, int Vectors>
+struct TileOf<Epilogue, 0, Vectors> {
+  static void call(const GemmArgs&, int, int, int) {}
+};
+
+// Tiles of equal height (within one row): a short last tile would waste the registers it leaves empty.
+template <class Epilogue, int Vectors>
+void strip(const GemmArgs& g, int begin, int end, int n0) {
+  constexpr int kRows = LAUDC_MAX_ROWS(Vectors);
+  const int count = end - begin;
+  const int tiles = (count + kRows - 1) / kRows;
+  for (int i = 0; i < tiles; ++i) {
+    const int from = begin + static_cast<int>(static_cast<int64_t>(count) * i / tiles);
+    const int to = begin + static_cast<int>(static_cast<int64_t>(count) * (i + 1) / tiles);
+    TileOf<Epilogue, kRows, Vectors>::call(g, from, to - from, n0);
+  }
+}
+
+template <class Epilogue>
+void gemm(const GemmArgs& g, int begin, int end) {
+  if (end <= begin) return;
+  constexpr int kStep = kLanes * LAUDC_TILE_VECTORS;
+  for (int n0 = 0; n0 < g.lanes; n0 += kStep) {
+    const int vectors = (g.lanes - n0 + kLanes - 1) / kLanes;
+    switch (vectors < LAUDC_TILE_VECTORS ? vectors : LAUDC_TILE_VECTORS) {
+      case 1: strip<Epilogue, 1>(g, begin, end, n0); break;
+      case 2: strip<Epilogue, 2>(g, begin, end, n0); break;
+#if LAUDC_TILE_VECTORS > 2
+      case 3: strip<Epilogue, 3>(g, begin, end, n0); break;
+      default: strip<Epilogue, 4>(g, begin, end, n0); break;
+#endif
+    }
+  }
+}
+
+// B' d B for one 4x4 window, 2x2 outputs: B' = [1 0 -1 0; 0 1 1 0; 0 -1 1 0; 0 1 0 -1] (Winograd F(2x2, 3x3)).
+inline void winograd_input_tile(const float* src, int64_t row_stride, int64_t pixel_stride, float* dst,
+                                int64_t point_stride) {
+  Vec d[4][4];
+#pragma GCC unroll 4
+  for (int x = 0; x < 4; ++x) {
+    const float* p = src + x * pixel_stride;
+    const Vec r0 = load(p), r1 = load(p + row_stride), r2 = load(p + 2 * row_stride), r3 = load(p + 3 * row_stride);
+    d[0][x] = r0 - r2;
+    d[1][x] = r1 + r2;
+    d[2][x] = r2 - r1;
+    d[3][x] = r1 - r3;
+  }
+#pragma GCC unroll 4
+  for (int y = 0; y < 4; ++y) {
+    float* out = dst + 4 * y * point_stride;
+    store(out, d[y][0] - d[y][2]);
+    store(out + point_stride, d[y][1] + d[y][2]);
+    store(out + 2 * point_stride, d[y][2] - d[y][1]);
+    store(out + 3 * point_stride, d[y][1] - d[y][3]);
+  }
+}
+
+void winograd_input(const WinogradInputArgs& w) {
+  for (int t = w.tile_begin; t < w.tile_end; ++t) {
+    const float* src = w.src + w.origins[t];
+    float* dst = w.dst + (t - w.tile_begin) * w.ldd;
+    // Both sides are padded to whole vectors, so the last one needs no special care.
+    for (int c = 0; c < w.channels; c += kLanes) {
+      winograd_input_tile(src + c, w.row_stride, w.pixel_stride, dst + c, w.point_stride);
+    }
+  }
+}
+
+// A' m A for one tile, A' = [1 1 1 0; 0 1 -1 -1].
+inline void winograd_output_tile(const float* src, int64_t point_stride, Vec y[4]) {
+  Vec top[4], bottom[4];
+#pragma GCC unroll 4
+  for (int x = 0; x < 4; ++x) {
+    const float* p = src + x * point_stride;
+    const Vec m0 = load(p), m1 = load(p + 4 * point_stride), m2 = load(p + 8 * point_stride),
+              m3 = load(p + 12 * point_stride);
+    top[x] = m0 + m1 + m2;
+    bottom[x] = m1 - m2 - m3;
+  }
+  y[0] = top[0] + top[1] + top[2];
+  y[1] = top[1] - top[2] - top[3];
+  y[2] = bottom[0] + bottom[1] + bottom[2];
+  y[3] = bottom[1] - bottom[2] - bottom[3];
+}
+
+void winograd_output(const WinogradOutputArgs& w) {
+  for (int t = w.tile_begin; t < w.tile_end; ++t) {
+    const float* src = w.src + (t - w.tile_begin) * w.lds;
+    const int32_t* rows = w.out_rows + 4 * static_cast<int64_t>(t);
+    for (int n = 0; n < w.lanes; n += kLanes) {
+      Vec y[4];
+      winograd_output_tile(src + n, w.point_stride, y);
+      for (int i = 0; i < 4; ++i) {
+        if (rows[i] < 0) continue;
+        const int cls = w.out_classes == nullptr ? 0 : w.out_classes[4 * static_cast<int64_t>(t) + i];
+        const Vec value = y[i] + load(w.bias + cls * w.bias_stride + n);
+        finish<StoreClamped>(value, w.lo + n, w.dst + rows[i] + n, w.lanes - n);
+      }
+    }
+  }
+}
+
+void column_sums(const float* a, const int32_t* rows, int begin, int end, int channels, float* sums) {
+  int c = 0;
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes) {
+    Vec s0 = {}, s1 = {}, s2 = {}, s3 = {};
+    for (int i = begin; i < end; ++i) {
+      const float* p = a + rows[i] + c;
+      s0 += load(p);
+      s1 += load(p + kLanes);
+      s2 += load(p + 2 * kLanes);
+      s3 += load(p + 3 * kLanes);
+    }
+    store(sums + c, s0);
+    store(sums + c + kLanes, s1);
+    store(sums + c + 2 * kLanes, s2);
+    store(sums + c + 3 * kLanes, s3);
+  }
+  for (; c < channels; ++c) {
+    float total = 0;
+    for (int i = begin; i < end; ++i) total += a[rows[i] + c];
+    sums[c] = total;
+  }
+}
+
+float dot(const float* a, const float* w, int count) {
+  Vec s0 = {}, s1 = {}, s2 = {}, s3 = {};
+  int c = 0;
+  for (; c + 4 * kLanes <= count; c += 4 * kLanes) {
+    s0 += load(a + c) * load(w + c);
+    s1 += load(a + c + kLanes) * load(w + c + kLanes);
+    s2 += load(a + c + 2 * kLanes) * load(w + c + 2 * kLanes);
+    s3 += load(a + c + 3 * kLanes) * load(w + c + 3 * kLanes);
+  }
+  float total = sum_lanes((s0 + s1) + (s2 + s3));
+  for (; c < count; ++c) total += a[c] * w[c];
+  return total;
+}
+
+void row_dots(const float* a, const int32_t* rows, int begin, int end, int channels, const float* w, float* out) {
+  for (int i = begin; i < end; ++i) out[i] = dot(a + rows[i], w, channels);
+}
+
+void max_pool_row(const float* const* rows, int row_count, int width, int channels, int wout, float* out) {
+  for (int x = 0; x < wout; ++x) {
+    const int from = 2 * x - 1 < 0 ? 0 : 2 * x - 1;
+    const int to = 2 * x + 2 < width ? 2 * x + 2 : width;
+    int c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      Vec best = load(rows[0] + static_cast<int64_t>(from) * channels + c);
+      for (int r = 0; r < row_count; ++r) {
+        for (int i = from; i < to; ++i) best = at_least(best, load(rows[r] + static_cast<int64_t>(i) * channels + c));
+      }
+      store(out + static_cast<int64_t>(x) * channels + c, best);
+    }
+    for (; c < channels; ++c) {
+      float best = rows[0][static_cast<int64_t>(from) * channels + c];
+      for (int r = 0; r < row_count; ++r) {
+        for (int i = from; i < to; ++i) {
+          const float value = rows[r][static_cast<int64_t>(i) * channels + c];
+          best = best < value ? value : best;
+        }
+      }
+      out[static_cast<int64_t>(x) * channels + c] = best;
+    }
+  }
+}
+
+// Column by column: for instruction sets without a compress instruction.
+inline void pack_by_lane(const PackArgs& p) {
+  const int padded = (p.lanes + 15) / 16 * 16;
+  for (int r = 0; r < p.row_count; ++r) {
+    const int64_t row = p.rows == nullptr ? r : p.rows[r];
+    const float* src = p.src + row * p.src_panel;
+    float* dst = p.dst + static_cast<int64_t>(r) * p.ldd;
+    for (int n = 0; n < p.lanes; ++n) dst[n] = src[p.lane_src[n]];
+    for (int n = p.lanes; n < padded; ++n) dst[n] = 0;
+  }
+}
+
+}  // namespace
+}  // namespace cpu
+}  // namespace laudc

@@ -1,0 +1,20 @@
+// Any CPU: 4-float vectors, which GCC and Clang lower to SSE2, NEON or scalar code.
+#define LAUDC_LANES 4
+#define LAUDC_TILE_VECTORS 2
+#define LAUDC_MAX_ROWS(nv) ((nv) == 1 ? 6 : 4)
+#include "cpu/kernels_impl.h"
+
+namespace laudc {
+namespace cpu {
+namespace {
+void pack(const PackArgs& p, const PackMove*, int) { pack_by_lane(p); }
+}  // namespace
+
+const KernelTable& portable_kernels() {
+  static const KernelTable table = {"portable",      16,          gemm<StoreClamped>, gemm<AddRelu>, pack, winograd_input,
+                                    winograd_output, column_sums, row_dots,           max_pool_row};
+  return table;
+}
+
+}  // namespace cpu
+}  // namespace laudc

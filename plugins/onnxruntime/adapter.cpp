@@ -1,0 +1,110 @@
+#include "onnxruntime/adapter.h"
+
+#include <atomic>
+#include <exception>
+
+#include "core/block_desc.h"
+
+namespace laudc {
+namespace ort {
+namespace {
+
+class InfoGuard {
+ public:
+  InfoGuard(const Api& api, const Value* value) : api_(api) { check(api.tensor_info(value, &info_)); }
+  ~InfoGuard() {
+    if (info_ != nullptr) api_.release(info_);
+  }
+  const TensorInfo* get() const { return info_; }
+
+ private:
+  const Api& api_;
+  TensorInfo* info_ = nullptr;
+};
+
+// A task that throws (out of memory) must not unwind through the runtime's threads.
+struct GuardedTask {
+  void (*task)(void*, size_t);
+  void* data;
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+
+  static void call(void* self, size_t i) noexcept {
+    GuardedTask* me = static_cast<GuardedTask*>(self);
+    try {
+      me->task(me->data, i);
+    } catch (...) {
+      if (!me->failed.exchange(true)) me->error = std::current_exception();
+    }
+  }
+};
+
+}  // namespace
+
+int64_t FloatTensor::count() const {
+  int64_t product = 1;
+  for (const int64_t d : dims) product *= d;
+  return product;
+}
+
+FloatTensor float_tensor(const Api& api, const Value* value, const std::string& name) {
+  const InfoGuard info(api, value);
+  int type = 0;
+  check(api.element_type(info.get(), &type));
+  if (type != kFloat) throw Failure{kInvalidArgument, name + " is not a float32 tensor"};
+  size_t rank = 0;
+  check(api.rank(info.get(), &rank));
+  FloatTensor tensor;
+  tensor.dims.resize(rank);
+  check(api.dimensions(info.get(), tensor.dims.data(), rank));
+  void* data = nullptr;
+  check(api.tensor_data(const_cast<Value*>(value), &data));
+  tensor.data = static_cast<const float*>(data);
+  return tensor;
+}
+
+FloatTensor context_input(const Api& api, const KernelContext* context, size_t index, const std::string& name) {
+  const Value* value = nullptr;
+  check(api.input(context, index, &value));
+  if (value == nullptr) throw Failure{kInvalidArgument, name + " is missing"};
+  return float_tensor(api, value, name);
+}
+
+FloatTensor constant_input(const Api& api, const KernelInfo* info, size_t index, const std::string& name) {
+  int is_constant = 0;
+  const Value* value = nullptr;
+  check(api.constant_input(info, index, &is_constant, &value));
+  if (is_constant == 0 || value == nullptr) throw Failure{kInvalidGraph, name + " must be an initializer"};
+  return float_tensor(api, value, name);
+}
+
+int64_t int_attribute(const Api& api, const KernelInfo* info, const char* name) {
+  int64_t value = 0;
+  check(api.attribute(info, name, &value));
+  return value;
+}
+
+std::vector<int64_t> ints_attribute(const Api& api, const KernelInfo* info, const char* name) {
+  size_t count = 0;
+  check(api.attribute_array(info, name, nullptr, &count));
+  std::vector<int64_t> values(count);
+  if (count > 0) check(api.attribute_array(info, name, values.data(), &count));
+  return values;
+}
+
+void require_abi(const Api& api, const KernelInfo* info) {
+  const int64_t abi = int_attribute(api, info, "abi");
+  if (abi == kAbiVersion) return;
+  throw Failure{kInvalidGraph, "the model was scheduled for laudc ABI " + std::to_string(abi) + ", this library has ABI " +
+                                   std::to_string(kAbiVersion) + "; run laudc build-engine again"};
+}
+
+void RuntimePool::run(size_t count, void (*task)(void*, size_t), void* data) const {
+  GuardedTask guarded = {task, data, {false}, nullptr};
+  // One batch per task: threads then take tasks as they become free.
+  check(api_.parallel_for(context_, &GuardedTask::call, count, count, &guarded));
+  if (guarded.failed) std::rethrow_exception(guarded.error);
+}
+
+}  // namespace ort
+}  // namespace laudc

@@ -1,0 +1,89 @@
+// What the operator adapters share: errors as values, tensors with checked shapes, the runtime's thread pool.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cpu/parallel.h"
+#include "onnxruntime/ort_abi.h"
+
+namespace laudc {
+namespace ort {
+
+// Thrown inside the adapters only; guarded() turns it into an OrtStatus at the C boundary.
+struct Failure {
+  ErrorCode code;
+  std::string message;
+};
+
+// Passes on a status of the runtime.
+struct RuntimeFailure {
+  Status* status;
+};
+
+inline void check(Status* status) {
+  if (status != nullptr) throw RuntimeFailure{status};
+}
+
+// Runs `body`; no exception leaves it.
+template <class Body>
+Status* guarded(const Api& api, const char* op, Body&& body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const RuntimeFailure& failure) {
+    return failure.status;
+  } catch (const Failure& failure) {
+    return api.create_status(failure.code, ("laudc " + std::string(op) + ": " + failure.message).c_str());
+  } catch (const std::exception& error) {
+    return api.create_status(kRuntimeException, ("laudc " + std::string(op) + ": " + error.what()).c_str());
+  } catch (...) {
+    return api.create_status(kRuntimeException, "laudc: unknown internal error");
+  }
+}
+
+struct FloatTensor {
+  const float* data;
+  std::vector<int64_t> dims;
+  int64_t count() const;
+};
+
+FloatTensor float_tensor(const Api& api, const Value* value, const std::string& name);
+FloatTensor context_input(const Api& api, const KernelContext* context, size_t index, const std::string& name);
+// Refuses inputs that are not initializers: their packed layout is checked once, when the session is made.
+FloatTensor constant_input(const Api& api, const KernelInfo* info, size_t index, const std::string& name);
+int64_t int_attribute(const Api& api, const KernelInfo* info, const char* name);
+std::vector<int64_t> ints_attribute(const Api& api, const KernelInfo* info, const char* name);
+void require_abi(const Api& api, const KernelInfo* info);
+
+template <class T>
+T* output(const Api& api, KernelContext* context, size_t index, const std::vector<int64_t>& dims) {
+  Value* value = nullptr;
+  check(api.output(context, index, dims.data(), dims.size(), &value));
+  if (value == nullptr) return nullptr;  // an optional output that nobody reads
+  void* data = nullptr;
+  check(api.tensor_data(value, &data));
+  return static_cast<T*>(data);
+}
+
+// ONNX Runtime's intra-op pool.
+class RuntimePool final : public cpu::Parallel {
+ public:
+  RuntimePool(const Api& api, const KernelContext* context) : api_(api), context_(context) {}
+  void run(size_t count, void (*task)(void*, size_t), void* data) const override;
+
+ private:
+  const Api& api_;
+  const KernelContext* context_;
+};
+
+// The operators of this library, version filled in by the caller.
+CustomOp bottleneck_run_op();
+CustomOp stem_conv_pool_op();
+
+// Set once, when the library is registered.
+const Api& api();
+
+}  // namespace ort
+}  // namespace laudc
