@@ -73,14 +73,20 @@ def load_checkpoint(path: str | os.PathLike[str], config: LaudConfig | None = No
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], model: LaudResNet, metrics: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    model: LaudResNet,
+    metrics: Mapping[str, Any] | None = None,
+    weight_dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write `model` in our own format; `metrics` must be JSON-like. The file appears whole or not at all."""
+    """Write `model` in our own format; `metrics` must be JSON-like. The file appears whole or not at all.
+
+    weight_dtype: of matrices and convolutions in the file (float16 halves it); loading always gives float32.
+    """
     file = Path(path)
     content = {
         "format": FORMAT,
         "config": model.config.to_dict(),
-        "state_dict": {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()},
+        "state_dict": {key: _stored(value, weight_dtype) for key, value in model.state_dict().items()},
         "metrics": json.loads(json.dumps(dict(metrics or {}))),
     }
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
@@ -92,6 +98,12 @@ def save_checkpoint(
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _stored(value: Tensor, weight_dtype: torch.dtype) -> Tensor:
+    # Vectors (biases, BN statistics) are small and sensitive: they stay as they are.
+    value = value.detach().cpu().contiguous()
+    return value.to(weight_dtype) if value.dim() > 1 else value
 
 
 def _unknown_configuration(file: Path, tensors: Mapping[str, Tensor]) -> CheckpointError:

@@ -101,6 +101,10 @@ class Bottleneck(nn.Module):
         """x (B, Cin, H, W) -> (B, Cout, Ho, Wo)."""
         return self._compute(x, self._decide_channel(x), self._decide_spatial(x))
 
+    def forward_dense(self, x: Tensor) -> Tensor:
+        """As `forward` with everything kept and no masker run: the block of the static network."""
+        return self._compute(x, None, None)
+
     def run(self, x: Tensor, name: str) -> tuple[Tensor, BlockRun]:
         """As `forward`, with the decisions taken, labelled `name`."""
         channel, spatial = self._decide_channel(x), self._decide_spatial(x)
@@ -212,6 +216,13 @@ class LaudResNet(nn.Module):
         x = self._stem(x)
         for _, stage in self.stages():
             x = stage(x)
+        return self._head(x)
+
+    def forward_dense(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes) of the static network: everything kept, no masker run."""
+        x = self._stem(x)
+        for _, block in self.blocks():
+            x = block.forward_dense(x)
         return self._head(x)
 
     def run(self, x: Tensor) -> ModelRun:
