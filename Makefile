@@ -38,9 +38,9 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml $(PACKAGE_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[torch]'
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml $(PACKAGE_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[torch,dev]'
-	@touch $@
+	@touch $@ $(VENV)/.installed
 
 # ---- demo --------------------------------------------------------------------------------------------------------
 

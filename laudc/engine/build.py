@@ -30,7 +30,8 @@ from laudc.files import sha256_bytes, sha256_file
 if TYPE_CHECKING:
     import onnx
 
-DOMAIN = "ai.laudc"
+    from laudc.backends import Backend
+
 PRECISIONS = ("fp32",)
 BACKENDS = ("onnxruntime",)
 SCHEDULES = ("auto", "dense", "sparse")
@@ -76,7 +77,9 @@ def build_engine(
     _check_choice("precision", precision, PRECISIONS, fix="use --precision fp32")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
     name = profile.backend if backend == "auto" else backend
-    runtime = _usable_backend(name)
+    runtime = usable_backend(name)
+    native, about = native_record(runtime), runtime.native_abi()
+    cpu = kernels_record(profile, about["active"], detect_host())
     progress("reading the model")
     proto, serialized = read_portable(model)
     _check_has_our_ops(proto, model)
@@ -84,7 +87,7 @@ def build_engine(
     from laudc.schedule import lower, make_plan
 
     progress("scheduling")
-    plan = make_plan(proto, choice=schedule)
+    plan = make_plan(proto, choice=schedule, panel=about["panel"])
     scheduled = lower(proto, plan)
     manifest_parts = _describe(proto, serialized)
     del proto
@@ -92,14 +95,13 @@ def build_engine(
     compiled = runtime.compile(scheduled)
     del scheduled
     members = {MODEL: compiled, **({PORTABLE: serialized} if portable else {})}
-    native = native_record(runtime)
     manifest = Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         laudc_version=_version(),
         device=DeviceRecord(profile.id, profile.sha256),
         backend=BackendRecord(name, runtime.version()),
-        cpu=select_kernels(profile, native, detect_host()),
+        cpu=cpu,
         native_library=native,
         precision=precision,
         schedule=plan.to_dict(),
@@ -125,7 +127,8 @@ def _check_choice(option: str, value: str, allowed: tuple[str, ...], *, fix: str
         )
 
 
-def _usable_backend(name: str) -> Any:
+def usable_backend(name: str) -> Backend:
+    """The backend of that name, ready to use. Raises UserError when it is not."""
     from laudc import backends
 
     runtime = backends.get(name)
@@ -188,10 +191,13 @@ def _portable_of_bundle(path: Path) -> bytes:
 
 
 def _check_has_our_ops(model: onnx.ModelProto, source: object) -> None:
-    if any(node.domain == DOMAIN for node in model.graph.node):
-        return
     import onnx
 
+    from laudc.ops import DOMAIN, check_contract
+
+    if any(node.domain == DOMAIN for node in model.graph.node):
+        check_contract(model)
+        return
     shown = "the model" if isinstance(source, onnx.ModelProto) else str(source)
     raise UserError(
         f"{shown} has no dynamic blocks",
@@ -240,22 +246,27 @@ def _tensor(info: onnx.ValueInfoProto) -> TensorRecord:
     return TensorRecord(info.name, dtype, shape)
 
 
-def native_record(runtime: Any) -> NativeRecord:
+def native_record(runtime: Backend) -> NativeRecord:
     """The native library as it is now. Raises UserError when it is not there."""
-    path = runtime.native_library_path()
     about = runtime.native_abi()
     return NativeRecord(
-        sha256=sha256_file(path), abi=about["abi"], version=str(about["version"]), isa=tuple(about["isa"])
+        sha256=sha256_file(runtime.native_library_path()),
+        abi=about["abi"],
+        version=about["version"],
+        isa=tuple(about["isa"]),
     )
 
 
-def select_kernels(profile: DeviceProfile, native: NativeRecord, host: Host) -> CpuRecord:
-    """The best kernels of the profile that the library was built with and this CPU can run."""
+def kernels_record(profile: DeviceProfile, active: str, host: Host) -> CpuRecord:
+    """The kernels that the library runs here, with the CPU features that the profile says they need.
+
+    Raises UserError when the profile does not know these kernels.
+    """
     for kernel in profile.data.get("kernels", ()):
-        if kernel["isa"] in native.isa and set(kernel["features"]) <= set(host.features):
-            return CpuRecord(host.arch, kernel["isa"], tuple(kernel["features"]))
+        if kernel["isa"] == active:
+            return CpuRecord(host.arch, active, tuple(kernel["features"]))
     raise UserError(
-        f"no kernel of the native library runs on this CPU ({host.cpu})",
-        f"the library has {', '.join(native.isa) or 'none'}, the CPU {' '.join(host.features) or 'nothing'}",
-        "rebuild the library on this machine: make native",
+        f"the device profile '{profile.id}' does not describe the kernels that run here",
+        f"the native library runs its '{active}' kernels on this CPU ({host.cpu})",
+        "add them to the profile's 'kernels', or use --device cpu",
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from laudc.backends import Runner
+
 
 class Engine:
     """A compiled network. Called with images, it returns its outputs as NumPy arrays, logits first.
@@ -23,9 +25,9 @@ class Engine:
     A context manager: leaving it releases the runtime's memory and threads. For one thread at a time.
     """
 
-    def __init__(self, bundle: Bundle, runner: Any) -> None:
+    def __init__(self, bundle: Bundle, runner: Runner) -> None:
         self._bundle = bundle
-        self._runner = runner
+        self._runner: Runner | None = runner
 
     @property
     def manifest(self) -> Manifest:
@@ -49,17 +51,28 @@ class Engine:
         return outputs
 
     @property
-    def active_counts(self) -> Any:
-        """What the last call computed, per image and block; None before the first call."""
+    def block_names(self) -> list[str]:
+        """The blocks that `active_counts` and `block_times_ns` tell about, in forward order."""
+        return self._open_runner().block_names
+
+    @property
+    def active_counts(self) -> NDArray[np.int32] | None:
+        """What the last call computed, int32 (batch, blocks, 4); None before the first call.
+
+        Per image and block: conv1 rows, conv2 and conv3 rows, kept spatial mask cells, kept channel groups.
+        """
         return self._open_runner().last_counts
 
     @property
-    def block_times_ns(self) -> Any:
+    def block_times_ns(self) -> NDArray[np.int64] | None:
         """Wall time of each block in the last call, in nanoseconds; None before the first call."""
         return self._open_runner().block_times_ns
 
-    def trace(self, images: NDArray[np.float32]) -> Any:
-        """What the backend can tell about a call beyond its outputs (masks, margins). Slower than a call."""
+    def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
+        """The logits, and per block the decisions' margins `spatial_margin` and `channel_margin`.
+
+        A margin is keep minus drop: a decision keeps from 0 on. Slower than a call.
+        """
         self._check_images(images)
         return self._open_runner().trace(images)
 
@@ -75,7 +88,7 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _open_runner(self) -> Any:
+    def _open_runner(self) -> Runner:
         if self._runner is None:
             raise UserError(
                 "the engine is closed",
@@ -142,15 +155,10 @@ def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> 
             "at least one is needed",
             "leave it out for one per core",
         )
-    from laudc import backends
+    from laudc.engine.build import usable_backend
 
     bundle = open_bundle(path)
-    runtime = backends.get(bundle.manifest.backend.name)
-    available = runtime.is_available()
-    if not available.ok:
-        raise UserError(
-            f"{path} cannot be run here", available.reason, "'laudc doctor' shows what is missing"
-        )
+    runtime = usable_backend(bundle.manifest.backend.name)
     check_compatible(
         path,
         bundle.manifest,

@@ -1,0 +1,271 @@
+"""The measurement itself."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from laudc.engine.manifest import PORTABLE, Manifest
+from laudc.errors import UserError
+from laudc.profile.activation import Activation, count_activation, trace_masks
+from laudc.profile.inputs import Inputs, collect_inputs
+from laudc.profile.records import BlockProfile, DenseComparison, ProfileResult, Timing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from laudc.engine.engine import Engine
+    from laudc.profile.dense import DenseNetwork
+
+Progress = Callable[[str, float], None]
+
+# Idle time before a candidate's turn: the threads of the other one's pool spin for some milliseconds after a
+# call and would be measured with it.
+IDLE_GAP_S = 0.06
+# Calls of the dense network with the runtime's profiler on; a pass of its own, so that it disturbs no timing.
+_PROFILED_RUNS = 10
+
+
+@dataclass
+class _Samples:
+    """Raw measurements of one candidate, in the order of the runs. Blocks: one list of times per run."""
+
+    total_us: list[float] = field(default_factory=list)
+    blocks_us: list[list[float]] = field(default_factory=list)
+
+
+def profile(
+    engine: str | os.PathLike[str],
+    images: Iterable[str | os.PathLike[str]] | None = None,
+    *,
+    runs: int = 50,
+    warmup: int = 5,
+    batch: int = 1,
+    threads: int | None = None,
+    against_dense: bool = False,
+    progress: Progress = lambda step, share: None,
+) -> ProfileResult:
+    """Measures an engine on images; every image's real masks decide what is computed.
+
+    Args:
+        engine: path of a bundle.
+        images: image files and folders (at most 64 images are used); None generates some, which the result says.
+        runs: measured calls; they go through the images in turn.
+        warmup: calls before that are not measured.
+        batch: images per call.
+        threads: threads of the runtime; None is one per usable core.
+        against_dense: also measure the dense network in onnxruntime, call by call in turn with the engine,
+            with idle gaps in between so that one's spinning threads do not slow the other.
+        progress: called with the current step and its finished share.
+
+    Raises:
+        UserError: engine, images or numbers are unusable, or the bundle lacks the portable model that
+            `against_dense` needs.
+    """
+    from laudc.devices import detect_host
+    from laudc.engine.engine import load_engine
+
+    if runs < 1 or warmup < 0:
+        raise UserError(
+            f"cannot measure {runs} runs after {warmup} to warm up",
+            "at least one run is needed",
+            "use --runs 50",
+        )
+    threads = detect_host().usable_threads if threads is None else threads
+    with load_engine(engine, threads=threads) as loaded:
+        portable = _portable(loaded, needed=against_dense)
+        inputs = collect_inputs(loaded.manifest, images, batch)
+        progress("activation", 0.0)
+        activation = _activation(loaded, portable, inputs)
+        dense = _dense_network(portable, threads) if against_dense and portable is not None else None
+        gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
+        own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
+        dense_blocks = _dense_blocks(dense, inputs.batches, loaded.block_names, progress)
+        blocks = _block_profiles(loaded, own, activation, dense_blocks)
+        settings = {
+            "runs": runs,
+            "warmup": warmup,
+            "batch": batch,
+            "threads": threads,
+            "interleaved": dense is not None,
+            "idle_gap_ms": gap * 1000,
+        }
+        return _result(loaded, own, other, blocks, activation, inputs, settings)
+
+
+def _portable(engine: Engine, *, needed: bool) -> onnx.ModelProto | None:
+    from laudc.engine.build import parse_onnx
+
+    bundle = engine.bundle
+    if PORTABLE in bundle:
+        return parse_onnx(bundle.read(PORTABLE), bundle.path)
+    if needed:
+        raise UserError(
+            f"{bundle.path} cannot be compared with the dense network",
+            "it does not carry its portable model (it was built with --no-portable)",
+            "build it again without --no-portable",
+        )
+    return None
+
+
+def _activation(engine: Engine, portable: onnx.ModelProto | None, inputs: Inputs) -> Activation:
+    from laudc.ops.macs import network_shape
+
+    masks = trace_masks(engine, inputs.batches)
+    return count_activation(masks, network_shape(portable) if portable is not None else None)
+
+
+def _dense_network(portable: onnx.ModelProto, threads: int) -> DenseNetwork:
+    from laudc.profile.dense import DenseNetwork
+
+    return DenseNetwork(portable, threads)
+
+
+def _measure(
+    engine: Engine,
+    dense: DenseNetwork | None,
+    batches: list[NDArray[np.float32]],
+    runs: int,
+    warmup: int,
+    gap_s: float,
+    progress: Progress,
+) -> tuple[_Samples, _Samples]:
+    """Times of the engine and of the dense network, taken in turn and in changing order."""
+    own, other = _Samples(), _Samples()
+
+    def time_engine(images: NDArray[np.float32], keep: bool) -> None:
+        total = _timed(engine, images, gap_s)
+        times = engine.block_times_ns
+        if keep:
+            own.total_us.append(total)
+            own.blocks_us.append([] if times is None else [ns / 1000 for ns in times.tolist()])
+
+    def time_dense(images: NDArray[np.float32], keep: bool) -> None:
+        total = _timed(dense, images, gap_s)
+        if keep:
+            other.total_us.append(total)
+
+    candidates = [time_engine] if dense is None else [time_engine, time_dense]
+    for run in range(-warmup, runs):
+        progress("measuring", max(0, run) / runs)
+        images = batches[run % len(batches)]
+        for candidate in candidates if run % 2 else candidates[::-1]:
+            candidate(images, run >= 0)
+    return own, other
+
+
+def _timed(call: Any, images: NDArray[np.float32], gap_s: float) -> float:
+    """Wall time of one call, microseconds. After a gap the pool sleeps, so an untimed call wakes it first."""
+    if gap_s:
+        time.sleep(gap_s)
+        call(images)
+    start = time.perf_counter_ns()
+    call(images)
+    return (time.perf_counter_ns() - start) / 1000
+
+
+def _dense_blocks(
+    dense: DenseNetwork | None, batches: list[NDArray[np.float32]], names: list[str], progress: Progress
+) -> dict[str, Timing]:
+    if dense is None:
+        return {}
+    progress("profiling dense blocks", 0.0)
+    passes = [batches[run % len(batches)] for run in range(_PROFILED_RUNS + 2)]
+    calls = dense.block_times_us(passes, names, warmup=2)
+    times = {name: [call[name] for call in calls if name in call] for name in names}
+    return {name: Timing.of(values) for name, values in times.items() if values}
+
+
+def _block_profiles(
+    engine: Engine, own: _Samples, activation: Activation, dense: dict[str, Timing]
+) -> tuple[BlockProfile, ...]:
+    columns = dict(zip(engine.block_names, zip(*own.blocks_us, strict=True), strict=False))
+    profiles = []
+    for planned in engine.manifest.blocks:
+        name = planned["name"]
+        active = activation.blocks.get(name)
+        share = active.share if active else None
+        profiles.append(
+            BlockProfile(
+                name=name,
+                execution=planned["execution"],
+                reason=planned["reason"],
+                timing=Timing.of(columns[name]) if name in columns else None,
+                spatial_rate=active.spatial_rate if active else None,
+                channel_rate=active.channel_rate if active else None,
+                activation=share,
+                ideal_speedup=1 / share if share else None,
+                dense=dense.get(name),
+            )
+        )
+    return tuple(profiles)
+
+
+def _result(
+    engine: Engine,
+    own: _Samples,
+    other: _Samples,
+    blocks: tuple[BlockProfile, ...],
+    activation: Activation,
+    inputs: Inputs,
+    settings: dict[str, Any],
+) -> ProfileResult:
+    from laudc.engine.build import usable_backend
+    from laudc.profile.environment import describe_environment
+
+    share = activation.share
+    ideal = 1 / share if share else None
+    total = Timing.of(own.total_us)
+    residuals = [whole - sum(parts) for whole, parts in zip(own.total_us, own.blocks_us, strict=True)]
+    return ProfileResult(
+        engine=_engine_facts(engine.manifest),
+        images=inputs.source,
+        settings=settings,
+        environment=describe_environment(usable_backend(engine.manifest.backend.name)),
+        end_to_end=total,
+        blocks=blocks,
+        residual_us=statistics.median(residuals),
+        activation=share,
+        ideal_speedup=ideal,
+        dense=_compare(own, other, ideal) if other.total_us else None,
+        notes=tuple(_notes(inputs, total, engine.manifest, ideal)),
+    )
+
+
+def _engine_facts(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "arch": manifest.arch,
+        "config": manifest.config,
+        "input": list(manifest.input.shape),
+        "precision": manifest.precision,
+        "device": manifest.device.id,
+        "isa": manifest.cpu.isa,
+        "backend": f"{manifest.backend.name} {manifest.backend.version}",
+        "source_onnx_sha256": manifest.source.onnx_sha256,
+        "checkpoint_sha256": manifest.source.checkpoint_sha256,
+    }
+
+
+def _compare(own: _Samples, other: _Samples, ideal: float | None) -> DenseComparison:
+    timing = Timing.of(other.total_us)
+    speedup = timing.median_us / statistics.median(own.total_us)
+    ratios = [dense / mine for dense, mine in zip(other.total_us, own.total_us, strict=True)]
+    return DenseComparison(timing, speedup, statistics.median(ratios), speedup / ideal if ideal else None)
+
+
+def _notes(inputs: Inputs, total: Timing, manifest: Manifest, ideal: float | None) -> Iterable[str]:
+    """What a reader must know to judge the numbers."""
+    if inputs.source["kind"] == "generated":
+        yield "The images were generated, so the activation rates say nothing about real ones (use --images)."
+    if total.cv > 0.10:
+        yield f"The runs vary by {total.cv:.0%} (standard deviation over mean): something else was running."
+    if ideal is None:
+        yield "FLOP-ideal unknown: the engine was built with --no-portable."
+    if any(block["execution"] == "dense" for block in manifest.blocks):
+        yield "Blocks scheduled dense are computed by the runtime and have no time of their own here."

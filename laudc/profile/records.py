@@ -1,0 +1,109 @@
+"""What a measurement says, as plain records. All times are in microseconds, all rates between 0 and 1."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Statistics of one repeated measurement; `cv` is standard deviation over mean."""
+
+    median_us: float
+    p95_us: float
+    mean_us: float
+    min_us: float
+    max_us: float
+    cv: float
+    runs: int
+
+    @classmethod
+    def of(cls, samples_us: Sequence[float]) -> Timing:
+        """From single measurements, at least one."""
+        ordered = sorted(map(float, samples_us))
+        mean = statistics.fmean(ordered)
+        spread = statistics.stdev(ordered) if len(ordered) > 1 else 0.0
+        return cls(
+            median_us=statistics.median(ordered),
+            # Nearest rank: a value that was really measured.
+            p95_us=ordered[math.ceil(0.95 * len(ordered)) - 1],
+            mean_us=mean,
+            min_us=ordered[0],
+            max_us=ordered[-1],
+            cv=spread / mean if mean else 0.0,
+            runs=len(ordered),
+        )
+
+
+@dataclass(frozen=True)
+class BlockProfile:
+    """One block over all measured runs.
+
+    `activation` is active MACs over dense MACs, `ideal_speedup` the reverse; rates of masks that the block
+    does not have are None. `timing` is None for a block that the runtime computes itself, among its other
+    operators. `dense` comes from a separate profiled pass of the dense network.
+    """
+
+    name: str
+    execution: str
+    reason: str
+    timing: Timing | None
+    spatial_rate: float | None
+    channel_rate: float | None
+    activation: float | None
+    ideal_speedup: float | None
+    dense: Timing | None
+
+    @property
+    def speedup(self) -> float | None:
+        """Measured speed-up over the dense block."""
+        return self.dense.median_us / self.timing.median_us if self.dense and self.timing else None
+
+
+@dataclass(frozen=True)
+class DenseComparison:
+    """The same network dense in onnxruntime, interleaved call by call with the engine.
+
+    `speedup` is dense over engine (medians), `paired_speedup` the median of the ratios of neighbouring calls,
+    which a slow drift of the machine cannot move. `share_of_ideal` is `speedup` over the FLOP-ideal.
+    """
+
+    timing: Timing
+    speedup: float
+    paired_speedup: float
+    share_of_ideal: float | None
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """A whole measurement.
+
+    `residual_us` is what end to end has beyond the timed blocks: stem, head, runtime, blocks left to it
+    (median over the runs). `images` says what was run on; rates of generated images say nothing about real
+    ones.
+    """
+
+    engine: dict[str, Any]
+    images: dict[str, Any]
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    end_to_end: Timing
+    blocks: tuple[BlockProfile, ...]
+    residual_us: float
+    activation: float | None
+    ideal_speedup: float | None
+    dense: DenseComparison | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with the derived figures."""
+        data = asdict(self)
+        for plain, block in zip(data["blocks"], self.blocks, strict=True):
+            plain["speedup"] = block.speedup
+        return {"schema_version": SCHEMA_VERSION, "kind": "profile", **data}
