@@ -11,6 +11,7 @@ import contextlib
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +87,10 @@ def unpickle(file: Path, data: bytes) -> object:
     # The unpickler reports one unknown name per attempt.
     while len(inert) <= _MOST_INERT_NAMES:
         try:
-            with _allowing(inert):
+            with _allowing(inert), warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # about pickle protocols: refused or not, the caller hears once
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:
             name = _refused_name(str(error))

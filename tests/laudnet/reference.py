@@ -1,4 +1,4 @@
-"""Reference outputs of the authors' code: a small set in tests/data/oracle, more where LAUDNET_ORACLE points."""
+"""Outputs of the authors' code: a small set in tests/data/oracle, more where LAUDNET_ORACLE points."""
 
 from __future__ import annotations
 
