@@ -1,0 +1,221 @@
+"""The three things that can be run for a comparison: checkpoint, portable ONNX, engine bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from laudc.errors import UserError
+from laudc.ops import names
+from laudc.verify.outcome import Array, BlockOutcome, Decisions, Outcome
+
+if TYPE_CHECKING:
+    import onnx
+
+_GAP = ".gap"
+_KINDS = names.KINDS
+
+
+class Network(Protocol):
+    """Something that runs images (B, 3, H, W) float32.
+
+    `size` is (height, width) of its input, None if any will do; `fixed_batch` is the only batch size it
+    takes, if any; `preprocess` is its metadata about the preparation of images.
+    """
+
+    size: tuple[int, int] | None
+    fixed_batch: int | None
+    preprocess: Mapping[str, Any]
+
+    def run(self, images: Array) -> Outcome:
+        """Run one batch."""
+
+
+class TorchNetwork:
+    """A checkpoint, run by torch on the CPU."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        arch: str | None,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None,
+    ) -> None:
+        from laudc.export.source import load_source
+
+        source = load_source(path, arch=arch, config=config)
+        own = source.config.input_size
+        self.size = (own, own) if source.config.has_spatial_masks else None
+        self.fixed_batch: int | None = None
+        self.preprocess = source.preprocess
+        self._model = source.model.eval()
+
+    def run(self, images: Array) -> Outcome:
+        """Run one batch; margins and means are known."""
+        import torch
+        from laudnet import trace
+
+        found = trace(self._model, torch.from_numpy(images))
+        return Outcome(found.logits.numpy(), tuple(_torch_block(block) for block in found.blocks))
+
+
+def _torch_block(block: Any) -> BlockOutcome:
+    decisions = {}
+    for kind in _KINDS:
+        keep, margin = getattr(block, f"{kind}_keep"), getattr(block, f"{kind}_margin")
+        if keep is not None:
+            decisions[kind] = Decisions(keep.numpy(), margin.numpy())
+    return BlockOutcome(block.name, decisions, block.gap.numpy())
+
+
+class PortableNetwork:
+    """Portable ONNX, run by plain ONNX Runtime without our library, so that the function bodies compute."""
+
+    def __init__(self, model: onnx.ModelProto, threads: int | None) -> None:
+        from laudc.engine.build import metadata
+
+        instrumented = with_means_as_outputs(model)
+        known = metadata(model).get("preprocess")
+        self.preprocess: Mapping[str, Any] = known if isinstance(known, Mapping) else {}
+        self.fixed_batch: int | None
+        self.size: tuple[int, int] | None
+        self.fixed_batch, self.size = _input_shape(model)
+        self._input = model.graph.input[0].name
+        self._logits = model.graph.output[0].name
+        self._outputs = [output.name for output in instrumented.graph.output]
+        self._session = _open_session(instrumented, threads)
+
+    def run(self, images: Array) -> Outcome:
+        """Run one batch; means are known, margins are not."""
+        found = dict(zip(self._outputs, self._session.run(None, {self._input: images}), strict=True))
+        blocks: dict[str, BlockOutcome] = {
+            name.removesuffix(_GAP): BlockOutcome(name.removesuffix(_GAP), {}, value[:, :, 0, 0])
+            for name, value in found.items()
+            if name.endswith(_GAP)
+        }
+        for name, value in found.items():
+            parts = names.split_mask_value(name)
+            if parts is not None:
+                blocks[parts[0]].decisions[parts[1]] = Decisions(value > 0)
+        return Outcome(found[self._logits], tuple(blocks.values()))
+
+
+def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The portable graph with every mask and every block's output mean (`BLOCK.gap`) as graph outputs."""
+    from onnx import TensorProto, helper
+
+    from laudc.export import with_masks_as_outputs
+    from laudc.ops import BOTTLENECKS
+
+    shown = with_masks_as_outputs(model)
+    for node in [node for node in shown.graph.node if node.op_type in BOTTLENECKS]:
+        name = node.name + _GAP
+        shown.graph.node.append(helper.make_node("GlobalAveragePool", [node.output[0]], [name], name=name))
+        shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None, 1, 1]))
+    return shown
+
+
+def _open_session(model: onnx.ModelProto, threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime has no common base for its errors
+        raise UserError(
+            "the portable model cannot be run",
+            f"ONNX Runtime {onnxruntime.__version__} refuses it: {error}",
+            "Export it again, with a lower --opset if the runtime is old",
+        ) from error
+
+
+def _input_shape(model: onnx.ModelProto) -> tuple[int | None, tuple[int, int]]:
+    from laudc.ops import known_shapes
+
+    shape = known_shapes(model)[model.graph.input[0].name]
+    if len(shape) != 4 or shape[2] is None or shape[3] is None:
+        raise UserError(
+            "the model's images have no fixed size",
+            f"its input has shape {list(shape)}",
+            "Export it with laudc export",
+        )
+    return shape[0], (shape[2], shape[3])
+
+
+class EngineNetwork:
+    """An engine bundle, run by its own backend."""
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None) -> None:
+        from laudc.engine import load_engine
+
+        self._engine = load_engine(path, threads=threads)
+        batch, _, height, width = self._engine.input_shape
+        self.size: tuple[int, int] | None = (int(height), int(width))
+        self.fixed_batch = batch if isinstance(batch, int) else None
+        self.preprocess: Mapping[str, Any] = self._engine.manifest.preprocess
+
+    def run(self, images: Array) -> Outcome:
+        """Run one batch; margins are known, means are not."""
+        logits, margins = self._engine.trace(images)
+        return Outcome(logits, tuple(_engine_block(name, kinds) for name, kinds in margins.items()))
+
+
+def _engine_block(name: str, margins: Mapping[str, Array | None]) -> BlockOutcome:
+    decisions = {}
+    for kind in _KINDS:
+        margin = margins.get(f"{kind}_margin")
+        if margin is not None:
+            # A NaN compares false and drops, as it must.
+            decisions[kind] = Decisions(np.asarray(margin >= 0), margin)
+    return BlockOutcome(name, decisions)
+
+
+def open_network(
+    path: str | os.PathLike[str],
+    *,
+    arch: str | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    checkpoints: bool = True,
+) -> Network:
+    """Open what `path` holds, going by its content: an engine bundle, a checkpoint or an ONNX model.
+
+    Raises:
+        UserError: the file cannot be read or holds none of them; with `checkpoints` false, also for a
+            checkpoint.
+    """
+    from laudc.engine.build import read_portable
+    from laudc.engine.bundle import looks_like_bundle
+
+    try:
+        if looks_like_bundle(path):
+            return EngineNetwork(path, threads)
+        is_checkpoint = _looks_like_checkpoint(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot read {os.fspath(path)}",
+            error.strerror or str(error),
+            "Check the path and its permissions",
+        ) from error
+    if not is_checkpoint:
+        return PortableNetwork(read_portable(path)[0], threads)
+    if not checkpoints:
+        raise UserError(
+            f"{os.fspath(path)} is a checkpoint",
+            "only an exported model or an engine can be verified",
+            "Export it first with laudc export, and give the checkpoint as --reference",
+        )
+    return TorchNetwork(path, arch=arch, config=config)
+
+
+def _looks_like_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether the file starts like a zip archive or a pickle, the two forms torch writes."""
+    with open(path, "rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04")

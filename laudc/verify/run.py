@@ -1,0 +1,114 @@
+"""Runs target and reference and puts the report together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from laudc.errors import UserError
+from laudc.verify.compare import Tolerance, compare
+from laudc.verify.images import gather_images
+from laudc.verify.networks import Network, open_network
+from laudc.verify.outcome import Array, Outcome, join
+from laudc.verify.report import VerifyReport
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of `laudc.verify.verify` of the same names."""
+
+    atol: float
+    rtol: float
+    tie_margin: float
+    batch: int
+    limit: int | None
+    seed: int
+    arch: str | None
+    config: str | os.PathLike[str] | Mapping[str, Any] | None
+    threads: int | None
+
+
+def run_verify(
+    target: str | os.PathLike[str],
+    reference: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Array | None,
+    options: Options,
+    progress: Callable[[str], None],
+) -> VerifyReport:
+    """See `laudc.verify.verify`."""
+    _check_options(options)
+    progress("loading")
+    ours = open_network(target, threads=options.threads, checkpoints=False)
+    theirs = open_network(
+        reference, arch=options.arch, config=options.config, threads=options.threads, checkpoints=True
+    )
+    size = _common_size(ours, theirs)
+    batch_images, description = gather_images(
+        images, size, ours.preprocess, seed=options.seed, limit=options.limit
+    )
+    progress("running the reference")
+    expected = run_batches(theirs, batch_images, theirs.fixed_batch or options.batch)
+    tolerance = Tolerance(options.atol, options.rtol, options.tie_margin)
+    runs = []
+    for batch in _batches(ours, options.batch, len(batch_images)):
+        progress(f"running the target in batches of {batch}")
+        runs.append(compare(run_batches(ours, batch_images, batch), expected, batch, tolerance))
+    return VerifyReport(
+        target=os.fspath(target),
+        reference=os.fspath(reference),
+        images=description,
+        image_count=len(batch_images),
+        input_size=size,
+        atol=options.atol,
+        rtol=options.rtol,
+        tie_margin=options.tie_margin,
+        runs=tuple(runs),
+    )
+
+
+def _check_options(options: Options) -> None:
+    for name in ("atol", "rtol", "tie_margin"):
+        # Written so that NaN is refused too.
+        if not getattr(options, name) >= 0:
+            raise UserError(
+                f"{name} is {getattr(options, name)}", "a tolerance cannot be negative", "Give 0 or more"
+            )
+    for name in ("batch", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}", "at least one image has to be run", "Give 1 or more")
+
+
+def _common_size(target: Network, reference: Network) -> tuple[int, int]:
+    size = target.size or reference.size
+    if size is None or (reference.size is not None and reference.size != size):
+        raise UserError(
+            "target and reference take images of different sizes",
+            f"the target takes {target.size}, the reference {reference.size} (height, width)",
+            "Give the checkpoint or model that the target was made from",
+        )
+    return size
+
+
+def _batches(network: Network, wanted: int, images: int) -> list[int]:
+    """The batch sizes to run: one image at a time, and several at once unless the batch is fixed."""
+    if network.fixed_batch is not None:
+        return [network.fixed_batch]
+    return sorted({1, min(wanted, images)})
+
+
+def run_batches(network: Network, images: Array, batch: int) -> Outcome:
+    """Run all images in batches; the last batch may be smaller unless the network's batch is fixed.
+
+    Raises:
+        UserError: the number of images is no multiple of a fixed batch.
+    """
+    if network.fixed_batch is not None and len(images) % batch:
+        raise UserError(
+            f"{len(images)} images cannot be run in batches of {batch}",
+            "the batch of this model is fixed",
+            f"Give a multiple of {batch} images",
+        )
+    return join([network.run(images[start : start + batch]) for start in range(0, len(images), batch)])
