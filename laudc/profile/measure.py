@@ -55,7 +55,7 @@ def profile(
 
     Args:
         engine: path of a bundle.
-        images: image files and folders (at most 64 images are used); None generates some, which the result says.
+        images: image files and folders (at most 64 are used); None generates some (the result says so).
         runs: measured calls; they go through the images in turn.
         warmup: calls before that are not measured.
         batch: images per call.

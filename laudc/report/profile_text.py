@@ -1,0 +1,100 @@
+"""A profile as text for a terminal."""
+
+from __future__ import annotations
+
+from laudc.profile.records import BlockProfile, ProfileResult
+from laudc.report.tables import MISSING, RULE, Column, number, percent, render_table, times
+
+_COLUMNS = (
+    Column("block", left=True),
+    Column("runs", left=True),
+    Column("patches", "% kept"),
+    Column("channels", "% kept"),
+    Column("active", "% MACs"),
+    Column("median", "µs"),
+    Column("p95", "µs"),
+)
+_DENSE_COLUMNS = (Column("dense", "µs"), Column("speed-up", "×"))
+_IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
+
+
+def profile_text(result: ProfileResult) -> str:
+    """Headline, table per block and end to end, summary and notes."""
+    columns = [*_COLUMNS, *(_DENSE_COLUMNS if result.dense else ()), *_IDEAL_COLUMNS]
+    rows = [_block_row(block, dense=result.dense is not None) for block in result.blocks]
+    table = render_table(columns, [*rows, RULE, _residual_row(result), _total_row(result)])
+    lines = [headline(result), circumstances(result), "", table, "", *summary(result)]
+    return "\n".join([*lines, *(f"Note: {note}" for note in result.notes)])
+
+
+def headline(result: ProfileResult) -> str:
+    """What was measured, in one line."""
+    engine = result.engine
+    size = "x".join(str(side) for side in engine["input"][1:])
+    return (
+        f"{engine['arch']}, {engine['precision']}, input {size}, {engine['backend']}, {engine['isa']} kernels"
+    )
+
+
+def circumstances(result: ProfileResult) -> str:
+    """How it was measured, in one line."""
+    settings, images = result.settings, result.images
+    kind = "generated images" if images["kind"] == "generated" else "images"
+    return (
+        f"{settings['runs']} runs after {settings['warmup']} to warm up, batch {settings['batch']}, "
+        f"{settings['threads']} thread{'s' if settings['threads'] != 1 else ''}, {images['count']} {kind}"
+        + (", engine and dense in turn" if settings["interleaved"] else "")
+    )
+
+
+def summary(result: ProfileResult) -> list[str]:
+    """The result in sentences, one line each."""
+    total = result.end_to_end
+    lines = [f"End to end: {_ms(total.median_us)} median, {_ms(total.p95_us)} p95, CV {total.cv:.1%}."]
+    if result.activation is not None and result.ideal_speedup is not None:
+        lines.append(
+            f"The masks leave {result.activation:.0%} of the dense MACs: "
+            f"FLOP-ideal {result.ideal_speedup:.2f}×."
+        )
+    if result.dense is not None:
+        dense = result.dense
+        share = f", {dense.share_of_ideal:.0%} of the ideal" if dense.share_of_ideal is not None else ""
+        lines.append(
+            f"Dense onnxruntime: {_ms(dense.timing.median_us)} median. Speed-up {dense.speedup:.2f}×"
+            f"{share} (median of paired ratios {dense.paired_speedup:.2f}×)."
+        )
+    return lines
+
+
+def _ms(microseconds: float) -> str:
+    return f"{microseconds / 1000:.2f} ms"
+
+
+def _block_row(block: BlockProfile, *, dense: bool) -> list[str]:
+    timing = block.timing
+    row = [
+        block.name,
+        block.execution,
+        percent(block.spatial_rate),
+        percent(block.channel_rate),
+        percent(block.activation),
+        number(timing.median_us if timing else None),
+        number(timing.p95_us if timing else None),
+    ]
+    if dense:
+        row += [number(block.dense.median_us if block.dense else None), times(block.speedup)]
+    return [*row, times(block.ideal_speedup)]
+
+
+def _residual_row(result: ProfileResult) -> list[str]:
+    tail = [MISSING] * (3 if result.dense else 1)
+    return ["residual", MISSING, MISSING, MISSING, MISSING, number(result.residual_us), MISSING, *tail]
+
+
+def _total_row(result: ProfileResult) -> list[str]:
+    total, dense = result.end_to_end, result.dense
+    row = ["end to end", MISSING, MISSING, MISSING, percent(result.activation)]
+    row += [number(total.median_us), number(total.p95_us)]
+    if dense is not None:
+        row += [number(dense.timing.median_us), times(dense.speedup)]
+    return [*row, times(result.ideal_speedup)]
