@@ -216,9 +216,7 @@ class LaudConfig:
         where = f"stage {index + 1}"
         if stage.planes < 1:
             raise ValueError(f"width_mult: {self.width_mult} leaves {where} without channels")
-        if stage.planes % self.groups and self.groups > 1:
-            raise ValueError(f"groups: {self.groups} does not divide the {stage.planes} planes of {where}")
-        if stage.channel_groups or self.dyn_mode[index] in ("channel", "both"):
+        if self.dyn_mode[index] in ("channel", "both"):
             self._check_channel_masker(index, stage, where)
         if self.dyn_mode[index] != "channel":
             self._check_spatial_masker(index, stage, where)

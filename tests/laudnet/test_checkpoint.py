@@ -20,6 +20,8 @@ import laudnet
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from laudnet.config import LaudConfig
 
 from tests.laudnet.reference import load
@@ -299,6 +301,22 @@ def test_class_of_an_unknown_module(
     content["trainer"] = trainer()
     torch.save(content, path)
     assert "somebodys_code.Trainer" in refused(path)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), replacement=st.binary(min_size=1, max_size=6))
+def test_garbled_pickles_never_escape(path: Path, position: float, replacement: bytes) -> None:
+    buffer = io.BytesIO()  # the old format has no checksums, so every byte reaches the unpickler
+    torch.save(
+        {"state_dict": {"fc.weight": torch.ones(2)}, "log": [1.5, "a", {"b": (2, None)}]},
+        buffer,
+        _use_new_zipfile_serialization=False,
+    )
+    data = bytearray(buffer.getvalue())
+    start = int(position * len(data))
+    data[start : start + len(replacement)] = replacement
+    path.write_bytes(bytes(data))
+    refused(path)
 
 
 def test_tensor_that_claims_more_than_it_holds(content: dict[str, Any], path: Path) -> None:

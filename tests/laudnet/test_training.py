@@ -34,9 +34,7 @@ def counted(total: float, shares: list[float]) -> flops.Flops:
         (1.0, [1.0, 0.0], 0.0),
     ],
 )
-def test_bounds_open_to_everything_at_one_third(
-    progress: float, shares: list[float], expected: float
-) -> None:
+def test_bounds_open_to_all_at_one_third(progress: float, shares: list[float], expected: float) -> None:
     loss = train.flops_loss(counted(50.0, shares), 100, 0.5, progress)
     assert float(loss) == pytest.approx(expected, abs=1e-6)
 
