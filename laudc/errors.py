@@ -11,8 +11,9 @@ def _sentence(text: str) -> str:
     text = " ".join(text.split())
     if not text:
         return ""
-    # A first word with more capitals, dots or slashes is a name (`layer1.0`, `model.onnx`) and stays as it is.
-    first = text.split(" ", 1)[0].rstrip(",:")
+    # A first word with capitals, dots or a colon is a name (`layer1.0`, `model.onnx`, `opset:`) and stays as
+    # it is.
+    first = text.split(" ", 1)[0].rstrip(",;.?!")
     if first.isalpha() and first.islower():
         text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?" else text + "."
