@@ -73,12 +73,16 @@ def _check_options(options: Options) -> None:
         # Written so that NaN is refused too.
         if not getattr(options, name) >= 0:
             raise UserError(
-                f"{name} is {getattr(options, name)}", "a tolerance cannot be negative", "Give 0 or more"
+                f"the option {name} is {getattr(options, name)}",
+                "a tolerance cannot be negative",
+                "Give 0 or more",
             )
     for name in ("batch", "limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise UserError(f"{name} is {value}", "at least one image has to be run", "Give 1 or more")
+            raise UserError(
+                f"the option {name} is {value}", "at least one image has to be run", "Give 1 or more"
+            )
 
 
 def _common_size(target: Network, reference: Network) -> tuple[int, int]:
