@@ -27,7 +27,10 @@ _WRITE_REASONS = {
     errno.ENOTDIR: ("a part of its path is a file, not a folder", "Choose another path"),
     errno.EISDIR: ("it is a folder", "Add a file name to the path"),
     errno.ENAMETOOLONG: ("the file name is too long", "Choose a shorter name"),
-    errno.EFBIG: ("the file would be larger than allowed here", "Raise the file size limit or choose another folder"),
+    errno.EFBIG: (
+        "the file would be larger than allowed here",
+        "Raise the file size limit or choose another folder",
+    ),
 }
 
 
@@ -126,6 +129,8 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
                 digest.update(chunk)
     except OSError as error:
         raise UserError(
-            f"cannot read {os.fspath(path)}", error.strerror or str(error), "Check the path and its permissions"
+            f"cannot read {os.fspath(path)}",
+            error.strerror or str(error),
+            "Check the path and its permissions",
         ) from error
     return digest.hexdigest()

@@ -23,7 +23,6 @@ from laudc.verify.report import (
 # Enough to see a pattern; the counts are complete anyhow.
 _LISTED_FLIPS = 20
 
-
 # Target and reference.
 _Pair = tuple[BlockOutcome, BlockOutcome]
 
@@ -86,7 +85,7 @@ def _signature(outcome: Outcome) -> dict[str, tuple[int, ...]]:
 
 @dataclass
 class _MaskFindings:
-    """Collects differing decisions; `turned` are the images with any."""
+    """Collects differing decisions: all are counted, some listed; `turned` are the images with any."""
 
     decisions: int = 0
     counts: dict[str, int] = field(default_factory=lambda: {TIE: 0, FAILS: 0, FOLLOWS: 0})
@@ -94,17 +93,17 @@ class _MaskFindings:
     turned: set[int] = field(default_factory=set)
 
     def add(self, flip: Flip) -> None:
+        if self.counts[flip.verdict] < _LISTED_FLIPS:
+            self.flips.append(flip)
         self.counts[flip.verdict] += 1
         self.turned.add(flip.image)
-        self.flips.append(flip)
 
     def summary(self) -> MaskSummary:
         # What fails is worth more room than what follows from it.
         order = {FAILS: 0, TIE: 1, FOLLOWS: 2}
         listed = sorted(self.flips, key=lambda flip: order[flip.verdict])[:_LISTED_FLIPS]
-        return MaskSummary(
-            self.decisions, self.counts[TIE], self.counts[FAILS], self.counts[FOLLOWS], tuple(listed)
-        )
+        counts = self.counts
+        return MaskSummary(self.decisions, counts[TIE], counts[FAILS], counts[FOLLOWS], tuple(listed))
 
 
 def _compare_masks(pairs: list[_Pair], tie_margin: float) -> _MaskFindings:

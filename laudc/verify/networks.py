@@ -98,7 +98,7 @@ class PortableNetwork:
         }
         for name, value in found.items():
             parts = names.split_mask_value(name)
-            if parts is not None:
+            if parts is not None and parts[0] in blocks:
                 blocks[parts[0]].decisions[parts[1]] = Decisions(value > 0)
         return Outcome(found[self._logits], tuple(blocks.values()))
 
@@ -191,20 +191,12 @@ def open_network(
         UserError: the file cannot be read or holds none of them; with `checkpoints` false, also for a
             checkpoint.
     """
-    from laudc.engine.build import read_portable
-    from laudc.engine.bundle import looks_like_bundle
+    kind = _kind(path)
+    if kind == "engine":
+        return EngineNetwork(path, threads)
+    if kind == "onnx":
+        from laudc.engine.build import read_portable
 
-    try:
-        if looks_like_bundle(path):
-            return EngineNetwork(path, threads)
-        is_checkpoint = _looks_like_checkpoint(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot read {os.fspath(path)}",
-            error.strerror or str(error),
-            "Check the path and its permissions",
-        ) from error
-    if not is_checkpoint:
         return PortableNetwork(read_portable(path)[0], threads)
     if not checkpoints:
         raise UserError(
@@ -213,6 +205,20 @@ def open_network(
             "Export it first with laudc export, and give the checkpoint as --reference",
         )
     return TorchNetwork(path, arch=arch, config=config)
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    from laudc.engine.bundle import looks_like_bundle
+
+    try:
+        if looks_like_bundle(path):
+            return "engine"
+        return "checkpoint" if _looks_like_checkpoint(path) else "onnx"
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"cannot read {os.fspath(path)}", reason, "Check the path and its permissions"
+        ) from error
 
 
 def _looks_like_checkpoint(path: str | os.PathLike[str]) -> bool:

@@ -74,14 +74,14 @@ def _check_options(options: Options) -> None:
         if not getattr(options, name) >= 0:
             raise UserError(
                 f"the option {name} is {getattr(options, name)}",
-                "a tolerance cannot be negative",
+                "tolerances are not negative",
                 "Give 0 or more",
             )
     for name in ("batch", "limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(
-                f"the option {name} is {value}", "at least one image has to be run", "Give 1 or more"
+                f"the option {name} is {value}", "at least one image must be run", "Give 1 or more"
             )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import laudnet
@@ -29,12 +31,14 @@ def bare(tmp_path: Path) -> Path:
     return path
 
 
-def _refused(*words: str) -> pytest.RaisesExc[UserError]:
-    def mentions_all(error: UserError) -> bool:
-        message = str(error).lower()
-        return all(word.lower() in message for word in words) and error.exit_code == 2
-
-    return pytest.RaisesExc(UserError, check=mentions_all)
+@contextlib.contextmanager
+def _refused(*words: str) -> Iterator[None]:
+    """A UserError is raised inside, and its message has all of the words."""
+    with pytest.raises(UserError) as caught:
+        yield
+    message = str(caught.value).lower()
+    assert caught.value.exit_code == 2
+    assert all(word.lower() in message for word in words), message
 
 
 def test_missing_file(tmp_path: Path) -> None:
