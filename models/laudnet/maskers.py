@@ -32,17 +32,34 @@ class Decision:
 
 
 class Masker(nn.Module):
-    """Turns keep/drop logits into decisions; `temperature` (Gumbel-softmax) only matters in training."""
+    """Turns keep/drop logits into decisions.
+
+    temperature (of the softmax) and noise (factor on the Gumbel noise: 1 samples, 0 decides as in evaluation
+    but with gradients) only matter in training.
+    """
 
     temperature: float = 5.0
+    noise: float = 1.0
 
     def decide(self, logits: Tensor) -> Decision:
         """logits (B, 2, ...), keep first -> Decision of shape (B, ...)."""
         keep, drop = logits[:, 0], logits[:, 1]
+        margin = keep - drop
         if self.training:
-            sample = F.gumbel_softmax(logits, tau=self.temperature, hard=True, dim=1)[:, 0]
-            return Decision(sample, keep - drop)
-        return Decision((keep >= drop).to(logits.dtype), keep - drop)
+            return Decision(self._sample(margin), margin)
+        return Decision((keep >= drop).to(logits.dtype), margin)
+
+    def _sample(self, margin: Tensor) -> Tensor:
+        """Gumbel-softmax over two choices, hard forward, soft backward.
+
+        The softmax of two logits is the sigmoid of their difference, and the difference of two Gumbel
+        variables is logistic: one variable does for both.
+        """
+        uniform = torch.rand_like(margin).clamp(1e-6, 1 - 1e-6)
+        noisy = margin + self.noise * torch.logit(uniform)
+        soft = torch.sigmoid(noisy / self.temperature)
+        hard = (noisy >= 0).to(soft.dtype)
+        return hard - soft.detach() + soft
 
 
 def _bias_towards_keep(bias: Tensor, values: tuple[float, float]) -> None:

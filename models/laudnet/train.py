@@ -2,9 +2,10 @@
 
 The recipe is LAUDNet's (TPAMI 2024), authors' code semantics, on a smaller scale: start from a trained static
 network, sample hard masks with Gumbel-softmax at a falling temperature, and minimise cross-entropy,
-distillation from the static network and the distance of the MACs from a target. Two steps are ours: `settle`
-epochs at the end fix the masks to their deterministic decisions (sampling noise does not vanish with the
-temperature), and all drop biases start alike.
+distillation from the static network and the distance of the MACs from a target. Two things are ours: the last
+`settle` epochs decide without noise, as in evaluation, but with gradients (the noise of hard samples does not
+vanish with the temperature, so undecided masks would change what they keep when it goes), and all drop biases
+start alike.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Recipe:
 
     target: MACs aimed at, as a share of the static network's; act_weight: weight of that loss; t_first,
     t_last: Gumbel-softmax temperatures, exponential in between; kd_weight, kd_temperature: distillation;
-    settle: last epochs with deterministic masks.
+    settle: last epochs without noise, at t_settle.
     """
 
     epochs: int = 30
-    settle: int = 6
+    settle: int = 12
     batch: int = 64
     lr: float = 0.05
     momentum: float = 0.9
@@ -52,6 +53,7 @@ class Recipe:
     act_weight: float = 10.0
     t_first: float = 5.0
     t_last: float = 0.1
+    t_settle: float = 1.0
     kd_weight: float = 0.5
     kd_temperature: float = 4.0
     seed: int = 0
@@ -84,7 +86,7 @@ def small_config(mode: str, input_size: int = 96, width_mult: float = 0.1875) ->
 
 
 def temperature_at(recipe: Recipe, progress: float) -> float:
-    """Gumbel-softmax temperature at `progress` (0..1) of the run."""
+    """Gumbel-softmax temperature at `progress` (0..1) of the noisy part of the run."""
     return recipe.t_first * (recipe.t_last / recipe.t_first) ** progress
 
 
@@ -144,7 +146,7 @@ def train_dynamic(config: LaudConfig, recipe: Recipe, teacher: LaudResNet, repor
     static = flops.static_macs(config)
 
     def objective(batch: Batch) -> Tensor:
-        model.temperature = temperature_at(recipe, batch.progress)
+        _set_masks(model, recipe, batch.progress)
         run = model.run(batch.x)
         with torch.no_grad():
             wanted = teacher.forward_dense(batch.x)
@@ -170,8 +172,6 @@ def _optimise(model: LaudResNet, recipe: Recipe, objective: Objective, report: R
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for epoch in range(recipe.epochs):
         model.train()
-        if epoch >= recipe.epochs - recipe.settle:
-            _fix_masks(model)
         total, count = 0.0, 0
         for batch in _batches(model.config.input_size, recipe, epoch):
             loss = objective(batch)
@@ -189,10 +189,13 @@ def _parameter_groups(model: LaudResNet, lr: float) -> list[dict[str, object]]:
     return [{"params": others}, {"params": maskers, "lr": lr * model.config.lr_mult}]
 
 
-def _fix_masks(model: LaudResNet) -> None:
-    """Deterministic masks: the rest of the network gets used to what it will meet in evaluation."""
+def _set_masks(model: LaudResNet, recipe: Recipe, progress: float) -> None:
+    """Temperature and noise of every masker at `progress` (0..1) of the run."""
+    noisy = 1 - recipe.settle / recipe.epochs
+    settled = progress >= noisy
+    model.temperature = recipe.t_settle if settled else temperature_at(recipe, progress / noisy)
     for masker in model.maskers():
-        masker.eval()
+        masker.noise = 0.0 if settled else 1.0
 
 
 def _steps_per_epoch(recipe: Recipe) -> int:
@@ -239,7 +242,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument(
-        "--settle", type=int, default=Recipe.settle, help="last epochs with deterministic masks"
+        "--settle", type=int, default=Recipe.settle, help="last epochs without noise in the masks"
     )
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--lr", type=float, default=Recipe.lr)

@@ -111,16 +111,20 @@ def test_static_network_keeps_everything_exactly() -> None:
         assert torch.equal(model(x), model.forward_dense(x))
 
 
-def test_settled_masks_are_deterministic_and_keep_learning_from_nothing() -> None:
+def test_masks_settle_at_the_end() -> None:
     torch.manual_seed(0)
+    recipe = train.Recipe(epochs=10, settle=4)
     model = laudnet.build_model(train.small_config("both", 32, 0.0625)).train()
-    train._fix_masks(model)
-    x = torch.randn(4, 3, 32, 32)
-    first, second = model.run(x), model.run(x)
-    for one, two in zip(first.blocks, second.blocks, strict=True):
-        assert one.channel is not None
-        assert two.channel is not None
-        assert torch.equal(one.channel.keep, two.channel.keep)
+    train._set_masks(model, recipe, 0.0)
+    assert model.temperature == recipe.t_first
+    assert {masker.noise for masker in model.maskers()} == {1.0}
+    train._set_masks(model, recipe, 0.6)
+    assert model.temperature == recipe.t_settle
+    for block in model.run(torch.randn(4, 3, 32, 32)).blocks:
+        for decision in (block.channel, block.spatial):
+            assert decision is not None
+            assert torch.equal(decision.keep.detach().round(), (decision.margin >= 0).float())
+            assert decision.keep.requires_grad
 
 
 @pytest.fixture
