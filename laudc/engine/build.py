@@ -226,8 +226,8 @@ def _describe(model: onnx.ModelProto, serialized: bytes) -> dict[str, Any]:
         "arch": str(known.get("arch", "unknown")),
         "config": _mapping(known.get("config")),
         "preprocess": _mapping(known.get("preprocess")),
-        "input": _tensor(model.graph.input[0]),
-        "outputs": tuple(map(_tensor, model.graph.output)),
+        "input": tensor_record(model.graph.input[0]),
+        "outputs": tuple(map(tensor_record, model.graph.output)),
     }
 
 
@@ -235,7 +235,8 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _tensor(info: onnx.ValueInfoProto) -> TensorRecord:
+def tensor_record(info: onnx.ValueInfoProto) -> TensorRecord:
+    """Name, type and shape of a graph input or output."""
     import onnx
 
     tensor = info.type.tensor_type

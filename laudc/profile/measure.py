@@ -42,7 +42,7 @@ class _Samples:
 
 def profile(
     engine: str | os.PathLike[str],
-    images: Iterable[str | os.PathLike[str]] | None = None,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     *,
     runs: int = 50,
     warmup: int = 5,
@@ -77,6 +77,8 @@ def profile(
             "at least one run is needed",
             "use --runs 50",
         )
+    if isinstance(images, (str, os.PathLike)):
+        images = [images]
     threads = detect_host().usable_threads if threads is None else threads
     with load_engine(engine, threads=threads) as loaded:
         portable = _portable(loaded, needed=against_dense)

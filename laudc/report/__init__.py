@@ -3,6 +3,6 @@
 from laudc.report.json_output import write_json
 from laudc.report.profile_html import profile_html
 from laudc.report.profile_text import profile_text
-from laudc.report.tables import Column, render_table
+from laudc.report.tables import RULE, Column, render_table
 
-__all__ = ["Column", "profile_html", "profile_text", "render_table", "write_json"]
+__all__ = ["RULE", "Column", "profile_html", "profile_text", "render_table", "write_json"]

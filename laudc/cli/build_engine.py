@@ -1,0 +1,62 @@
+"""laudc build-engine"""
+
+from __future__ import annotations
+
+import click
+
+from laudc.cli.session import Session, shared_options
+
+
+@click.command("build-engine", short_help="Portable ONNX to an engine for a device.")
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="MODEL.laudc", help="Engine to write.")
+@click.option(
+    "--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for."
+)
+@click.option("--backend", default="auto", show_default=True, help="Runtime: auto or onnxruntime.")
+@click.option("--precision", default="fp32", show_default=True, help="Arithmetic: fp32.")
+@click.option("--schedule", default="auto", show_default=True, help="Blocks: auto, dense or sparse.")
+@click.option(
+    "--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need."
+)
+@shared_options
+@click.pass_obj
+def command(
+    session: Session,
+    model: str,
+    output: str,
+    device: str,
+    backend: str,
+    precision: str,
+    schedule: str,
+    no_portable: bool,
+) -> None:
+    """Compiles MODEL, portable ONNX or an engine that carries it, into an engine.
+
+    \b
+    Example:
+      laudc build-engine model.onnx --device cpu -o model.laudc
+    """
+    from laudc.engine import build_engine
+
+    result = build_engine(
+        model,
+        output,
+        device=device,
+        backend=backend,
+        precision=precision,
+        schedule=schedule,
+        portable=not no_portable,
+        progress=session.progress,
+    )
+    manifest = result.manifest
+    session.write(
+        {"kind": "build-engine", "output": output, "size": result.size, "manifest": manifest.to_dict()}
+    )
+    sparse = sum(block["execution"] == "sparse" for block in manifest.blocks)
+    session.say(
+        f"{output}: {manifest.arch} for {manifest.device.id} ({manifest.cpu.isa} kernels, "
+        f"{manifest.backend.name} {manifest.backend.version}), "
+        f"{sparse} of {len(manifest.blocks)} blocks skip work, "
+        f"{result.size / 1e6:.1f} MB"
+    )

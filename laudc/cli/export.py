@@ -1,0 +1,56 @@
+"""laudc export"""
+
+from __future__ import annotations
+
+import click
+
+from laudc.cli.session import Session, shared_options
+from laudc.cli.types import ImageSize
+
+
+@click.command("export", short_help="Checkpoint to portable ONNX.")
+@click.argument("checkpoint")
+@click.option("-o", "--output", required=True, metavar="MODEL.onnx", help="File to write.")
+@click.option("--arch", metavar="NAME", help="Architecture, for checkpoints that do not say it.")
+@click.option("--config", metavar="FILE", help="Configuration (JSON or YAML), for checkpoints without one.")
+@click.option("--input-size", type=ImageSize(), metavar="N|HxW", help="Image size [default: as trained].")
+@click.option("--dynamic-batch/--fixed-batch", default=True, help="Any batch size (default), or just 1.")
+@click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset.")
+@shared_options
+@click.pass_obj
+def command(
+    session: Session,
+    checkpoint: str,
+    output: str,
+    arch: str | None,
+    config: str | None,
+    input_size: tuple[int, int] | None,
+    dynamic_batch: bool,
+    opset: int,
+) -> None:
+    """Turns a LAUDNet CHECKPOINT into portable ONNX.
+
+    Reads the authors' .pth.tar (mode and granularity from its hyper_set), bare state dicts (then --arch or
+    --config say what they are) and laudnet's own files. Nothing in a checkpoint is ever executed.
+
+    \b
+    Example:
+      laudc export checkpoint.pth.tar -o model.onnx
+    """
+    from laudc.cli.describe import onnx_facts
+    from laudc.export import export
+    from laudc.files import sha256_file
+
+    session.progress(f"exporting {checkpoint}")
+    model = export(
+        checkpoint,
+        output,
+        arch=arch,
+        config=config,
+        input_size=input_size,
+        dynamic_batch=dynamic_batch,
+        opset=opset,
+    )
+    facts = onnx_facts(model)
+    session.write({"kind": "export", "output": output, "sha256": sha256_file(output), "model": facts})
+    session.say(f"{output}: {facts['arch']}, {facts['dynamic_blocks']} dynamic blocks, opset {opset}")

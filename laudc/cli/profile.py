@@ -1,0 +1,76 @@
+"""laudc profile"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from laudc.cli.session import Session, shared_options
+from laudc.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from laudc.profile.records import ProfileResult
+
+
+@click.command("profile", short_help="Measure an engine, block by block.")
+@click.argument("engine")
+@click.option("--images", multiple=True, metavar="PATH", help="Image file or folder; may be repeated.")
+@click.option("--runs", default=50, show_default=True, help="Measured calls.")
+@click.option("--warmup", default=5, show_default=True, help="Calls before that.")
+@click.option("--batch", default=1, show_default=True, help="Images per call.")
+@click.option("--threads", type=int, help="Threads of the runtime [default: one per core].")
+@click.option("--against-dense", is_flag=True, help="Also measure the dense network, call by call in turn.")
+@click.option("--html", metavar="FILE", help="Write a report as one HTML file.")
+@click.option("--min-speedup", type=float, metavar="X", help="Exit 3 below this speed-up over dense.")
+@shared_options
+@click.pass_obj
+def command(
+    session: Session,
+    engine: str,
+    images: tuple[str, ...],
+    runs: int,
+    warmup: int,
+    batch: int,
+    threads: int | None,
+    against_dense: bool,
+    html: str | None,
+    min_speedup: float | None,
+) -> None:
+    """Measures ENGINE on images: activation, time per block and end to end, and what skipping could give.
+
+    \b
+    Example:
+      laudc profile model.laudc --images photos/ --against-dense --html report.html
+    """
+    from laudc.files import atomic_write
+    from laudc.profile import profile
+    from laudc.report import profile_html, profile_text
+
+    result = profile(
+        engine,
+        images or None,
+        runs=runs,
+        warmup=warmup,
+        batch=batch,
+        threads=threads,
+        against_dense=against_dense or min_speedup is not None,
+        progress=session.progress,
+    )
+    session.say(profile_text(result))
+    if html is not None:
+        with atomic_write(html) as file:
+            file.write(profile_html(result).encode())
+        session.say(f"Report: {html}")
+    session.write(result.to_dict())
+    _check_speedup(engine, result, min_speedup)
+
+
+def _check_speedup(engine: str, result: ProfileResult, least: float | None) -> None:
+    if least is None or result.dense is None or result.dense.speedup >= least:
+        return
+    raise CheckFailed(
+        f"{engine} is {result.dense.speedup:.2f}× as fast as dense onnxruntime",
+        f"--min-speedup asks for {least:g}×",
+        "See the table for the blocks that lose, or lower the limit",
+    )

@@ -1,0 +1,22 @@
+"""Values of options that click has no type for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+
+class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """`224` or `224x160` (height x width), as (height, width) in pixels."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(value))
+        if match is None:
+            self.fail(f"'{value}' is neither a side in pixels (224) nor height x width (224x160)", param, ctx)
+        return int(match.group(1)), int(match.group(2) or match.group(1))
