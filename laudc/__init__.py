@@ -1,8 +1,8 @@
 """laudc: makes LAUDNet dynamic networks run as fast as their masks allow.
 
 The public names below are loaded on first use, so that `import laudc` needs the standard library only.
-`laudc.export`, `laudc.verify` and `laudc.profile` are packages that can be called: `laudc.export(...)` runs the
-function of the same name inside.
+`laudc.export`, `laudc.verify` and `laudc.profile` are packages that can be called: `laudc.export(...)` runs
+the function of the same name inside.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _LAZY = {
 def make_callable(module_name: str, function: Callable[..., Any]) -> None:
     """Let the package `module_name` be called like `function`.
 
-    Importing a subpackage binds it in its parent under its own name, so `laudc.export` is the package as soon as
-    anything imports it; being callable, it serves as the function as well.
+    Importing a subpackage binds it in its parent under its own name, so `laudc.export` is the package as soon
+    as anything imports it; being callable, it serves as the function as well.
     """
     module = sys.modules[module_name]
     members = {"__call__": staticmethod(function), "__doc__": module.__doc__}

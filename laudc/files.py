@@ -76,12 +76,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a binary file to write to; it gets its name `path` only when the block ends without an error.
 
     The data goes to a temporary file in the same folder, is flushed to the disk and renamed. On any exception
-    (also KeyboardInterrupt) an older file of that name stays as it was and nothing else is left behind. A link is
-    followed; a device such as /dev/null is written directly, since a rename would replace it.
+    (also KeyboardInterrupt) an older file of that name stays as it was and nothing else is left behind. A
+    link is followed; a device such as /dev/null is written directly, since a rename would replace it.
 
     Raises:
-        UserError: the file cannot be written (no such folder, no permission, disk full, ...). An OSError raised in
-            the block about another file is passed on unchanged.
+        UserError: the file cannot be written (no such folder, no permission, disk full, ...). An OSError
+            raised in the block about another file is passed on unchanged.
     """
     shown = os.fspath(path)
     target = os.path.realpath(shown)
