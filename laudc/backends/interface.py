@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -60,8 +61,19 @@ class Backend(Protocol):
     def compile(self, scheduled: onnx.ModelProto) -> bytes:
         """The compiled form of a scheduled model, for the bundle."""
 
-    def load(self, model: bytes, *, threads: int | None = None) -> Runner:
-        """Makes a compiled model ready to run."""
+    def load(
+        self,
+        model: bytes,
+        *,
+        threads: int | None = None,
+        weights: Mapping[str, NDArray[Any]] | None = None,
+        weights_folder: Path | None = None,
+    ) -> Runner:
+        """Makes a compiled model ready to run.
+
+        `weights` are its external initializers, used where they are without a copy; their file must lie in
+        `weights_folder`.
+        """
 
     def native_library_path(self) -> Path:
         """The native library the engine needs."""

@@ -11,6 +11,8 @@ from laudc.backends.native import library_abi, library_path
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import onnx
     import onnxruntime
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 MIN_VERSION = (1, 17)
 RUNS_KEY = "laudc.runs"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeCpu:
@@ -68,12 +71,26 @@ class OnnxRuntimeCpu:
         """ONNX Runtime loads the scheduled model itself, so compiling is serialising."""
         return scheduled.SerializeToString()
 
-    def load(self, model: bytes, *, threads: int | None = None) -> OrtRunner:
-        """A session over the model, all optimisations on."""
+    def load(
+        self,
+        model: bytes,
+        *,
+        threads: int | None = None,
+        weights: Mapping[str, NDArray[Any]] | None = None,
+        weights_folder: Path | None = None,
+    ) -> OrtRunner:
+        """A session over the model, all optimisations on. See `Backend.load`."""
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(model, _session_options(threads), providers=["CPUExecutionProvider"])
-        return OrtRunner(session)
+        options = _session_options(threads)
+        if weights_folder is not None:
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights_folder))
+        make_value = onnxruntime.OrtValue.ortvalue_from_numpy
+        values = {name: make_value(array) for name, array in (weights or {}).items()}
+        for name, value in values.items():
+            options.add_initializer(name, value)
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return OrtRunner(session, values)
 
     def native_library_path(self) -> Path:
         """Path of our operator library."""
@@ -98,8 +115,12 @@ def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
 class OrtRunner:
     """A session and the meaning of its extra outputs."""
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, weights: Mapping[str, onnxruntime.OrtValue] | None = None
+    ) -> None:
         self.session = session
+        # The session uses the weights' memory but does not own it.
+        self._weights = weights
         self._input = session.get_inputs()[0].name
         self._runs = json.loads(session.get_modelmeta().custom_metadata_map.get(RUNS_KEY, "[]"))
         described = {name for run in self._runs for name in _described_outputs(run)}

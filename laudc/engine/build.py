@@ -16,6 +16,7 @@ from laudc.engine.manifest import (
     FORMAT_VERSION,
     MODEL,
     PORTABLE,
+    WEIGHTS,
     BackendRecord,
     CpuRecord,
     DeviceRecord,
@@ -24,6 +25,7 @@ from laudc.engine.manifest import (
     SourceRecord,
     TensorRecord,
 )
+from laudc.engine.weights import split_weights
 from laudc.errors import UserError
 from laudc.files import sha256_bytes, sha256_file
 
@@ -92,9 +94,10 @@ def build_engine(
     manifest_parts = _describe(proto, serialized)
     del proto
     progress("compiling")
-    compiled = runtime.compile(scheduled)
-    del scheduled
-    members = {MODEL: compiled, **({PORTABLE: serialized} if portable else {})}
+    weights = split_weights(scheduled)
+    members = {MODEL: runtime.compile(scheduled), WEIGHTS: weights}
+    if portable:
+        members[PORTABLE] = serialized
     manifest = Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,

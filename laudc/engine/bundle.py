@@ -1,9 +1,11 @@
 """The bundle file: a stored zip of fixed layout, checked byte by byte before anything in it is used.
 
-The writer leaves nothing to choice (member order, timestamps, attributes, no gaps), so every byte of the
+The writer leaves nothing to choice (member order, alignment, timestamps, attributes), so every byte of the
 file that is not member data follows from the members' names, sizes and CRCs. The reader rebuilds those bytes
 and compares: a compressed, duplicate, hidden, overlapping or misnamed member, and a single changed bit,
 cannot pass.
+
+Every member's data begins at a multiple of 64 bytes, so that weights can be mapped into memory.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from laudc.engine.manifest import (
     MAX_MANIFEST_BYTES,
     MODEL,
     PORTABLE,
+    WEIGHTS,
     Manifest,
     MemberRecord,
     NewerFormat,
@@ -30,7 +33,8 @@ from laudc.engine.manifest import (
 from laudc.errors import UserError
 from laudc.files import atomic_write
 
-MEMBER_ORDER = (MANIFEST, MODEL, PORTABLE)
+MEMBER_ORDER = (MANIFEST, MODEL, WEIGHTS, PORTABLE)
+ALIGNMENT = 64
 
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
@@ -43,6 +47,9 @@ _REGULAR_FILE = (0o100644) << 16
 _UNIX = 3 << 8
 _MAX_SIZE = (1 << 32) - 1
 _CHUNK = 4 << 20
+# A zip "extra field" of this made-up number fills the gap before aligned data; other readers skip it.
+_PADDING_ID = 0x4C44
+_PADDING_HEADER = struct.Struct("<2H")
 
 _BUILD_AGAIN = "build it again: laudc build-engine MODEL.onnx --device cpu -o {path}"
 
@@ -58,11 +65,19 @@ class _Entry:
 
     @property
     def data_offset(self) -> int:
-        return self.offset + _LOCAL.size + len(self.name)
+        return self.offset + _LOCAL.size + len(self.name) + len(self._padding())
 
     def local_header(self) -> bytes:
-        fields = (_ZIP_VERSION, 0, 0, _DOS_TIME, _DOS_DATE, self.crc, self.size, self.size, len(self.name), 0)
-        return _LOCAL.pack(_LOCAL_MAGIC, *fields) + self.name.encode()
+        name, padding = self.name.encode(), self._padding()
+        lengths = (self.size, self.size, len(name), len(padding))
+        fields = (_ZIP_VERSION, 0, 0, _DOS_TIME, _DOS_DATE, self.crc, *lengths)
+        return _LOCAL.pack(_LOCAL_MAGIC, *fields) + name + padding
+
+    def _padding(self) -> bytes:
+        """The extra field behind which the data is aligned; always there, so that its header always fits."""
+        used = self.offset + _LOCAL.size + len(self.name) + _PADDING_HEADER.size
+        fill = -used % ALIGNMENT
+        return _PADDING_HEADER.pack(_PADDING_ID, fill) + bytes(fill)
 
     def central_header(self) -> bytes:
         head = (
@@ -87,7 +102,7 @@ def _directory(entries: Iterable[_Entry], start: int) -> bytes:
     return b"".join(headers) + _END.pack(_END_MAGIC, 0, 0, len(headers), len(headers), size, start, 0)
 
 
-def member_record(data: bytes) -> MemberRecord:
+def member_record(data: bytes | memoryview) -> MemberRecord:
     """Hash and size of one member."""
     return MemberRecord(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
@@ -128,21 +143,30 @@ class Bundle:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
+    def data_offset(self, name: str) -> int:
+        """Where a member's data begins in the file, in bytes."""
+        return self._entries[name].data_offset
+
     def read(self, name: str) -> bytes:
-        """One member's bytes, checked again as they are read: the file may have changed since it was
-        opened."""
-        entry = self._entries[name]
+        """One member's bytes, checked again as they are read: the file may have changed since."""
+        data = bytearray(self._entries[name].size)
+        self.read_into(name, memoryview(data))
+        return bytes(data)
+
+    def read_into(self, name: str, target: memoryview) -> None:
+        """Reads one member into memory of exactly its size, and checks it there."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(entry.data_offset)
-                data = file.read(entry.size)
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.data_offset(name))
+                done = 0
+                while done < len(target) and (count := file.readinto(target[done:])):
+                    done += count
         except OSError as error:
             raise UserError(
                 f"cannot read {self.path}", error.strerror or str(error), "check the file and its permissions"
             ) from error
-        if member_record(data) != self.manifest.members[name]:
+        if member_record(target) != self.manifest.members[name]:
             raise _damaged(self.path, f"{name} changed while it was being read")
-        return data
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -223,7 +247,7 @@ def _parse_directory(path: Path, directory: bytes, count: int) -> dict[str, _Ent
         if fields[4] != 0 or stored != size:
             raise _damaged(path, f"its member {name} is compressed, engines are stored")
         entries[name] = _Entry(name, size, crc, offset)
-    for name in (MANIFEST, MODEL):
+    for name in (MANIFEST, MODEL, WEIGHTS):
         if name not in entries:
             raise _damaged(path, f"its member {name} is missing")
     return entries

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from laudc.devices import detect_host
 from laudc.engine.bundle import Bundle, open_bundle
 from laudc.engine.compat import check_compatible
-from laudc.engine.manifest import MODEL, Manifest
+from laudc.engine.manifest import Manifest
+from laudc.engine.weights import read_weights
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
@@ -166,4 +167,6 @@ def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> 
         backend_version=runtime.version(),
         native=runtime.native_abi(),
     )
-    return Engine(bundle, runtime.load(bundle.read(MODEL), threads=threads))
+    model, weights = read_weights(bundle)
+    folder = bundle.path.resolve().parent
+    return Engine(bundle, runtime.load(model, threads=threads, weights=weights, weights_folder=folder))

@@ -14,6 +14,7 @@ FORMAT_VERSION = 1
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+WEIGHTS = "weights.bin"
 PORTABLE = "portable.onnx"
 
 # A manifest of a 1000-block network is some 300 KB; more than this is not one of ours.
@@ -168,11 +169,12 @@ def _check_values(manifest: Manifest) -> None:
     for field, value in hashes.items():
         if value is not None and not _SHA256.fullmatch(value):
             raise FieldError(field, value, "64 hexadecimal digits")
-    if MODEL not in manifest.members:
-        raise FieldError("members", sorted(manifest.members), f"an entry for {MODEL}")
+    for name in (MODEL, WEIGHTS):
+        if name not in manifest.members:
+            raise FieldError("members", sorted(manifest.members), f"an entry for {name}")
     for name, member in manifest.members.items():
-        if name not in (MODEL, PORTABLE):
-            raise FieldError(f"members.{name}", name, f"{MODEL} or {PORTABLE}")
+        if name not in (MODEL, WEIGHTS, PORTABLE):
+            raise FieldError(f"members.{name}", name, f"{MODEL}, {WEIGHTS} or {PORTABLE}")
         if member.size <= 0:
             raise FieldError(f"members.{name}.size", member.size, "a positive size")
     blocks = manifest.schedule.get("blocks")

@@ -15,7 +15,11 @@ from laudc.engine.manifest import (
     TensorRecord,
 )
 
-MEMBERS = {"model.onnx": bytes(range(256)) * 3, "portable.onnx": b"portable" * 50}
+MEMBERS = {
+    "model.onnx": bytes(range(256)) * 3,
+    "weights.bin": b"weights" * 60,
+    "portable.onnx": b"portable" * 50,
+}
 
 
 def make_manifest(members=MEMBERS, **changes):

@@ -46,7 +46,7 @@ def test_round_trip(bundle_path, manifest):
 def test_it_is_an_ordinary_stored_zip(bundle_path):
     with zipfile.ZipFile(bundle_path) as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == ["manifest.json", "model.onnx", "portable.onnx"]
+        assert archive.namelist() == ["manifest.json", "model.onnx", "weights.bin", "portable.onnx"]
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
         assert archive.read("model.onnx") == MEMBERS["model.onnx"]
 
@@ -57,8 +57,16 @@ def test_the_same_engine_has_the_same_bytes(tmp_path, bundle_path, manifest):
     assert again.read_bytes() == bundle_path.read_bytes()
 
 
+def test_member_data_is_aligned(bundle_path):
+    opened = open_bundle(bundle_path)
+    whole = bundle_path.read_bytes()
+    for name, data in MEMBERS.items():
+        start = opened.data_offset(name)
+        assert start % 64 == 0 and whole[start : start + len(data)] == data
+
+
 def test_the_portable_member_is_optional(tmp_path):
-    members = {"model.onnx": b"x"}
+    members = {"model.onnx": b"x", "weights.bin": b"y"}
     write_bundle(tmp_path / "a.laudc", make_manifest(members), members)
     assert "portable.onnx" not in open_bundle(tmp_path / "a.laudc")
 
@@ -114,10 +122,10 @@ def test_duplicate_members(tmp_path):
         open_bundle(tmp_path / "a.laudc")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "weights.bin"])
 def test_missing_members(tmp_path, name):
-    other = "model.onnx" if name == "manifest.json" else "manifest.json"
-    rewrite(tmp_path / "a.laudc", [(other, b"x")])
+    others = [other for other in ("manifest.json", "model.onnx", "weights.bin") if other != name]
+    rewrite(tmp_path / "a.laudc", [(other, b"x") for other in others])
     with pytest.raises(UserError, match=f"{name} is missing"):
         open_bundle(tmp_path / "a.laudc")
 
@@ -131,9 +139,8 @@ def test_compressed_members_are_refused(tmp_path):
 
 
 def test_member_not_in_the_manifest(tmp_path):
-    write_bundle(
-        tmp_path / "a.laudc", make_manifest({"model.onnx": b"m"}), {"model.onnx": b"m", "portable.onnx": b"p"}
-    )
+    listed = {name: data for name, data in MEMBERS.items() if name != "portable.onnx"}
+    write_bundle(tmp_path / "a.laudc", make_manifest(listed), MEMBERS)
     with pytest.raises(UserError, match="its manifest lists"):
         open_bundle(tmp_path / "a.laudc")
 
