@@ -40,20 +40,23 @@ class Recipe:
 
     target: MACs aimed at, as a share of the static network's; act_weight: weight of that loss; t_first,
     t_last: Gumbel-softmax temperatures, exponential in between; kd_weight, kd_temperature: distillation;
-    settle: last epochs without noise, at t_settle.
+    settle: last epochs without noise, at t_settle; clip: largest norm of a gradient, without which the
+    straight-through estimate makes maskers diverge. Where a run has few steps, keep t_last and t_settle high:
+    masks still have to move.
     """
 
     epochs: int = 30
-    settle: int = 12
-    batch: int = 64
-    lr: float = 0.05
+    settle: int = 10
+    batch: int = 48
+    lr: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-5
+    clip: float = 1.0
     target: float = 0.5
-    act_weight: float = 10.0
+    act_weight: float = 20.0
     t_first: float = 5.0
-    t_last: float = 0.1
-    t_settle: float = 1.0
+    t_last: float = 1.0
+    t_settle: float = 2.0
     kd_weight: float = 0.5
     kd_temperature: float = 4.0
     seed: int = 0
@@ -63,11 +66,13 @@ class Recipe:
             raise ValueError(f"target: expected a share between 0 and 1, got {self.target}")
         if not 0 <= self.settle <= self.epochs or self.epochs < 1:
             raise ValueError(f"settle: {self.settle} of {self.epochs} epochs is not possible")
-        if min(self.batch, self.lr, self.t_first, self.t_last, self.kd_temperature) <= 0:
-            raise ValueError("batch, lr, t_first, t_last and kd_temperature must be positive")
+        if min(self.batch, self.lr, self.t_first, self.t_last, self.t_settle, self.clip) <= 0:
+            raise ValueError("batch, lr, t_first, t_last, t_settle and clip must be positive")
 
 
-def small_config(mode: str, input_size: int = 96, width_mult: float = 0.1875) -> LaudConfig:
+def small_config(
+    mode: str, input_size: int = 96, width_mult: float = 0.1875, lr_mult: float = 3.0
+) -> LaudConfig:
     """The networks we ship: seven bottlenecks, ten classes. 'static' is layer mode that always keeps."""
     return LaudConfig(
         arch=CUSTOM_ARCH,
@@ -79,6 +84,7 @@ def small_config(mode: str, input_size: int = 96, width_mult: float = 0.1875) ->
         input_size=input_size,
         num_classes=10,
         width_mult=width_mult,
+        lr_mult=lr_mult,
     )
 
 
@@ -177,6 +183,7 @@ def _optimise(model: LaudResNet, recipe: Recipe, objective: Objective, report: R
             loss = objective(batch)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimiser.step()
             schedule.step()
             total, count = total + float(loss.detach()), count + 1
@@ -246,6 +253,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--masker-lr", type=float, default=3.0, help="factor on --lr for the maskers")
     parser.add_argument(
         "--target", type=float, default=Recipe.target, help="MACs, as a share of the static ones"
     )
@@ -277,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> tuple[LaudResNet, Recipe]:
-    config = small_config(options.mode, options.size, options.width)
+    config = small_config(options.mode, options.size, options.width, options.masker_lr)
     recipe = Recipe(
         options.epochs, options.settle, options.batch, options.lr, target=options.target, seed=options.seed
     )
