@@ -105,8 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         session.clear_progress()
         click.echo("laudc: interrupted", err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe (head, less) has seen enough; click leaves with SystemExit then, and only then.
+        # Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except LaudcError as error:

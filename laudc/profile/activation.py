@@ -22,8 +22,8 @@ class BlockActivation:
 
     spatial_rate: float | None
     channel_rate: float | None
-    active_macs: float | None
-    dense_macs: float | None
+    active_macs: float | None = None
+    dense_macs: float | None = None
 
     @property
     def share(self) -> float | None:

@@ -1,0 +1,136 @@
+"""Measurements: what they record, and that the numbers fit together."""
+
+import numpy as np
+import pytest
+
+import laudc
+from laudc.errors import UserError
+from laudc.profile.activation import count_activation
+from laudc.profile.dense import split_by_block
+from laudc.profile.inputs import collect_inputs
+from laudc.profile.measure import _compare, _Samples
+from laudc.profile.records import Timing
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_engine):
+    return laudc.profile(tiny_engine, runs=6, warmup=1, batch=2, threads=1, against_dense=True)
+
+
+def test_statistics():
+    timing = Timing.of([4.0, 1.0, 3.0, 2.0])
+    assert (timing.median_us, timing.p95_us, timing.min_us, timing.max_us, timing.runs) == (
+        2.5,
+        4.0,
+        1.0,
+        4.0,
+        4,
+    )
+    assert timing.cv == pytest.approx(np.std([1, 2, 3, 4], ddof=1) / 2.5)
+    assert Timing.of(range(1, 101)).p95_us == 95
+    assert Timing.of([7.0]).cv == 0
+
+
+def test_blocks_end_to_end_and_residual_fit_together(compared):
+    assert [block.name for block in compared.blocks] == ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]
+    blocks = sum(block.timing.min_us for block in compared.blocks)
+    assert 0 < blocks < compared.end_to_end.max_us
+    assert compared.end_to_end.runs == 6
+    assert compared.residual_us < compared.end_to_end.max_us
+
+
+def test_activation_comes_from_the_masks(compared):
+    rates = [(block.spatial_rate is not None, block.channel_rate is not None) for block in compared.blocks]
+    assert rates == [(True, True), (True, False), (False, True), (True, False)]
+    assert all(0 <= block.activation <= 1.2 for block in compared.blocks)
+    assert compared.ideal_speedup == pytest.approx(1 / compared.activation)
+
+
+def test_dense_is_measured_in_turn_and_by_block(compared):
+    dense = compared.dense
+    assert dense.timing.runs == 6 and dense.speedup > 0
+    assert dense.share_of_ideal == pytest.approx(dense.speedup / compared.ideal_speedup)
+    assert all(block.dense is not None and block.speedup > 0 for block in compared.blocks)
+
+
+def test_the_record_is_complete_and_plain(compared):
+    import json
+
+    data = json.loads(json.dumps(compared.to_dict()))
+    assert data["schema_version"] == 1 and data["kind"] == "profile"
+    assert data["settings"] == {
+        "runs": 6, "warmup": 1, "batch": 2, "threads": 1, "interleaved": True, "idle_gap_ms": 0.0,
+    }  # fmt: skip
+    assert data["environment"]["native_library"]["abi"] >= 1
+    assert data["blocks"][0]["speedup"] > 0
+    assert "generated" in data["notes"][0]
+
+
+def test_images_of_the_user(tiny_engine, photos):
+    result = laudc.profile(tiny_engine, photos, runs=4, warmup=0, threads=1)
+    assert result.images == {"kind": "files", "count": 3, "names": ["a.png", "b.png", "c.png"]}
+    assert result.dense is None and not any("generated" in note for note in result.notes)
+
+
+def test_two_threads_leave_gaps(tiny_engine, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("laudc.profile.measure.time.sleep", pauses.append)
+    result = laudc.profile(tiny_engine, runs=2, warmup=1, threads=2, against_dense=True)
+    assert pauses == [0.06] * 6 and result.settings["idle_gap_ms"] == 60
+
+
+def test_without_the_portable_model(tiny_onnx, tmp_path, native):
+    path = tmp_path / "a.laudc"
+    laudc.build_engine(tiny_onnx, path, portable=False)
+    result = laudc.profile(path, runs=2, warmup=0, threads=1)
+    assert result.ideal_speedup is None and any("--no-portable" in note for note in result.notes)
+    assert result.blocks[0].spatial_rate is not None and result.blocks[0].activation is None
+    with pytest.raises(UserError, match="cannot be compared"):
+        laudc.profile(path, runs=2, against_dense=True)
+
+
+def test_blocks_left_to_the_runtime_have_no_time_of_their_own(tiny_onnx, tmp_path, native):
+    path = tmp_path / "a.laudc"
+    laudc.build_engine(tiny_onnx, path, schedule="dense")
+    result = laudc.profile(path, runs=2, warmup=0, threads=1, against_dense=True)
+    assert all(block.timing is None for block in result.blocks)
+    assert all(block.activation is not None for block in result.blocks)
+    assert result.residual_us == result.end_to_end.median_us
+
+
+@pytest.mark.parametrize(
+    "options, said", [({"runs": 0}, "0 runs"), ({"warmup": -1}, "-1"), ({"batch": 0}, "batch")]
+)
+def test_impossible_numbers(tiny_engine, options, said):
+    with pytest.raises(UserError, match=said):
+        laudc.profile(tiny_engine, **options)
+
+
+def test_batches_cover_every_image(tiny_engine, photos):
+    from laudc.engine import open_bundle
+
+    inputs = collect_inputs(open_bundle(tiny_engine).manifest, [photos], 2)
+    assert [batch.shape for batch in inputs.batches] == [(2, 3, 64, 64)] * 2
+    assert np.array_equal(inputs.batches[1][1], inputs.batches[0][0])
+
+
+def test_rates_without_shapes():
+    masks = {"layer1.0.mask_spatial": np.array([[[[1, 0]]], [[[1, 1]]]], np.float32)}
+    counted = count_activation(masks, None)
+    assert counted.share is None and counted.blocks["layer1.0"].spatial_rate == 0.75
+
+
+def test_the_runtimes_events_are_split_by_block_and_call():
+    names = [
+        "stem_nchwc_kernel_time", "layer1.0.relu1.output_nchwc_kernel_time", "ReorderOutput_3_kernel_time",
+        "layer1.0.conv3.output_kernel_time", "layer1.10.conv1_kernel_time", "avgpool_kernel_time",
+    ]  # fmt: skip
+    events = [{"cat": "Node", "name": name, "dur": 10} for name in names] * 2
+    events.insert(0, {"cat": "Session", "name": "model_loading", "dur": 99})
+    events.insert(1, {"cat": "Node", "name": "layer1.0.conv3_fence_before", "dur": 99})
+    assert split_by_block(events, ["layer1.0", "layer1.10"]) == [{"layer1.0": 30.0, "layer1.10": 10.0}] * 2
+
+
+def test_paired_ratios_forgive_drift():
+    own, dense = _Samples([1, 2, 4]), _Samples([2, 4, 8])
+    assert _compare(own, dense, 4.0).paired_speedup == 2 and _compare(own, dense, 4.0).share_of_ideal == 0.5
