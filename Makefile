@@ -19,7 +19,7 @@ NATIVE_SOURCES := $(shell find plugins -type f) CMakeLists.txt
 PACKAGE_SOURCES := $(NATIVE_SOURCES) $(shell find laudc models/laudnet deploy/devices -name '*.py' -o -name '*.yaml')
 CMAKE_NATIVE := cmake -S . -G Ninja -DLAUDC_BUILD_TESTS=ON -DLAUDC_WERROR=ON
 
-.PHONY: demo test lint native native-test native-test-asan linkage pytest clean
+.PHONY: demo test lint native native-test native-test-asan linkage installed pytest clean
 .DELETE_ON_ERROR:
 
 # ---- set-up ------------------------------------------------------------------------------------------------------
@@ -35,22 +35,29 @@ $(VENV)/.created:
 
 # The package as a user gets it: a wheel with the native library inside.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml $(PACKAGE_SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[torch]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[torch,demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml $(PACKAGE_SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[torch,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) '.[torch,demo,dev]'
 	@touch $@ $(VENV)/.installed
 
 # ---- demo --------------------------------------------------------------------------------------------------------
 
 demo: $(VENV)/.installed
 	@mkdir -p $(OUT)
-	$(BIN)/python -m laudc.demo --mode $(MODE) --zoo models/zoo --out $(OUT) --threads $(THREADS)
+	laudc export models/zoo/$(MODE).pth -o $(OUT)/$(MODE).onnx
+	laudc build-engine $(OUT)/$(MODE).onnx --device cpu -o $(OUT)/$(MODE).laudc
+	python tools/sample_images.py $(OUT)/$(MODE).onnx $(OUT)/images --count 16
+	laudc verify $(OUT)/$(MODE).laudc --reference models/zoo/$(MODE).pth --images $(OUT)/images
+	laudc run $(OUT)/$(MODE).laudc $(OUT)/images --top 1
+	laudc profile $(OUT)/$(MODE).laudc --images $(OUT)/images --runs 100 --threads $(THREADS) --against-dense \
+	  --html $(OUT)/$(MODE).html --json $(OUT)/$(MODE).json
+	@echo "The report for a browser: $(CURDIR)/$(OUT)/$(MODE).html"
 
 # ---- checks ------------------------------------------------------------------------------------------------------
 
-test: lint native-test native-test-asan linkage pytest
+test: lint native-test native-test-asan linkage installed pytest
 
 lint: $(VENV)/.installed-dev
 	ruff check .
@@ -64,20 +71,24 @@ native: $(VENV)/.installed-dev
 	cmake --install build/native --prefix .
 
 native-test: native
-	ctest --test-dir build/native --output-on-failure
+	ctest --test-dir build/native --output-on-failure --no-tests=error
 
 native-test-asan: $(VENV)/.installed-dev
 	$(CMAKE_NATIVE) -B build/asan -DLAUDC_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	cmake --build build/asan
-	UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan --output-on-failure
+	UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan --output-on-failure --no-tests=error
 
 # The library finds ONNX Runtime through the pointer it is handed and never at link time.
 linkage: native
 	@readelf -d laudc/_native/liblaudc_ort.so | grep NEEDED
 	@! readelf -d laudc/_native/liblaudc_ort.so | grep NEEDED | grep -i -E 'onnxruntime|torch|c10'
 
+# What pip installed works without the working tree: the native library is in it and is found.
+installed: $(VENV)/.installed-dev
+	cd / && "$(CURDIR)/$(BIN)/laudc" doctor
+
 pytest: $(VENV)/.installed-dev native
-	PYTHONPATH=models:. $(BIN)/python -m pytest -q tests models
+	PYTHONPATH=models:. python -m pytest -q
 
 clean:
 	rm -rf build out $(VENV) laudc/_native/*.so
