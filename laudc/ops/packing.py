@@ -1,7 +1,8 @@
 """The packed weights of scheduled ops: one flat float32 array per block, laid out as the kernels read it.
 
 `plugins/core/packed_layout.h` computes the same layout from the same record. A matrix of K rows and N columns becomes
-ceil(N / panel) panels of (K, panel), padded with zero columns; sections start at multiples of 16 floats.
+ceil(N / panel) panels of (K, panel), padded with zero columns; sections start at multiples of 16 floats. Blocks with a
+channel mask store conv1 and conv2 by output channel, (N, K), so that dropped channels are never read.
 
 Channel-masked blocks are packed in the shift form (own derivation): with `c = relu(b)` the constant a dropped channel
 carries behind BN and ReLU, `relu(v + b) - c = max(v + min(b, 0), -max(b, 0))` for a kept channel and 0 for a dropped
@@ -90,10 +91,21 @@ def _as_matrix(weight: Array) -> Array:
 def _conv2_matrices(weight: Array, algorithm: int) -> Iterator[Array]:
     """(N, K, 3, 3) → the (K, N) matrices that the kernels multiply with."""
     if algorithm == Conv2Algorithm.WINOGRAD_2X2:
-        points = np.einsum("ai,nkij,bj->abkn", _WINOGRAD_G, weight.astype(np.float64), _WINOGRAD_G, optimize=True)
+        points = np.einsum(
+            "ai,nkij,bj->abkn", _WINOGRAD_G, weight.astype(np.float64), _WINOGRAD_G, optimize=True
+        )
         yield from points.reshape(16, *points.shape[2:])
     else:
         yield weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])  # tap-major rows
+
+
+def _arrange(matrix: Array, record: BlockRecord) -> Array:
+    """A (K, N) matrix of conv1 or conv2 in the form that the block's kernels read."""
+    return (
+        np.asarray(matrix.T, np.float32).ravel()
+        if record.channel_groups
+        else pack_panels(matrix, record.panel)
+    )
 
 
 def _inside(border_class: int, tap: int) -> bool:
@@ -128,8 +140,9 @@ def _plain_biases(weights: BlockWeights) -> _Biases:
 
 
 def _shifted_biases(weights: BlockWeights) -> _Biases:
-    (_, b1), (w2, b2), (w3, b3) = ((w.astype(np.float64), b.astype(np.float64)) for w, b in (
-        weights.conv1, weights.conv2, weights.conv3))
+    (_, b1), (w2, b2), (w3, b3) = (
+        (w.astype(np.float64), b.astype(np.float64)) for w, b in (weights.conv1, weights.conv2, weights.conv3)
+    )
     c1, c2 = np.maximum(b1, 0), np.maximum(b2, 0)
     table = border_table(w2, c1) + np.minimum(b2, 0)
     return _Biases(np.minimum(b1, 0), -c1, table, -c2, b3 + w3.reshape(w3.shape[0], -1) @ c2)
@@ -151,11 +164,11 @@ def pack_block(record: BlockRecord, weights: BlockWeights) -> Array:
     _check_shapes(record, weights)
     biases = _shifted_biases(weights) if record.channel_groups else _plain_biases(weights)
     out = _Sections()
-    out.add(pack_panels(_as_matrix(weights.conv1[0]), record.panel))
+    out.add(_arrange(_as_matrix(weights.conv1[0]), record))
     out.add(biases.conv1)
     out.add(biases.conv1_lo)
-    out.add(np.concatenate([pack_panels(matrix, record.panel)
-                            for matrix in _conv2_matrices(weights.conv2[0], record.conv2_algorithm)]))
+    matrices = _conv2_matrices(weights.conv2[0], record.conv2_algorithm)
+    out.add(np.concatenate([_arrange(matrix, record) for matrix in matrices]))
     out.add(np.pad(biases.conv2, ((0, 0), (0, -record.width % ALIGN))))
     out.add(biases.conv2_lo)
     groups = np.split(weights.conv3[0], record.conv3_parts)

@@ -100,7 +100,11 @@ class Graph:
         if masker is None:
             return 0, 0, 0
         _, pool_rows, pool_cols, weight, _ = masker.input
-        return self._rows(weight) // 2, self.initializers[pool_rows].dims[0], self.initializers[pool_cols].dims[1]
+        return (
+            self._rows(weight) // 2,
+            self.initializers[pool_rows].dims[0],
+            self.initializers[pool_cols].dims[1],
+        )
 
     def weights(self, block: BlockNodes) -> BlockWeights:
         """The folded weights of a block."""
@@ -149,8 +153,11 @@ class Graph:
         attributes = node_attributes(node)
         plain = attributes.get("group", 1) == 1 and not any(attributes.get("pads", [0]))  # type: ignore[arg-type]
         strides = attributes.get("strides", [1, 1])
-        return plain and strides == [block.geometry.stride] * 2 and tuple(
-            self.initializers[node.input[1]].dims[2:]) == (1, 1)
+        return (
+            plain
+            and strides == [block.geometry.stride] * 2
+            and tuple(self.initializers[node.input[1]].dims[2:]) == (1, 1)
+        )
 
 
 def _weight_names(node: onnx.NodeProto) -> list[str]:
@@ -169,7 +176,9 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 def _without_large_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
 
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    light = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
     graph = light.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)

@@ -104,7 +104,9 @@ class _Lowering:
             record = self.records[block.name]
             assert record is not None
             records.append(record)
-            packed.append(self._initializer(f"{block.name}.packed", pack_block(record, self.graph.weights(block))))
+            packed.append(
+                self._initializer(f"{block.name}.packed", pack_block(record, self.graph.weights(block)))
+            )
         index = len(self.runs)
         names = {key: f"laudc.{key}.{index}" for key in ("counts", "margins", "block_ns")}
         result = f"{run[-1].output}.nhwc"
@@ -161,8 +163,14 @@ class _Lowering:
         packed = self._initializer("stem.packed", pack_stem(weight, bias, self.panel))
         self.nodes.append(
             onnx.helper.make_node(
-                STEM_OP, [conv.input[0], packed], [result], name="stem", domain=DOMAIN, abi=ABI_VERSION,
-                channels=channels, panel=self.panel,
+                STEM_OP,
+                [conv.input[0], packed],
+                [result],
+                name="stem",
+                domain=DOMAIN,
+                abi=ABI_VERSION,
+                channels=channels,
+                panel=self.panel,
             )
         )
         return True

@@ -16,8 +16,15 @@ class Cursor {
   int64_t next_ = 0;
 };
 
+int64_t conv1_floats(const BlockDesc& d) {
+  if (d.channel()) return static_cast<int64_t>(d.width) * d.cin;
+  return panel_floats(d.cin, d.width, d.panel);
+}
+
 int64_t conv2_floats(const BlockDesc& d) {
-  if (d.conv2_algo == Conv2Algo::kWinograd2x2) return kWinogradPoints * panel_floats(d.width, d.width, d.panel);
+  const bool winograd = d.conv2_algo == Conv2Algo::kWinograd2x2;
+  if (d.channel()) return static_cast<int64_t>(winograd ? kWinogradPoints : 9) * d.width * d.width;
+  if (winograd) return kWinogradPoints * panel_floats(d.width, d.width, d.panel);
   return panel_floats(9 * static_cast<int64_t>(d.width), d.width, d.panel);
 }
 
@@ -38,7 +45,7 @@ PackedLayout packed_layout(const BlockDesc& d) {
   Cursor cursor;
   out.conv2_classes = d.channel() ? kBorderClasses : 1;
   out.bias_stride = round_up(d.width, kAlign);
-  out.conv1_w = cursor.take(panel_floats(d.cin, d.width, d.panel));
+  out.conv1_w = cursor.take(conv1_floats(d));
   out.conv1_b = cursor.take(d.width);
   out.conv1_lo = cursor.take(d.width);
   out.conv2_w = cursor.take(conv2_floats(d));

@@ -3,6 +3,9 @@
 // The layout follows from the BlockDesc alone; laudc/ops/packing.py writes it and this file reads it. A matrix of
 // K rows and N columns is stored as ceil(N / panel) panels of [K][panel] floats, the last one padded with zero columns.
 // Sections start at multiples of kAlign floats.
+//
+// Blocks with a channel mask store conv1 and conv2 by output channel instead ([N][K]): rows that are dropped are then
+// never read, and the kept ones are turned into panels on the fly.
 #pragma once
 
 #include <cstddef>
@@ -26,10 +29,11 @@ inline int64_t panel_floats(int64_t rows, int columns, int panel) {
 
 struct PackedLayout {
   // Offsets in floats from the start of the initializer.
-  int64_t conv1_w;  // K = cin, N = width
+  int64_t conv1_w;  // K = cin, N = width; channel mode: [width][cin]
   int64_t conv1_b;  // [width]: bias; min(bias, 0) in channel mode
   int64_t conv1_lo; // [width]: lower clamp: 0; -max(bias, 0) in channel mode
-  int64_t conv2_w;  // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width
+  int64_t conv2_w;  // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width.
+                    // channel mode: direct [width][9][width], Winograd [16][width][width]
   int64_t conv2_b;  // [classes][bias_stride]
   int64_t conv2_lo; // [width]
   int64_t conv3_w;  // per mask group: K = width, N = cout / parts

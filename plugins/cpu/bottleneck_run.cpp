@@ -26,7 +26,8 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, winograd_inputs;
-  RowSets rows;
+  std::vector<RowSets> rows;              // per block
+  std::vector<PartialSums> sums[2];       // per sample, of the outputs of even and odd blocks
   RowSetScratch row_scratch;
   Decisions decisions;
   IotaCache iota;
@@ -45,9 +46,16 @@ struct ChannelVectors {
 
 class BlockCall {
  public:
-  BlockCall(const Block& block, const Context& context, Workspace* ws, const float* in, int64_t in_pixel, int samples)
-      : b_(block), d_(block.desc), context_(context), ws_(ws), in_(in), samples_(samples),
+  // `index`: of the block in its run. `following`: what the next block reads first. `input_sums_known`: the block before
+  // left the column sums of `in`.
+  BlockCall(const Block& block, size_t index, Region following, bool input_sums_known, const Context& context,
+            Workspace* ws, const float* in, int64_t in_pixel, int samples)
+      : b_(block), d_(block.desc), following_(following), input_sums_known_(input_sums_known), sums_slot_(index % 2),
+        context_(context), ws_(ws), rows_(&ws->rows[index]), in_(in), samples_(samples),
         strides_(map_strides(block.desc, in_pixel)) {}
+
+  // Every pixel of the output passes through one conv3, which then sums up what the next channel masker averages.
+  bool leaves_sums() const { return d_.channel() && !d_.spatial(); }
 
   // Computes into `out` (which is `in` for an identity block).
   void run(float* out) {
@@ -55,13 +63,13 @@ class BlockCall {
     list_rows();
     if (d_.projection) project(out);
     float* h1 = ws_->h1[static_cast<size_t>(b_.h1_buffer)].zeroed_at_least(floats(samples_, strides_.h1_sample));
-    float* h2 = ws_->h2.at_least(floats(ws_->rows.h2_rows, strides_.h2_pixel));
+    float* h2 = ws_->h2.at_least(floats(rows_->h2_rows, strides_.h2_pixel));
     if (d_.channel()) {
       for (int s = 0; s < samples_; ++s) channel_sample(s, h1, h2, out);
     } else {
       const Everything all = everything();
       convolve(all.conv1, all.conv2, all.tiles, nullptr, plain_vectors(), h1, h2);
-      for (int part = 0; part < d_.conv3_parts(); ++part) conv3(part, all_of(part), nullptr, h2, out);
+      for (int part = 0; part < d_.conv3_parts(); ++part) conv3(part, all_of(part), nullptr, h2, out, nullptr);
     }
     finish_partial_groups(out);
   }
@@ -87,33 +95,38 @@ class BlockCall {
   static size_t floats(int64_t count, int64_t stride) { return static_cast<size_t>(count * stride); }
   static SampleRange whole(const std::vector<int32_t>& list) { return {0, static_cast<int>(list.size())}; }
   Everything everything() const {
-    return {whole(ws_->rows.conv1_in), whole(ws_->rows.conv2_in), whole(ws_->rows.tile_in)};
+    return {whole(rows_->conv1_in), whole(rows_->conv2_in), whole(rows_->tile_in)};
   }
-  SampleRange all_of(int part) const { return whole(ws_->rows.conv3[static_cast<size_t>(part)].in); }
+  SampleRange all_of(int part) const { return whole(rows_->conv3[static_cast<size_t>(part)].in); }
   const float* at(int64_t offset) const { return b_.weights + offset; }
 
   void decide_masks() {
     const int32_t* in_rows = ws_->iota.get(strides_.in_pixel, static_cast<size_t>(samples_) * d_.hin * d_.win);
-    decide(context_, d_, b_.layout, b_.weights, in_, in_rows, samples_, &ws_->iota, &ws_->decisions);
+    decide(context_, d_, b_.layout, b_.weights, in_, in_rows, samples_,
+           input_sums_known_ ? ws_->sums[1 - sums_slot_].data() : nullptr, &ws_->iota, &ws_->decisions);
   }
 
   void list_rows() {
-    ws_->rows.clear(d_);
+    // Without a spatial mask every call has the same lists.
+    if (!d_.spatial() && static_cast<int>(rows_->conv1_samples.size()) == samples_ && rows_->in_pixel == strides_.in_pixel) return;
+    rows_->clear(d_);
+    rows_->in_pixel = strides_.in_pixel;
     for (int s = 0; s < samples_; ++s) {
       const uint8_t* keep = ws_->decisions.keep.data() + static_cast<size_t>(d_.margins()) * static_cast<size_t>(s);
-      append_rows(d_, b_.geometry, strides_, s, keep, &ws_->row_scratch, &ws_->rows);
+      append_rows(d_, b_.geometry, strides_, s, keep, &ws_->row_scratch, rows_);
     }
   }
 
   // Pixels that conv3 will add to keep the raw projection; the others get their ReLU here.
   void project(float* out) {
-    const Weights w = {at(b_.layout.proj_w), d_.cin, 1, d_.cout, d_.panel, nullptr, nullptr};
+    const Weights w = {Weights::kPanels, at(b_.layout.proj_w), d_.cin, 1, 1, d_.cout, d_.panel, nullptr, nullptr, 1};
+    const Weights conv1 = conv1_weights(nullptr);
     ws_->zeros.resize(static_cast<size_t>(d_.cout) + kMaxPanel, 0.0f);
     for (int kind = 0; kind < 2; ++kind) {
-      const std::vector<int32_t>& in_rows = ws_->rows.proj_in[kind];
-      const Rows rows = {in_, in_rows.data(), nullptr, out, ws_->rows.proj_out[kind].data(), nullptr, whole(in_rows)};
+      const std::vector<int32_t>& in_rows = rows_->proj_in[kind];
+      const Rows rows = {in_, in_rows.data(), nullptr, out, rows_->proj_out[kind].data(), nullptr, whole(in_rows)};
       const float* lo = kind == 0 ? ws_->zeros.data() : nullptr;
-      indexed_gemm(context_, w, rows, {at(b_.layout.proj_b), 0, lo}, Epilogue::kStore);
+      indexed_gemm(context_, w, rows, {at(b_.layout.proj_b), 0, lo}, Epilogue::kStore, {&conv1, {nullptr, 0}}, nullptr);
     }
   }
 
@@ -144,17 +157,18 @@ class BlockCall {
   void channel_sample(int s, float* h1, float* h2, float* out) {
     list_kept_channels(s);
     const size_t i = static_cast<size_t>(s);
-    const SampleRange conv2 = b_.desc.conv2_algo == Conv2Algo::kDirect ? ws_->rows.conv2_samples[i] : SampleRange{0, 0};
+    const SampleRange conv2 = b_.desc.conv2_algo == Conv2Algo::kDirect ? rows_->conv2_samples[i] : SampleRange{0, 0};
     const SampleRange tiles =
-        b_.desc.conv2_algo == Conv2Algo::kWinograd2x2 ? ws_->rows.tile_samples[i] : SampleRange{0, 0};
+        b_.desc.conv2_algo == Conv2Algo::kWinograd2x2 ? rows_->tile_samples[i] : SampleRange{0, 0};
     const bool all_kept = static_cast<int>(ws_->kept_channels.size()) == d_.width;
     const std::vector<int32_t>* kept = all_kept ? nullptr : &ws_->kept_channels;
     if (!ws_->kept_channels.empty()) {
-      convolve(ws_->rows.conv1_samples[i], conv2, tiles, kept, all_kept ? plain_vectors() : kept_vectors(), h1, h2);
+      convolve(rows_->conv1_samples[i], conv2, tiles, kept, all_kept ? plain_vectors() : kept_vectors(), h1, h2);
     }
     // With nothing kept conv3 still adds its constant, as the authors' network does.
     for (int part = 0; part < d_.conv3_parts(); ++part) {
-      conv3(part, ws_->rows.conv3[static_cast<size_t>(part)].samples[i], kept, h2, out);
+      conv3(part, rows_->conv3[static_cast<size_t>(part)].samples[i], kept, h2, out,
+            leaves_sums() ? &ws_->sums[sums_slot_][i] : nullptr);
     }
   }
 
@@ -169,43 +183,62 @@ class BlockCall {
     }
   }
 
+  Weights::Layout layout() const { return d_.channel() ? Weights::kRows : Weights::kPanels; }
+
+  // Few pixels are shared out by channels, many by pixels.
+  int shares() const { return d_.hin * d_.win < 784 ? context_.parallel->width() : 1; }
+
+  Weights conv1_weights(const std::vector<int32_t>* kept) const {
+    return {layout(), at(b_.layout.conv1_w), d_.cin, 1, 1, d_.width, d_.panel, nullptr, kept, shares()};
+  }
+
+  Weights conv2_weights(const std::vector<int32_t>* kept) const {
+    const bool winograd = d_.conv2_algo == Conv2Algo::kWinograd2x2;
+    return {layout(), at(b_.layout.conv2_w), d_.width, winograd ? 1 : 9, winograd ? kWinogradPoints : 1,
+            d_.width, d_.panel,              kept,    kept,    shares()};
+  }
+
+  Weights conv3_weights(int part, const std::vector<int32_t>* kept) const {
+    const int columns = d_.cout / d_.conv3_parts();
+    const int64_t part_floats = panel_floats(d_.width, columns, d_.panel);
+    return {Weights::kPanels, at(b_.layout.conv3_w + part * part_floats), d_.width, 1, 1, columns, d_.panel, kept, nullptr, 1};
+  }
+
   void convolve(SampleRange conv1, SampleRange conv2, SampleRange tiles, const std::vector<int32_t>* kept,
                 const ChannelVectors& vectors, float* h1, float* h2) {
-    const RowSets& lists = ws_->rows;
-    const Weights w1 = {at(b_.layout.conv1_w), d_.cin, 1, d_.width, d_.panel, nullptr, kept};
-    indexed_gemm(context_, w1, {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1},
-                 vectors.conv1, Epilogue::kStore);
+    const RowSets& lists = *rows_;
+    const Weights w2 = conv2_weights(kept), w3 = conv3_weights(0, kept);
+    indexed_gemm(context_, conv1_weights(kept),
+                 {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1}, vectors.conv1,
+                 Epilogue::kStore, {&w2, {nullptr, 0}}, nullptr);
     if (d_.conv2_algo == Conv2Algo::kWinograd2x2) {
-      const Weights w2 = {at(b_.layout.conv2_w), d_.width, 1, d_.width, d_.panel, kept, kept};
       const Tiles work = {h1,      lists.tile_in.data(), lists.tile_out.data(), classes(lists.tile_class),
                           strides_.h1_row, strides_.h1_pixel, h2, tiles};
-      winograd_conv(context_, w2, work, vectors.conv2, &ws_->winograd_inputs);
+      winograd_conv(context_, w2, work, vectors.conv2, {&w3, {nullptr, 0}}, &ws_->winograd_inputs);
       return;
     }
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * strides_.h1_row + t % 3 * strides_.h1_pixel);
-    const Weights w2 = {at(b_.layout.conv2_w), d_.width, 9, d_.width, d_.panel, kept, kept};
     const int32_t* h2_rows = ws_->iota.get(strides_.h2_pixel, lists.conv2_in.size());
     indexed_gemm(context_, w2, {h1, lists.conv2_in.data(), taps, h2, h2_rows, classes(lists.conv2_class), conv2},
-                 vectors.conv2, Epilogue::kStore);
+                 vectors.conv2, Epilogue::kStore, {&w3, {nullptr, 0}}, nullptr);
   }
 
   static const uint8_t* classes(const std::vector<uint8_t>& list) { return list.empty() ? nullptr : list.data(); }
 
-  void conv3(int part, SampleRange range, const std::vector<int32_t>* kept, const float* h2, float* out) {
-    const RowSets::Conv3& lists = ws_->rows.conv3[static_cast<size_t>(part)];
-    const int columns = d_.cout / d_.conv3_parts();
-    const int64_t part_floats = panel_floats(d_.width, columns, d_.panel);
-    const Weights w = {at(b_.layout.conv3_w + part * part_floats), d_.width, 1, columns, d_.panel, kept, nullptr};
-    const int first = part * columns;
-    indexed_gemm(context_, w, {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, range},
-                 {at(b_.layout.conv3_b + first), 0, nullptr}, Epilogue::kAddRelu);
+  void conv3(int part, SampleRange range, const std::vector<int32_t>* kept, const float* h2, float* out,
+             PartialSums* sums) {
+    const RowSets::Conv3& lists = rows_->conv3[static_cast<size_t>(part)];
+    const int first = part * (d_.cout / d_.conv3_parts());
+    indexed_gemm(context_, conv3_weights(part, kept),
+                 {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, range},
+                 {at(b_.layout.conv3_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, following_}, sums);
   }
 
   void finish_partial_groups(float* out) {
     const int columns = d_.cout / d_.conv3_parts();
     for (int part = 0; part < d_.conv3_parts(); ++part) {
-      for (const int32_t offset : ws_->rows.conv3[static_cast<size_t>(part)].dropped) {
+      for (const int32_t offset : rows_->conv3[static_cast<size_t>(part)].dropped) {
         float* pixel = out + offset + part * columns;
         for (int c = 0; c < columns; ++c) pixel[c] = pixel[c] < 0 ? 0 : pixel[c];
       }
@@ -214,14 +247,14 @@ class BlockCall {
 
   void count(int s, const uint8_t* keep, int32_t* to) const {
     const size_t i = static_cast<size_t>(s);
-    const SampleRange conv1 = ws_->rows.conv1_samples[i];
+    const SampleRange conv1 = rows_->conv1_samples[i];
     const int cells = d_.mask_groups * d_.mask_h * d_.mask_w;
     int32_t wanted = 0, kept_cells = 0, kept_groups = 0;
-    const auto& direct = ws_->rows.conv2_samples;
+    const auto& direct = rows_->conv2_samples;
     if (!direct.empty()) wanted = direct[i].end - direct[i].begin;
     if (direct.empty()) {
-      for (int t = 4 * ws_->rows.tile_samples[i].begin; t < 4 * ws_->rows.tile_samples[i].end; ++t) {
-        wanted += ws_->rows.tile_out[static_cast<size_t>(t)] >= 0 ? 1 : 0;
+      for (int t = 4 * rows_->tile_samples[i].begin; t < 4 * rows_->tile_samples[i].end; ++t) {
+        wanted += rows_->tile_out[static_cast<size_t>(t)] >= 0 ? 1 : 0;
       }
     }
     for (int c = 0; c < cells; ++c) kept_cells += keep[c];
@@ -232,12 +265,26 @@ class BlockCall {
 
   const Block& b_;
   const BlockDesc& d_;
+  const Region following_;
+  const bool input_sums_known_;
+  const size_t sums_slot_;
   const Context& context_;
   Workspace* ws_;
+  RowSets* rows_;
   const float* in_;
   const int samples_;
   const MapStrides strides_;
 };
+
+// What a block reads first, before its masks are known: its channel masker, or the first panels of its weights.
+Region first_reads(const Block& block) {
+  const BlockDesc& d = block.desc;
+  const PackedLayout& l = block.layout;
+  if (d.channel()) return {block.weights + l.masker1_w, l.total - l.masker1_w};
+  constexpr int64_t kEnough = 64 * 1024;
+  const int64_t begin = d.projection ? l.proj_w : l.conv1_w, end = d.projection ? l.proj_b : l.conv1_b;
+  return {block.weights + begin, std::min(end - begin, kEnough)};
+}
 
 void copy_pixels(const float* from, int64_t from_pixel, float* to, int64_t to_pixel, int64_t pixels, int channels) {
   for (int64_t i = 0; i < pixels; ++i) {
@@ -310,16 +357,21 @@ void BottleneckRun::State::slice(const float* x, int64_t first_sample, int sampl
     in = map;
   }
   int64_t margin_offset = 0;
+  bool sums_known = false;
+  ws->rows.resize(blocks.size());
+  for (auto& sums : ws->sums) sums.resize(kSliceSamples);
   for (size_t i = 0; i < blocks.size(); ++i) {
     const BlockDesc& d = blocks[i].desc;
     const int64_t start = out.block_ns == nullptr ? 0 : now_ns();
     const int64_t out_pixel = round_up(d.cout, kAlign);
     if (d.projection) current = 1 - current;
     float* result = ws->maps[current].at_least(static_cast<size_t>(static_cast<int64_t>(samples) * d.hout() * d.wout() * out_pixel));
-    BlockCall call(blocks[i], context, ws, in, in_pixel, samples);
+    const Region following = i + 1 < blocks.size() ? first_reads(blocks[i + 1]) : Region{nullptr, 0};
+    BlockCall call(blocks[i], i, following, sums_known, context, ws, in, in_pixel, samples);
     call.run(result);
     call.report(first_sample, static_cast<int64_t>(i), static_cast<int64_t>(blocks.size()), margin_offset, margins, out);
     margin_offset += d.margins();
+    sums_known = call.leaves_sums();
     in = result;
     in_pixel = out_pixel;
     if (out.block_ns != nullptr) out.block_ns[i] += now_ns() - start;

@@ -12,6 +12,19 @@ namespace cpu {
 
 constexpr int kMaxPanel = 64;  // columns of the widest weight panel
 
+// Memory that will be read soon. Kernels fetch it bit by bit between
+// multiplications, because weights stream from memory far slower than they are used once they are in cache.
+struct Prefetch {
+  const char* next = nullptr;
+  const char* end = nullptr;
+  int chunks_per_step = 1;
+
+  static constexpr int kChunk = 256;          // bytes per step
+  static constexpr int kFetchDistance = 128;  // the hardware completes pairs of lines by itself
+};
+
+constexpr int kPrefetchInterval = 8;  // k steps of a tile between two prefetches
+
 // One weight panel applied to a list of rows:
 //   acc[m, n] = bias[class(m), n] + sum_t sum_k a[a_rows[m] + tap_offsets[t] + k] * b[t * k_count + k, n]
 struct GemmArgs {
@@ -29,25 +42,20 @@ struct GemmArgs {
   float* c;
   const int32_t* c_rows;
   int lanes;  // columns that are computed and written, 1..kMaxPanel
+  Prefetch* ahead;  // may be null
+  float* sums;      // gemm_add_relu: [lanes], increased by the sum over rows of what is written; may be null
 };
 
-// Copies selected columns (and rows) of panelled weights into one panel.
+// Turns selected rows of a matrix with one row per output channel into a panel with one column per output channel.
 struct PackArgs {
-  const float* src;       // [panel][k_total][src_panel]
-  const int32_t* rows;    // source row of every packed row; null: 0, 1, 2, ...
-  int row_count;
-  int src_panel;             // floats between source rows
-  const int32_t* lane_src;   // per packed lane: offset of its column from `src`
+  const float* src;
+  int64_t src_stride;        // floats between source rows
+  const int32_t* lane_rows;  // source row of every packed column; null: 0, 1, 2, ...
   int lanes;
-  float* dst;  // [row_count][ldd]; lanes beyond `lanes` up to the next multiple of 16 are undefined but finite
+  const int32_t* k_kept;  // ascending; null: all
+  int k_count;            // entries of k_kept, or values per source row
+  float* dst;             // [k_count][ldd]; columns beyond `lanes` up to the next multiple of 16 are undefined but finite
   int ldd;
-};
-
-// Which 16 (or fewer) source columns feed consecutive packed lanes: used by instruction sets that can compress.
-struct PackMove {
-  int32_t src;      // offset of the 16-column group from `src`
-  uint16_t mask;    // columns taken
-  uint16_t lane;    // first packed lane
 };
 
 struct WinogradInputArgs {
@@ -83,7 +91,7 @@ struct KernelTable {
   void (*gemm_store)(const GemmArgs&, int begin, int end);
   // c = max(c + acc, 0)
   void (*gemm_add_relu)(const GemmArgs&, int begin, int end);
-  void (*pack)(const PackArgs&, const PackMove* moves, int move_count);
+  void (*pack)(const PackArgs&);
   void (*winograd_input)(const WinogradInputArgs&);
   void (*winograd_output)(const WinogradOutputArgs&);
   // sums[c] = sum over rows of a[rows[i] + c]

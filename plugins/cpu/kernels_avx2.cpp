@@ -6,13 +6,9 @@
 
 namespace laudc {
 namespace cpu {
-namespace {
-void pack(const PackArgs& p, const PackMove*, int) { pack_by_lane(p); }
-}  // namespace
 
 const KernelTable& avx2_kernels() {
-  static const KernelTable table = {"avx2",          16,          gemm<StoreClamped>, gemm<AddRelu>, pack, winograd_input,
-                                    winograd_output, column_sums, row_dots,           max_pool_row};
+  static const KernelTable table = make_table("avx2", 16);
   return table;
 }
 

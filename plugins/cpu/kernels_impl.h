@@ -35,21 +35,24 @@ inline float sum_lanes(Vec v) {
 }
 
 struct StoreClamped {
+  static constexpr bool kReadsC = false;
   static inline Vec apply(Vec acc, const float* lo, const float*) {
     return lo == nullptr ? acc : at_least(acc, load(lo));
   }
 };
 
 struct AddRelu {
+  static constexpr bool kReadsC = true;
   static inline Vec apply(Vec acc, const float*, const float* old) { return at_least(acc + load(old), Vec{}); }
 };
 
-// Writes one vector of results at `c`, of which the first `lanes` are wanted.
+// Writes one vector of results at `c`, of which the first `lanes` are wanted; returns them, zero beyond.
 template <class Epilogue>
-inline void finish(Vec acc, const float* lo, float* c, int lanes) {
+inline Vec finish(Vec acc, const float* lo, float* c, int lanes) {
   if (lanes >= kLanes) {
-    store(c, Epilogue::apply(acc, lo, c));
-    return;
+    const Vec whole = Epilogue::apply(acc, lo, c);
+    store(c, whole);
+    return whole;
   }
   // Last, partial vector: stay inside `lanes` on both sides of the memory traffic.
   float old[kLanes] = {}, clamp[kLanes] = {};
@@ -57,8 +60,18 @@ inline void finish(Vec acc, const float* lo, float* c, int lanes) {
   if (lo != nullptr) {
     for (int i = 0; i < lanes; ++i) clamp[i] = lo[i];
   }
-  const Vec result = Epilogue::apply(acc, lo == nullptr ? nullptr : clamp, old);
+  Vec result = Epilogue::apply(acc, lo == nullptr ? nullptr : clamp, old);
   for (int i = 0; i < lanes; ++i) c[i] = result[i];
+  for (int i = lanes; i < kLanes; ++i) result[i] = 0;
+  return result;
+}
+
+inline void prefetch_step(Prefetch* p) {
+  if (p == nullptr) return;
+  for (int i = 0; i < p->chunks_per_step && p->next < p->end; ++i) {
+    for (int byte = 0; byte < Prefetch::kChunk; byte += Prefetch::kFetchDistance) __builtin_prefetch(p->next + byte, 0, 2);
+    p->next += Prefetch::kChunk;
+  }
 }
 
 // `Rows` rows times `Vectors` vectors of columns, starting at column n0.
@@ -80,27 +93,39 @@ void tile(const GemmArgs& g, int row, int n0) {
     const float* at[Rows];
 #pragma GCC unroll 32
     for (int m = 0; m < Rows; ++m) at[m] = a[m] + g.tap_offsets[t];
-    for (int64_t k = 0; k < g.k_count; ++k) {
-      Vec bv[Vectors];
+    for (int64_t k0 = 0; k0 < g.k_count; k0 += kPrefetchInterval) {
+      prefetch_step(g.ahead);
+      const int64_t k1 = k0 + kPrefetchInterval < g.k_count ? k0 + kPrefetchInterval : g.k_count;
+      for (int64_t k = k0; k < k1; ++k) {
+        Vec bv[Vectors];
 #pragma GCC unroll 8
-      for (int n = 0; n < Vectors; ++n) bv[n] = load(b + n * kLanes);
+        for (int n = 0; n < Vectors; ++n) bv[n] = load(b + n * kLanes);
 #pragma GCC unroll 32
-      for (int m = 0; m < Rows; ++m) {
-        const Vec av = splat(at[m][k]);
+        for (int m = 0; m < Rows; ++m) {
+          const Vec av = splat(at[m][k]);
 #pragma GCC unroll 8
-        for (int n = 0; n < Vectors; ++n) acc[m][n] += av * bv[n];
+          for (int n = 0; n < Vectors; ++n) acc[m][n] += av * bv[n];
+        }
+        b += ldb;
       }
-      b += ldb;
     }
   }
   const float* lo = g.lo == nullptr ? nullptr : g.lo + n0;
+  Vec sums[Vectors] = {};
 #pragma GCC unroll 32
   for (int m = 0; m < Rows; ++m) {
     float* c = g.c + g.c_rows[row + m] + n0;
 #pragma GCC unroll 8
     for (int n = 0; n < Vectors; ++n) {
-      finish<Epilogue>(acc[m][n], lo == nullptr ? nullptr : lo + n * kLanes, c + n * kLanes, g.lanes - n0 - n * kLanes);
+      sums[n] += finish<Epilogue>(acc[m][n], lo == nullptr ? nullptr : lo + n * kLanes, c + n * kLanes,
+                                  g.lanes - n0 - n * kLanes);
     }
+  }
+  if (!Epilogue::kReadsC || g.sums == nullptr) return;
+#pragma GCC unroll 8
+  for (int n = 0; n < Vectors; ++n) {
+    float* to = g.sums + n0 + n * kLanes;
+    store(to, load(to) + sums[n]);
   }
 }
 
@@ -121,15 +146,32 @@ struct TileOf<Epilogue, 0, Vectors> {
   static void call(const GemmArgs&, int, int, int) {}
 };
 
+// What the epilogue will read of rows [begin, end): the residual of wide maps lies in the outer caches.
+template <int Vectors>
+inline void fetch_residual(const GemmArgs& g, int begin, int end, int n0) {
+  for (int m = begin; m < end; ++m) {
+    const char* c = reinterpret_cast<const char*>(g.c + g.c_rows[m] + n0);
+    for (int byte = 0; byte < Vectors * kLanes * 4; byte += 64) __builtin_prefetch(c + byte, 1, 3);
+  }
+}
+
 // Tiles of equal height (within one row): a short last tile would waste the registers it leaves empty.
 template <class Epilogue, int Vectors>
 void strip(const GemmArgs& g, int begin, int end, int n0) {
   constexpr int kRows = LAUDC_MAX_ROWS(Vectors);
   const int count = end - begin;
   const int tiles = (count + kRows - 1) / kRows;
+  if (g.ahead != nullptr && g.ahead->next < g.ahead->end && g.k_count > 0) {
+    const int64_t calls = static_cast<int64_t>(tiles) * g.taps * ((g.k_count + kPrefetchInterval - 1) / kPrefetchInterval);
+    g.ahead->chunks_per_step = static_cast<int>((g.ahead->end - g.ahead->next) / (calls * Prefetch::kChunk) + 1);
+  }
   for (int i = 0; i < tiles; ++i) {
     const int from = begin + static_cast<int>(static_cast<int64_t>(count) * i / tiles);
     const int to = begin + static_cast<int>(static_cast<int64_t>(count) * (i + 1) / tiles);
+    if (Epilogue::kReadsC) {
+      const int next = begin + static_cast<int>(static_cast<int64_t>(count) * (i + 2 < tiles ? i + 2 : tiles) / tiles);
+      fetch_residual<Vectors>(g, to, next, n0);
+    }
     TileOf<Epilogue, kRows, Vectors>::call(g, from, to - from, n0);
   }
 }
@@ -285,16 +327,73 @@ void max_pool_row(const float* const* rows, int row_count, int width, int channe
   }
 }
 
-// Column by column: for instruction sets without a compress instruction.
-inline void pack_by_lane(const PackArgs& p) {
-  const int padded = (p.lanes + 15) / 16 * 16;
-  for (int r = 0; r < p.row_count; ++r) {
-    const int64_t row = p.rows == nullptr ? r : p.rows[r];
-    const float* src = p.src + row * p.src_panel;
-    float* dst = p.dst + static_cast<int64_t>(r) * p.ldd;
-    for (int n = 0; n < p.lanes; ++n) dst[n] = src[p.lane_src[n]];
-    for (int n = p.lanes; n < padded; ++n) dst[n] = 0;
+typedef int IntVec __attribute__((vector_size(LAUDC_LANES * 4)));
+
+// Exchanges, for rows i and i + Step, the lanes whose index has the bit Step.
+template <int Step>
+inline void transpose_stage(Vec r[kLanes]) {
+  IntVec low, high;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < kLanes; ++lane) {
+    low[lane] = (lane & Step) == 0 ? lane : kLanes + lane - Step;
+    high[lane] = (lane & Step) == 0 ? lane + Step : kLanes + lane;
   }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) {
+    if ((i & Step) != 0) continue;
+    const Vec a = r[i], b = r[i + Step];
+    r[i] = __builtin_shuffle(a, b, low);
+    r[i + Step] = __builtin_shuffle(a, b, high);
+  }
+}
+
+inline void transpose(Vec r[kLanes]) {
+#if LAUDC_LANES >= 16
+  transpose_stage<8>(r);
+#endif
+#if LAUDC_LANES >= 8
+  transpose_stage<4>(r);
+#endif
+  transpose_stage<2>(r);
+  transpose_stage<1>(r);
+}
+
+// kLanes columns of the packed panel. Reads up to a vector past the end of a row, which the caller's slack allows.
+void pack_lanes(const PackArgs& p, int first_lane) {
+  const float* src[kLanes];
+  for (int n = 0; n < kLanes; ++n) {
+    const int lane = first_lane + n < p.lanes ? first_lane + n : first_lane;
+    src[n] = p.src + (p.lane_rows == nullptr ? lane : p.lane_rows[lane]) * p.src_stride;
+  }
+  float* dst = p.dst + first_lane;
+  int k = 0;
+  while (k < p.k_count) {
+    const int k0 = p.k_kept == nullptr ? k : p.k_kept[k] / kLanes * kLanes;
+    Vec r[kLanes];
+#pragma GCC unroll 16
+    for (int n = 0; n < kLanes; ++n) r[n] = load(src[n] + k0);
+    transpose(r);
+    if (p.k_kept == nullptr && k + kLanes <= p.k_count) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) store(dst + static_cast<int64_t>(k + i) * p.ldd, r[i]);
+      k += kLanes;
+      continue;
+    }
+    for (; k < p.k_count; ++k) {
+      const int i = (p.k_kept == nullptr ? k : p.k_kept[k]) - k0;
+      if (i >= kLanes) break;
+      store(dst + static_cast<int64_t>(k) * p.ldd, r[i]);
+    }
+  }
+}
+
+void pack(const PackArgs& p) {
+  for (int lane = 0; lane < p.lanes; lane += kLanes) pack_lanes(p, lane);
+}
+
+KernelTable make_table(const char* name, int panel) {
+  return {name,           panel,           gemm<StoreClamped>, gemm<AddRelu>, pack, winograd_input,
+          winograd_output, column_sums, row_dots,         max_pool_row};
 }
 
 }  // namespace

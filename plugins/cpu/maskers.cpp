@@ -18,12 +18,14 @@ struct Masking {
   const float* in;
   const int32_t* in_rows;
   int samples;
+  PartialSums* input_sums;  // [samples], or null
   Decisions* out;
 
   int pixels() const { return d.hin * d.win; }
   int pieces() const {
-    const int64_t wanted = static_cast<int64_t>(pixels()) * d.cin / kFloatsPerTask;
-    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(wanted, 16)));
+    const int64_t worth = static_cast<int64_t>(pixels()) * d.cin / kFloatsPerTask;
+    const int64_t threads = context.parallel->width();
+    return static_cast<int>(std::max<int64_t>(1, std::min(worth, threads == 1 ? 1 : 2 * threads)));
   }
 };
 
@@ -31,12 +33,14 @@ bool needs_mean(const BlockDesc& d) {
   return d.channel_masker == ChannelMasker::kLinear || d.channel_masker == ChannelMasker::kMlp;
 }
 
+bool must_sum(const Masking& m) { return needs_mean(m.d) && m.input_sums == nullptr; }
+
 // One pass over the input: products for the spatial masker, column sums for the channel masker.
 void read_input(const Masking& m) {
   const int pieces = m.pieces();
   const size_t all = static_cast<size_t>(m.samples) * m.pixels();
   m.out->scores.resize(static_cast<size_t>(m.d.mask_groups) * all);
-  if (needs_mean(m.d)) m.out->partial_sums.resize(static_cast<size_t>(m.samples) * pieces * m.d.cin);
+  if (must_sum(m)) m.out->partial_sums.resize(static_cast<size_t>(m.samples) * pieces * m.d.cin);
   m.context.parallel->for_each(static_cast<size_t>(m.samples) * pieces, [&](size_t task) {
     const int64_t sample = static_cast<int64_t>(task) / pieces, piece = static_cast<int64_t>(task) % pieces;
     const int begin = static_cast<int>(sample * m.pixels() + m.pixels() * piece / pieces);
@@ -45,7 +49,7 @@ void read_input(const Masking& m) {
       m.context.kernels->row_dots(m.in, m.in_rows, begin, end, m.d.cin, m.weights + m.layout.spatial_w + g * m.d.cin,
                                   m.out->scores.data() + g * all);
     }
-    if (needs_mean(m.d)) {
+    if (must_sum(m)) {
       m.context.kernels->column_sums(m.in, m.in_rows, begin, end, m.d.cin, m.out->partial_sums.data() + task * m.d.cin);
     }
   });
@@ -88,10 +92,12 @@ void relu(std::vector<float>* values) {
 }
 
 void mean_of_input(const Masking& m, int sample) {
-  const int pieces = m.pieces();
+  PartialSums* known = m.input_sums == nullptr ? nullptr : m.input_sums + sample;
+  const int pieces = known == nullptr ? m.pieces() : static_cast<int>(known->parts());
   m.out->mean.assign(static_cast<size_t>(m.d.cin), 0.0f);
   for (int piece = 0; piece < pieces; ++piece) {
-    const float* sums = m.out->partial_sums.data() + (static_cast<size_t>(sample) * pieces + piece) * m.d.cin;
+    const float* sums = known != nullptr ? known->part(static_cast<size_t>(piece))
+                                         : m.out->partial_sums.data() + (static_cast<size_t>(sample) * pieces + piece) * m.d.cin;
     for (int c = 0; c < m.d.cin; ++c) m.out->mean[static_cast<size_t>(c)] += sums[c];
   }
   const float scale = 1.0f / static_cast<float>(m.pixels());
@@ -103,12 +109,13 @@ void mean_of_hidden(const Masking& m, int sample, IotaCache* iota) {
   const BlockDesc& d = m.d;
   const int64_t stride = round_up(d.masker_hidden, kAlign);
   float* map = m.out->hidden_map.at_least(static_cast<size_t>(m.pixels()) * stride);
-  const Weights w = {m.weights + m.layout.masker1_w, d.cin, 1, d.masker_hidden, d.panel, nullptr, nullptr};
+  const Weights w = {Weights::kPanels, m.weights + m.layout.masker1_w, d.cin, 1, 1, d.masker_hidden, d.panel, nullptr, nullptr, 1};
   const int32_t* map_rows = iota->get(stride, static_cast<size_t>(m.pixels()));
   const Rows rows = {m.in, m.in_rows + static_cast<int64_t>(sample) * m.pixels(), nullptr, map, map_rows, nullptr,
                      {0, m.pixels()}};
   m.out->zeros.assign(static_cast<size_t>(stride) + kMaxPanel, 0.0f);
-  indexed_gemm(m.context, w, rows, {m.weights + m.layout.masker1_b, 0, m.out->zeros.data()}, Epilogue::kStore);
+  indexed_gemm(m.context, w, rows, {m.weights + m.layout.masker1_b, 0, m.out->zeros.data()}, Epilogue::kStore,
+               Following(), nullptr);
   m.out->hidden.resize(static_cast<size_t>(d.masker_hidden));
   m.context.kernels->column_sums(map, map_rows, 0, m.pixels(), d.masker_hidden, m.out->hidden.data());
   for (float& v : m.out->hidden) v /= static_cast<float>(m.pixels());
@@ -138,13 +145,14 @@ void channel_margins(const Masking& m, int sample, IotaCache* iota, float* margi
 }  // namespace
 
 void decide(const Context& context, const BlockDesc& desc, const PackedLayout& layout, const float* weights,
-            const float* in, const int32_t* in_rows, int samples, IotaCache* iota, Decisions* out) {
-  const Masking m = {context, desc, layout, weights, in, in_rows, samples, out};
+            const float* in, const int32_t* in_rows, int samples, PartialSums* input_sums, IotaCache* iota,
+            Decisions* out) {
+  const Masking m = {context, desc, layout, weights, in, in_rows, samples, input_sums, out};
   const size_t per_sample = static_cast<size_t>(desc.margins());
   out->margins.resize(per_sample * static_cast<size_t>(samples));
   out->keep.resize(out->margins.size());
   if (per_sample == 0) return;
-  if (desc.spatial() || needs_mean(desc)) read_input(m);
+  if (desc.spatial() || must_sum(m)) read_input(m);
   for (int s = 0; s < samples; ++s) {
     float* margins = out->margins.data() + per_sample * static_cast<size_t>(s);
     if (desc.spatial()) spatial_margins(m, s, margins);

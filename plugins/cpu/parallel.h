@@ -9,6 +9,8 @@ namespace cpu {
 class Parallel {
  public:
   virtual ~Parallel() = default;
+  // Threads that take part in run(): how finely work is worth cutting.
+  virtual int width() const = 0;
   // Calls task(data, i) for every i in [0, count), on any threads, and returns when all are done.
   virtual void run(size_t count, void (*task)(void* data, size_t i), void* data) const = 0;
 
@@ -25,6 +27,7 @@ class Parallel {
 
 class Inline final : public Parallel {
  public:
+  int width() const override { return 1; }
   void run(size_t count, void (*task)(void* data, size_t i), void* data) const override {
     for (size_t i = 0; i < count; ++i) task(data, i);
   }

@@ -1,6 +1,7 @@
 #include "cpu/phases.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/packed_layout.h"
 
@@ -10,10 +11,11 @@ namespace {
 
 const int32_t kNoOffset = 0;
 
-// Long enough that handing a task to another thread (some microseconds) does not show, short enough to balance.
-constexpr int64_t kMacsPerTask = 1500000;
+// Work below this is not worth handing to another thread (some microseconds).
+constexpr int64_t kMinMacsToShare = 300000;
 constexpr int kMinRowsPerTask = 48;
-constexpr int64_t kWinogradChunkFloats = 192 * 1024;  // transformed inputs and products of a chunk: stay in a core's L2
+constexpr int kManyRows = 784;  // packing weights once more costs little against this many rows
+constexpr int64_t kCacheFloats = 192 * 1024;  // what a task works on at a time: fits a core's L2 with room to spare
 
 int clamp_int(int64_t value, int low, int high) {
   return static_cast<int>(std::max<int64_t>(low, std::min<int64_t>(value, high)));
@@ -27,16 +29,20 @@ struct Grid {
   size_t count() const { return static_cast<size_t>(row_chunks) * static_cast<size_t>(panel_tasks); }
 };
 
-// Rows are cut when there are more of them than columns (the operand that every task reads is then the smaller one),
-// else panels.
-Grid make_grid(int rows, int columns, int panels, int64_t depth) {
-  const int64_t macs = static_cast<int64_t>(rows) * columns * depth;
-  const int wanted = clamp_int(macs / kMacsPerTask, 1, 32);
+// Rows are cut when there are more of them than columns (the operand that every task reads is then the smaller one), else
+// panels. Weights that are packed on the fly are not packed twice for few rows.
+Grid make_grid(const Weights& w, int rows, int panels, int threads) {
+  const int64_t depth = static_cast<int64_t>(w.taps) * w.kept_inputs();
+  const bool packs = w.layout == Weights::kRows;
+  if (threads == 1 || rows * depth * w.kept_columns() < kMinMacsToShare) {
+    const int chunks = packs || panels == 1 ? 1 : clamp_int(rows * depth / w.taps / kCacheFloats, 1, 64);
+    return {chunks, panels, 1};
+  }
+  const bool by_rows = panels == 1 || rows >= kManyRows || (!packs && rows > w.kept_columns());
   const int most_chunks = std::max(1, rows / kMinRowsPerTask);
-  if (rows > columns || panels == 1) return {std::min(wanted, most_chunks), panels, 1};
-  if (wanted == 1) return {1, panels, 1};
-  const int chunks = panels == 3 ? std::min(2, most_chunks) : 1;  // 3 panels cannot be shared evenly by 2 threads
-  return {chunks, 1, panels};
+  if (by_rows) return {std::min((packs ? 1 : 4) * threads, most_chunks), panels, 1};
+  const bool uneven = !packs && panels < 2 * threads && panels % threads != 0;
+  return {uneven ? std::min(threads, most_chunks) : 1, 1, panels};
 }
 
 SampleRange part_of(SampleRange range, size_t i, int parts) {
@@ -45,30 +51,20 @@ SampleRange part_of(SampleRange range, size_t i, int parts) {
           range.begin + static_cast<int>(count * static_cast<int64_t>(i + 1) / parts)};
 }
 
-// Width of the panels that a task multiplies with: as stored, or as packed on the fly.
-int working_panel(const Weights& w) { return w.n_kept == nullptr ? w.panel : kMaxPanel; }
+// Width of the panels that a task multiplies with: as stored, or as packed on the fly, then equal shares of the kept
+// columns.
+int working_panel(const Weights& w) {
+  if (w.layout == Weights::kPanels) return w.panel;
+  const int columns = w.kept_columns();
+  const int least = panel_count(columns, kMaxPanel);
+  const int panels = std::max(1, std::min(static_cast<int>(round_up(least, w.shares)), columns / 16));
+  return static_cast<int>(round_up((columns + panels - 1) / panels, 16));
+}
 
-// Source columns of the packed lanes [begin, begin + lanes), as single offsets and as compressible groups of 16.
-struct LanePlan {
-  int32_t offsets[kMaxPanel];
-  PackMove moves[kMaxPanel];
-  int move_count = 0;
-
-  LanePlan(const Weights& w, int begin, int lanes, int64_t panel_stride) {
-    int64_t open_group = -1;
-    for (int n = 0; n < lanes; ++n) {
-      const int column = w.n_kept == nullptr ? begin + n : (*w.n_kept)[static_cast<size_t>(begin + n)];
-      const int64_t offset = column / w.panel * panel_stride + column % w.panel;
-      offsets[n] = static_cast<int32_t>(offset);
-      const int64_t group = offset / 16;
-      if (group != open_group) {
-        moves[move_count++] = {static_cast<int32_t>(group * 16), 0, static_cast<uint16_t>(n)};
-        open_group = group;
-      }
-      moves[move_count - 1].mask = static_cast<uint16_t>(moves[move_count - 1].mask | 1u << (offset % 16));
-    }
-  }
-};
+int lanes_of_panel(const Weights& w, int p) {
+  const int width = working_panel(w);
+  return std::min(width, w.kept_columns() - p * width);
+}
 
 struct Panel {
   const float* b;
@@ -77,62 +73,100 @@ struct Panel {
   int first_column;  // of the result
 };
 
-int lanes_of_panel(const Weights& w, int p) {
-  const int width = working_panel(w);
-  return std::min(width, w.kept_columns() - p * width);
-}
-
-// Selected rows and columns of one panel, packed into `dst`; every tap's rows follow one another.
-void pack_panel(const KernelTable& kernels, const Weights& w, int p, int64_t panel_stride, float* dst, int ldd) {
-  const int lanes = lanes_of_panel(w, p);
-  const LanePlan plan(w, p * working_panel(w), lanes, panel_stride);
-  const int rows = w.kept_rows_per_tap();
-  for (int t = 0; t < w.taps; ++t) {
-    const float* src = w.data + static_cast<int64_t>(t) * w.k_count * w.panel;
-    const PackArgs args = {src, w.k_kept == nullptr ? nullptr : w.k_kept->data(), rows, w.panel, plan.offsets, lanes,
-                           dst + static_cast<int64_t>(t) * rows * ldd, ldd};
-    kernels.pack(args, plan.moves, plan.move_count);
+// Kept rows one after another: gaps between them would waste the first-level cache in every tile.
+const float* copy_rows(const float* panel, int width, const std::vector<int32_t>& rows, Buffer* packed) {
+  float* dst = packed->at_least(rows.size() * static_cast<size_t>(width));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(dst + i * static_cast<size_t>(width), panel + static_cast<int64_t>(rows[i]) * width,
+                static_cast<size_t>(width) * sizeof(float));
   }
+  return dst;
 }
 
-// Vector stores of the last packed row may run one vector past it.
-size_t packed_floats(const Weights& w, int ldd) {
-  return static_cast<size_t>(w.taps) * static_cast<size_t>(w.kept_rows_per_tap()) * static_cast<size_t>(ldd) + 64;
-}
-
-Panel ready_panel(const Context& context, const Weights& w, int p, TaskScratch* scratch) {
+// Panel `p` of matrix `point`: where it is stored, or packed into `packed`.
+Panel ready_panel(const KernelTable& kernels, const Weights& w, int point, int p, Buffer* packed) {
   const int lanes = lanes_of_panel(w, p);
   const int first = p * working_panel(w);
-  if (w.whole()) return {w.data + p * w.panel_stride(), w.panel, lanes, first};
+  const float* matrix = w.data + point * w.point_stride();
+  if (w.layout == Weights::kPanels) {
+    const float* panel = matrix + p * w.panel_stride();
+    if (w.k_kept == nullptr) return {panel, w.panel, lanes, first};
+    return {copy_rows(panel, w.panel, *w.k_kept, packed), w.panel, lanes, first};
+  }
   const int ldd = static_cast<int>(round_up(lanes, 16));
-  float* packed = scratch->packed.at_least(packed_floats(w, ldd));
-  pack_panel(*context.kernels, w, p, w.panel_stride(), packed, ldd);
-  return {packed, ldd, lanes, first};
+  const int inputs = w.kept_inputs();
+  float* dst = packed->at_least(static_cast<size_t>(w.taps) * static_cast<size_t>(inputs) * static_cast<size_t>(ldd));
+  const int32_t* lane_rows = w.n_kept == nullptr ? nullptr : w.n_kept->data() + first;
+  const float* src = w.n_kept == nullptr ? matrix + first * w.depth() : matrix;
+  for (int t = 0; t < w.taps; ++t) {
+    const PackArgs args = {src + static_cast<int64_t>(t) * w.k_count,
+                           w.depth(),
+                           lane_rows,
+                           lanes,
+                           w.k_kept == nullptr ? nullptr : w.k_kept->data(),
+                           inputs,
+                           dst + static_cast<int64_t>(t) * inputs * ldd,
+                           ldd};
+    kernels.pack(args);
+  }
+  return {dst, ldd, lanes, first};
+}
+
+Prefetch ahead_of(const float* data, int64_t floats) {
+  Prefetch ahead;
+  ahead.next = reinterpret_cast<const char*>(data);
+  ahead.end = reinterpret_cast<const char*>(data + floats);
+  return ahead;
+}
+
+// What panel `p` of matrix `point` will read. Nothing for weights that are packed or copied on the fly: that reads long rows,
+// which the hardware prefetches well, while fetching them between multiplications slowed those down (measured).
+Prefetch ahead_of(const Weights& w, int point, int p) {
+  if (w.layout == Weights::kRows || w.k_kept != nullptr) return Prefetch();
+  return ahead_of(w.data + point * w.point_stride() + p * w.panel_stride(), w.panel_stride());
+}
+
+Prefetch ahead_of_region(const Region& region, size_t task, size_t tasks) {
+  const int64_t begin = region.floats * static_cast<int64_t>(task) / static_cast<int64_t>(tasks);
+  const int64_t end = region.floats * static_cast<int64_t>(task + 1) / static_cast<int64_t>(tasks);
+  return region.data == nullptr ? Prefetch() : ahead_of(region.data + begin, end - begin);
+}
+
+// The part of what follows that task `task` of `tasks` will most likely begin with: threads take neighbouring tasks.
+Prefetch ahead_of_following(const Following& next, size_t task, size_t tasks) {
+  const Weights* w = next.weights;
+  if (w == nullptr) return ahead_of_region(next.region, task, tasks);
+  if (w->kept_columns() == 0 || w->kept_inputs() == 0) return Prefetch();
+  const int panels = panel_count(w->kept_columns(), working_panel(*w));
+  return ahead_of(*w, 0, static_cast<int>(task * static_cast<size_t>(panels) / tasks));
 }
 
 }  // namespace
 
-void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
-                  Epilogue epilogue) {
+void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
+                  const Following& next, PartialSums* sums) {
   const int row_count = rows.range.end - rows.range.begin;
   const int columns = weights.kept_columns();
   if (row_count == 0 || columns == 0) return;
   const int panels = panel_count(columns, working_panel(weights));
-  const int k_count = weights.kept_rows_per_tap();
-  const Grid grid = make_grid(row_count, columns, panels, static_cast<int64_t>(weights.taps) * k_count);
-  const auto gemm = epilogue == Epilogue::kStore ? context.kernels->gemm_store : context.kernels->gemm_add_relu;
+  const int inputs = weights.kept_inputs();
+  const Grid grid = make_grid(weights, row_count, panels, context.parallel->width());
+  const KernelTable& kernels = *context.kernels;
+  const auto gemm = epilogue == Epilogue::kStore ? kernels.gemm_store : kernels.gemm_add_relu;
+  if (sums != nullptr) sums->resize(static_cast<size_t>(grid.row_chunks), columns);
   const int32_t* taps = rows.tap_offsets == nullptr ? &kNoOffset : rows.tap_offsets;
   context.parallel->for_each(grid.count(), [&](size_t task) {
     const SampleRange part = part_of(rows.range, task / grid.panel_tasks, grid.row_chunks);
     const int first = static_cast<int>(task % grid.panel_tasks) * grid.panels_per_task;
     auto scratch = context.scratch->borrow();
     for (int p = first; p < first + grid.panels_per_task; ++p) {
-      const Panel panel = ready_panel(context, weights, p, &*scratch);
+      const Panel panel = ready_panel(kernels, weights, 0, p, &scratch->packed);
+      Prefetch ahead = p + 1 < panels ? ahead_of(weights, 0, p + 1) : ahead_of_following(next, task, grid.count());
       const GemmArgs args = {rows.a,
                              rows.a_rows,
                              taps,
                              weights.taps,
-                             k_count,
+                             inputs,
                              panel.b,
                              panel.ldb,
                              bias.bias + panel.first_column,
@@ -141,7 +175,9 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
                              bias.lo == nullptr ? nullptr : bias.lo + panel.first_column,
                              rows.c + panel.first_column,
                              rows.c_rows,
-                             panel.lanes};
+                             panel.lanes,
+                             &ahead,
+                             sums == nullptr ? nullptr : sums->part(task / grid.panel_tasks) + panel.first_column};
       gemm(args, part.begin, part.end);
     }
   });
@@ -153,9 +189,10 @@ namespace {
 class WinogradTask {
  public:
   WinogradTask(const Context& context, const Weights& w, const Tiles& tiles, const Bias& bias)
-      : context_(context), w_(w), tiles_(tiles), bias_(bias), depth_(w.kept_rows_per_tap()) {}
+      : context_(context), w_(w), tiles_(tiles), bias_(bias), depth_(w.kept_inputs()) {}
 
   int64_t ldv() const { return round_up(depth_, 16); }
+  int64_t floats_per_tile() const { return kWinogradPoints * (ldv() + kMaxPanel); }
 
   void transform(SampleRange part, float* v, int64_t point_stride) const {
     const WinogradInputArgs args = {tiles_.src,           tiles_.origins, part.begin,   part.end, tiles_.row_stride,
@@ -163,9 +200,21 @@ class WinogradTask {
     context_.kernels->winograd_input(args);
   }
 
-  // `v` holds `part` from its first tile on.
-  void multiply(SampleRange part, const float* v, int64_t point_stride, int p, IotaCache* iota, float* products,
-                Buffer* packed) const {
+  // The 16 matrices of panel `p`, packed if they have to be.
+  struct Points {
+    Panel panels[kWinogradPoints];
+  };
+  Points prepare(int p, TaskScratch* scratch) const {
+    Points points;
+    for (int xi = 0; xi < kWinogradPoints; ++xi) {
+      points.panels[xi] = ready_panel(*context_.kernels, w_, xi, p, &scratch->points[xi]);
+    }
+    return points;
+  }
+
+  // `v` holds `part` from its first tile on; `following` is fetched while the last point is multiplied.
+  void multiply(SampleRange part, const float* v, int64_t point_stride, int p, const Points& points, IotaCache* iota,
+                float* products, const Prefetch& following) const {
     const int count = part.end - part.begin;
     const int lanes = lanes_of_panel(w_, p);
     const int ldm = static_cast<int>(round_up(lanes, 16));
@@ -174,11 +223,25 @@ class WinogradTask {
     const int32_t* m_rows = iota->get(ldm, static_cast<size_t>(count));
     static const float kZeros[kMaxPanel] = {};
     for (int xi = 0; xi < kWinogradPoints; ++xi) {
-      Weights point = w_;
-      point.data = w_.data + xi * panel_count(w_.columns, w_.panel) * w_.panel_stride();
-      const Panel panel = point_panel(point, p, packed);
-      const GemmArgs args = {v + xi * point_stride, v_rows, &kNoOffset, 1,      depth_, panel.b, panel.ldb, kZeros, nullptr, 0,
-                             nullptr,               products + xi * product_stride, m_rows, lanes};
+      const Panel& panel = points.panels[xi];
+      const bool last = xi + 1 == kWinogradPoints;
+      Prefetch ahead = last ? following : w_.layout == Weights::kPanels ? ahead_of(w_, xi + 1, p) : Prefetch();
+      const GemmArgs args = {v + xi * point_stride,
+                             v_rows,
+                             &kNoOffset,
+                             1,
+                             depth_,
+                             panel.b,
+                             panel.ldb,
+                             kZeros,
+                             nullptr,
+                             0,
+                             nullptr,
+                             products + xi * product_stride,
+                             m_rows,
+                             lanes,
+                             &ahead,
+                             nullptr};
       context_.kernels->gemm_store(args, 0, count);
     }
     const int first = p * working_panel(w_);
@@ -190,15 +253,6 @@ class WinogradTask {
   }
 
  private:
-  Panel point_panel(const Weights& point, int p, Buffer* packed) const {
-    const int lanes = lanes_of_panel(point, p);
-    if (point.whole()) return {point.data + p * point.panel_stride(), point.panel, lanes, 0};
-    const int ldd = static_cast<int>(round_up(lanes, 16));
-    float* dst = packed->at_least(packed_floats(point, ldd));
-    pack_panel(*context_.kernels, point, p, point.panel_stride(), dst, ldd);
-    return {dst, ldd, lanes, 0};
-  }
-
   const Context& context_;
   const Weights& w_;
   const Tiles& tiles_;
@@ -208,42 +262,71 @@ class WinogradTask {
 
 }  // namespace
 
+namespace {
+
+// Tasks take ranges of tiles and do everything for them, in chunks that stay in cache.
+void winograd_by_tiles(const Context& context, const WinogradTask& task, const Weights& w, SampleRange range, int tasks,
+                       int chunk_limit, int panels, const Following& next) {
+  context.parallel->for_each(static_cast<size_t>(tasks), [&](size_t i) {
+    const SampleRange mine = part_of(range, i, tasks);
+    const int chunks = (mine.end - mine.begin + chunk_limit - 1) / chunk_limit;
+    auto scratch = context.scratch->borrow();
+    float* v = scratch->winograd.at_least(static_cast<size_t>(chunk_limit * task.floats_per_tile()));
+    for (int p = 0; p < panels; ++p) {
+      const WinogradTask::Points points = task.prepare(p, &*scratch);
+      for (int c = 0; c < chunks; ++c) {
+        const SampleRange part = part_of(mine, static_cast<size_t>(c), chunks);
+        const int64_t point_stride = (part.end - part.begin) * task.ldv();
+        // With one chunk the transformed inputs of the first panel serve all panels.
+        if (p == 0 || chunks > 1) task.transform(part, v, point_stride);
+        const bool last_panel = p + 1 == panels;
+        const Prefetch following =
+            last_panel ? ahead_of_following(next, i, static_cast<size_t>(tasks)) : ahead_of(w, 0, p + 1);
+        task.multiply(part, v, point_stride, p, points, &scratch->iota, v + kWinogradPoints * point_stride, following);
+      }
+    }
+  });
+}
+
+// Tasks take panels; the transformed inputs are shared.
+void winograd_by_panels(const Context& context, const WinogradTask& task, const Weights& w, SampleRange range, int panels,
+                        const Following& next, Buffer* transformed) {
+  const int count = range.end - range.begin;
+  const int64_t point_stride = count * task.ldv();
+  float* v = transformed->at_least(static_cast<size_t>(kWinogradPoints * point_stride));
+  const int transforms = std::min((count + 7) / 8, 2 * context.parallel->width());
+  context.parallel->for_each(static_cast<size_t>(transforms), [&](size_t i) {
+    const SampleRange part = part_of(range, i, transforms);
+    task.transform(part, v + (part.begin - range.begin) * task.ldv(), point_stride);
+  });
+  context.parallel->for_each(static_cast<size_t>(panels), [&](size_t i) {
+    const int p = static_cast<int>(i);
+    auto scratch = context.scratch->borrow();
+    float* products = scratch->winograd.at_least(static_cast<size_t>(kWinogradPoints) * static_cast<size_t>(count) * kMaxPanel);
+    const Prefetch following =
+        p + 1 < panels ? ahead_of(w, 0, p + 1) : ahead_of_following(next, i, static_cast<size_t>(panels));
+    task.multiply(range, v, point_stride, p, task.prepare(p, &*scratch), &scratch->iota, products, following);
+  });
+}
+
+}  // namespace
+
 void winograd_conv(const Context& context, const Weights& weights, const Tiles& tiles, const Bias& bias,
-                   Buffer* transformed) {
+                   const Following& next, Buffer* transformed) {
   const int count = tiles.range.end - tiles.range.begin;
   const int columns = weights.kept_columns();
   if (count == 0 || columns == 0) return;
   const WinogradTask task(context, weights, tiles, bias);
   const int panels = panel_count(columns, working_panel(weights));
-  const int64_t floats_per_tile = kWinogradPoints * (task.ldv() + kMaxPanel);
-  const int chunk_limit = clamp_int(kWinogradChunkFloats / floats_per_tile, 16, 128);
-  const bool by_tiles = count >= 2 * chunk_limit || panels == 1;
-  if (by_tiles) {
-    const int chunks = (count + chunk_limit - 1) / chunk_limit;
-    context.parallel->for_each(static_cast<size_t>(chunks), [&](size_t i) {
-      const SampleRange part = part_of(tiles.range, i, chunks);
-      const int64_t point_stride = (part.end - part.begin) * task.ldv();
-      auto scratch = context.scratch->borrow();
-      float* v = scratch->winograd.at_least(static_cast<size_t>(chunk_limit) * static_cast<size_t>(floats_per_tile));
-      task.transform(part, v, point_stride);
-      for (int p = 0; p < panels; ++p) {
-        task.multiply(part, v, point_stride, p, &scratch->iota, v + kWinogradPoints * point_stride, &scratch->packed);
-      }
-    });
+  const int threads = context.parallel->width();
+  const int chunk_limit = clamp_int(kCacheFloats / task.floats_per_tile(), 16, 128);
+  if (threads > 1 && panels >= threads && count < 2 * chunk_limit) {
+    winograd_by_panels(context, task, weights, tiles.range, panels, next, transformed);
     return;
   }
-  const int64_t point_stride = count * task.ldv();
-  float* v = transformed->at_least(static_cast<size_t>(kWinogradPoints * point_stride));
-  const int transforms = (count + 15) / 16;
-  context.parallel->for_each(static_cast<size_t>(transforms), [&](size_t i) {
-    const SampleRange part = part_of(tiles.range, i, transforms);
-    task.transform(part, v + (part.begin - tiles.range.begin) * task.ldv(), point_stride);
-  });
-  context.parallel->for_each(static_cast<size_t>(panels), [&](size_t p) {
-    auto scratch = context.scratch->borrow();
-    float* products = scratch->winograd.at_least(static_cast<size_t>(kWinogradPoints) * count * kMaxPanel);
-    task.multiply(tiles.range, v, point_stride, static_cast<int>(p), &scratch->iota, products, &scratch->packed);
-  });
+  const bool packs = weights.layout == Weights::kRows;
+  const int tasks = threads == 1 ? 1 : std::max(1, std::min(packs ? threads : (count + chunk_limit - 1) / chunk_limit, count / 8));
+  winograd_by_tiles(context, task, weights, tiles.range, tasks, chunk_limit, panels, next);
 }
 
 }  // namespace cpu

@@ -12,20 +12,33 @@
 namespace laudc {
 namespace cpu {
 
-// Panelled weights of K x N, possibly restricted to some of their rows (input channels) and columns (output channels).
+// Weights of a convolution, possibly restricted to some of their input channels (k) and output channels (n).
 struct Weights {
+  enum Layout { kPanels, kRows };  // see core/packed_layout.h
+  Layout layout;
   const float* data;
-  int k_count;  // rows per tap in memory
-  int taps;
-  int columns;
+  int k_count;  // input channels
+  int taps;     // of a direct convolution
+  int points;   // matrices one after another (Winograd: 16); else 1
+  int columns;  // output channels
   int panel;
   const std::vector<int32_t>* k_kept;  // null: all
-  const std::vector<int32_t>* n_kept;  // null: all
+  const std::vector<int32_t>* n_kept;  // null: all; only with kRows
+  int shares;                          // kRows: threads that should get equal numbers of panels
 
-  int kept_rows_per_tap() const { return k_kept == nullptr ? k_count : static_cast<int>(k_kept->size()); }
+  int kept_inputs() const { return k_kept == nullptr ? k_count : static_cast<int>(k_kept->size()); }
   int kept_columns() const { return n_kept == nullptr ? columns : static_cast<int>(n_kept->size()); }
-  bool whole() const { return k_kept == nullptr && n_kept == nullptr; }
-  int64_t panel_stride() const { return static_cast<int64_t>(taps) * k_count * panel; }
+  int64_t depth() const { return static_cast<int64_t>(taps) * k_count; }
+  int64_t panel_stride() const { return depth() * panel; }
+  int64_t point_stride() const {
+    return layout == kRows ? depth() * columns : (columns + panel - 1) / panel * panel_stride();
+  }
+};
+
+// Memory that is worth fetching while the last work of a phase is done.
+struct Region {
+  const float* data;
+  int64_t floats;
 };
 
 // What a convolution does apart from its weights. Offsets as in GemmArgs.
@@ -53,7 +66,30 @@ struct Context {
   Pool<TaskScratch>* scratch;
 };
 
-void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue);
+// Column sums of what a phase wrote, one partial sum per task that took rows of its own.
+class PartialSums {
+ public:
+  void resize(size_t parts, int columns) {
+    stride_ = static_cast<size_t>(columns + 63) / 64 * 64;
+    parts_ = parts;
+    values_.assign(parts * stride_, 0.0f);
+  }
+  float* part(size_t i) { return values_.data() + i * stride_; }
+  size_t parts() const { return parts_; }
+
+ private:
+  size_t stride_ = 0, parts_ = 0;
+  std::vector<float> values_;
+};
+
+// What is read after the weights at hand: weights of the same block, or a region of the next one. Either may be missing.
+struct Following {
+  const Weights* weights;
+  Region region;
+};
+
+void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
+                  const Following& next, PartialSums* sums);
 
 struct Tiles {
   const float* src;  // zero-bordered map
@@ -68,7 +104,7 @@ struct Tiles {
 // F(2x2, 3x3) over a list of tiles; `weights` are the 16 transformed matrices, one after another. `transformed` is shared
 // memory for the inputs when the work is split by columns.
 void winograd_conv(const Context& context, const Weights& weights, const Tiles& tiles, const Bias& bias,
-                   Buffer* transformed);
+                   const Following& next, Buffer* transformed);
 
 }  // namespace cpu
 }  // namespace laudc

@@ -46,6 +46,7 @@ struct RowSets {
   };
   std::vector<Conv3> conv3;                  // per mask group (one without)
   std::vector<int32_t> proj_in[2], proj_out[2];  // [0] pixels no mask group keeps, [1] the others
+  int64_t in_pixel = 0;                      // input stride the lists were made for
   int64_t h2_rows = 0;                       // entries of h2 given out so far
 
   // Per sample: ranges of the lists above.

@@ -7,7 +7,7 @@ namespace cpu {
 namespace {
 
 constexpr int kPad = 3;
-constexpr int kPoolRowsPerTask = 4;  // 9 convolution rows, of which 1 is computed twice
+constexpr int kPoolRowsPerTask = 7;  // 15 convolution rows, of which 1 is computed twice
 
 int64_t padded_row(int w) { return static_cast<int64_t>(w + 2 * kPad + 1) * StemDesc::kChannels; }
 
@@ -58,7 +58,9 @@ void conv_rows(const StemDesc& desc, const float* packed, const float* image, in
                              kZeros,
                              conv + static_cast<int64_t>(y - begin) * width * desc.cout + first,
                              out_rows,
-                             std::min(desc.panel, desc.cout - first)};
+                             std::min(desc.panel, desc.cout - first),
+                             nullptr,
+                             nullptr};
       kernels().gemm_store(args, 0, width);
     }
   }

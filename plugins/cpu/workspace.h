@@ -104,8 +104,9 @@ class IotaCache {
 
 // What one task needs for itself.
 struct TaskScratch {
-  Buffer packed;    // one weight panel, columns or rows selected
-  Buffer winograd;  // transformed inputs and products of a chunk of tiles
+  Buffer packed;      // one weight panel
+  Buffer points[16];  // one panel of every Winograd matrix
+  Buffer winograd;    // transformed inputs and products of a chunk of tiles
   IotaCache iota;
 };
 

@@ -1,7 +1,10 @@
 #include "onnxruntime/adapter.h"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
+#include <thread>
 
 #include "core/block_desc.h"
 
@@ -97,6 +100,44 @@ void require_abi(const Api& api, const KernelInfo* info) {
   if (abi == kAbiVersion) return;
   throw Failure{kInvalidGraph, "the model was scheduled for laudc ABI " + std::to_string(abi) + ", this library has ABI " +
                                    std::to_string(kAbiVersion) + "; run laudc build-engine again"};
+}
+
+namespace {
+
+// Tasks long enough that every thread of the pool wakes up in time to take one.
+struct Probe {
+  std::atomic<int> threads{0};
+  std::thread::id owners[64];
+
+  static void call(void* self, size_t) noexcept {
+    Probe* me = static_cast<Probe*>(self);
+    const std::thread::id id = std::this_thread::get_id();
+    const int known = std::min(me->threads.load(), 64);
+    bool seen = false;
+    for (int i = 0; i < known; ++i) seen = seen || me->owners[i] == id;
+    if (!seen) {
+      const int slot = me->threads.fetch_add(1);
+      if (slot < 64) me->owners[slot] = id;
+    }
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  }
+};
+
+}  // namespace
+
+int PoolWidth::of(const Api& api, const KernelContext* context) {
+  if (probes_.load() >= kProbes) return width_.load();
+  Probe probe;
+  const size_t tasks = 2 * std::max(1u, std::min(64u, std::thread::hardware_concurrency()));
+  check(api.parallel_for(context, &Probe::call, tasks, tasks, &probe));
+  const int found = std::min(probe.threads.load(), 64);
+  int known = width_.load();
+  while (found > known && !width_.compare_exchange_weak(known, found)) {
+  }
+  probes_.fetch_add(1);
+  return width_.load();
 }
 
 void RuntimePool::run(size_t count, void (*task)(void*, size_t), void* data) const {

@@ -1,7 +1,9 @@
 // What the operator adapters share: errors as values, tensors with checked shapes, the runtime's thread pool.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -67,15 +69,35 @@ T* output(const Api& api, KernelContext* context, size_t index, const std::vecto
   return static_cast<T*>(data);
 }
 
+// How many threads ONNX Runtime's pool gives a kernel. There is no call that tells, so the first runs count them.
+class PoolWidth {
+ public:
+  int of(const Api& api, const KernelContext* context);
+
+ private:
+  static constexpr int kProbes = 3;
+  std::atomic<int> probes_{0};
+  std::atomic<int> width_{1};
+};
+
 // ONNX Runtime's intra-op pool.
 class RuntimePool final : public cpu::Parallel {
  public:
-  RuntimePool(const Api& api, const KernelContext* context) : api_(api), context_(context) {}
+  RuntimePool(const Api& api, const KernelContext* context, int width) : api_(api), context_(context), width_(width) {}
+  int width() const override { return width_; }
   void run(size_t count, void (*task)(void*, size_t), void* data) const override;
 
  private:
   const Api& api_;
   const KernelContext* context_;
+  const int width_;
+};
+
+// A kernel object as ONNX Runtime holds it.
+template <class T>
+struct Kernel {
+  std::unique_ptr<T> work;
+  PoolWidth width;
 };
 
 // The operators of this library, version filled in by the caller.

@@ -34,7 +34,8 @@ std::unique_ptr<cpu::BottleneckRun> make_run(const KernelInfo* info) {
   return run;
 }
 
-void compute(const cpu::BottleneckRun& run, KernelContext* context) {
+void compute(Kernel<cpu::BottleneckRun>* kernel, KernelContext* context) {
+  const cpu::BottleneckRun& run = *kernel->work;
   const FloatTensor x = context_input(api(), context, 0, "X");
   const BlockDesc& head = run.first();
   if (x.dims.size() != 4 || x.dims[1] != head.hin || x.dims[2] != head.win || x.dims[3] != head.cin) {
@@ -48,15 +49,15 @@ void compute(const cpu::BottleneckRun& run, KernelContext* context) {
   out.counts = output<int32_t>(api(), context, 1, {batch, run.block_count(), cpu::kCountsPerBlock});
   out.margins = output<float>(api(), context, 2, {batch, run.total_margins()});
   out.block_ns = output<int64_t>(api(), context, 3, {run.block_count()});
-  run.execute(x.data, batch, RuntimePool(api(), context), out);
+  run.execute(x.data, batch, RuntimePool(api(), context, kernel->width.of(api(), context)), out);
 }
 
 Status* create(const CustomOp*, const void*, const KernelInfo* info, void** kernel) {
-  return guarded(api(), kName, [&] { *kernel = make_run(info).release(); });
+  return guarded(api(), kName, [&] { *kernel = new Kernel<cpu::BottleneckRun>{make_run(info), {}}; });
 }
 
 Status* run_kernel(void* kernel, KernelContext* context) {
-  return guarded(api(), kName, [&] { compute(*static_cast<cpu::BottleneckRun*>(kernel), context); });
+  return guarded(api(), kName, [&] { compute(static_cast<Kernel<cpu::BottleneckRun>*>(kernel), context); });
 }
 
 ElementType output_type(const CustomOp*, size_t index) {
@@ -83,7 +84,7 @@ CustomOp bottleneck_run_op() {
   op.get_input_memory_type = [](const CustomOp*, size_t) { return 0; };
   op.create_kernel_v2 = create;
   op.kernel_compute_v2 = run_kernel;
-  op.kernel_destroy = [](void* kernel) { delete static_cast<cpu::BottleneckRun*>(kernel); };
+  op.kernel_destroy = [](void* kernel) { delete static_cast<Kernel<cpu::BottleneckRun>*>(kernel); };
   op.get_start_version = [](const CustomOp*) { return 1; };
   op.get_end_version = [](const CustomOp*) { return 1; };
   return op;

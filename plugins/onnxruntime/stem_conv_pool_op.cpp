@@ -26,7 +26,8 @@ std::unique_ptr<cpu::Stem> make_stem(const KernelInfo* info) {
   return std::unique_ptr<cpu::Stem>(new cpu::Stem(desc, packed.data));
 }
 
-void compute(const cpu::Stem& stem, KernelContext* context) {
+void compute(Kernel<cpu::Stem>* kernel, KernelContext* context) {
+  const cpu::Stem& stem = *kernel->work;
   const FloatTensor x = context_input(api(), context, 0, "X");
   if (x.dims.size() != 4 || x.dims[1] != cpu::StemDesc::kChannels) {
     throw Failure{kInvalidArgument, "X must be (batch, 3, height, width)"};
@@ -37,15 +38,15 @@ void compute(const cpu::Stem& stem, KernelContext* context) {
   const int h = static_cast<int>(x.dims[2]), w = static_cast<int>(x.dims[3]);
   float* y = output<float>(api(), context, 0,
                            {x.dims[0], cpu::StemDesc::pool_size(h), cpu::StemDesc::pool_size(w), stem.desc().cout});
-  stem.execute(x.data, x.dims[0], h, w, RuntimePool(api(), context), y);
+  stem.execute(x.data, x.dims[0], h, w, RuntimePool(api(), context, kernel->width.of(api(), context)), y);
 }
 
 Status* create(const CustomOp*, const void*, const KernelInfo* info, void** kernel) {
-  return guarded(api(), kName, [&] { *kernel = make_stem(info).release(); });
+  return guarded(api(), kName, [&] { *kernel = new Kernel<cpu::Stem>{make_stem(info), {}}; });
 }
 
 Status* run_kernel(void* kernel, KernelContext* context) {
-  return guarded(api(), kName, [&] { compute(*static_cast<cpu::Stem*>(kernel), context); });
+  return guarded(api(), kName, [&] { compute(static_cast<Kernel<cpu::Stem>*>(kernel), context); });
 }
 
 }  // namespace
@@ -67,7 +68,7 @@ CustomOp stem_conv_pool_op() {
   op.get_input_memory_type = [](const CustomOp*, size_t) { return 0; };
   op.create_kernel_v2 = create;
   op.kernel_compute_v2 = run_kernel;
-  op.kernel_destroy = [](void* kernel) { delete static_cast<cpu::Stem*>(kernel); };
+  op.kernel_destroy = [](void* kernel) { delete static_cast<Kernel<cpu::Stem>*>(kernel); };
   op.get_start_version = [](const CustomOp*) { return 1; };
   op.get_end_version = [](const CustomOp*) { return 1; };
   return op;
