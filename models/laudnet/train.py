@@ -40,13 +40,13 @@ class Recipe:
 
     target: MACs aimed at, as a share of the static network's; act_weight: weight of that loss; t_first,
     t_last: Gumbel-softmax temperatures, exponential in between; kd_weight, kd_temperature: distillation;
-    settle: last epochs without noise, at t_settle; clip: largest norm of a gradient, without which the
-    straight-through estimate makes maskers diverge. Where a run has few steps, keep t_last and t_settle high:
+    settle: last epochs without noise, at t_settle; clip: largest gradient norm, which slows the maskers down
+    to what the rest of the network can follow. Where a run has few steps, keep t_last and t_settle high:
     masks still have to move.
     """
 
     epochs: int = 30
-    settle: int = 10
+    settle: int = 12
     batch: int = 48
     lr: float = 0.03
     momentum: float = 0.9
@@ -66,8 +66,8 @@ class Recipe:
             raise ValueError(f"target: expected a share between 0 and 1, got {self.target}")
         if not 0 <= self.settle <= self.epochs or self.epochs < 1:
             raise ValueError(f"settle: {self.settle} of {self.epochs} epochs is not possible")
-        if min(self.batch, self.lr, self.t_first, self.t_last, self.t_settle, self.clip) <= 0:
-            raise ValueError("batch, lr, t_first, t_last, t_settle and clip must be positive")
+        if min(self.batch, self.lr, self.kd_temperature, self.t_first, self.t_last, self.t_settle) <= 0:
+            raise ValueError("batch, lr and temperatures must be positive")
 
 
 def small_config(
@@ -168,7 +168,7 @@ def train_dynamic(config: LaudConfig, recipe: Recipe, teacher: LaudResNet, repor
 
 def _optimise(model: LaudResNet, recipe: Recipe, objective: Objective, report: Report) -> None:
     optimiser = torch.optim.SGD(
-        _parameter_groups(model, recipe.lr),
+        _parameter_groups(model, recipe),
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
@@ -190,19 +190,29 @@ def _optimise(model: LaudResNet, recipe: Recipe, objective: Objective, report: R
         report(epoch, total / count)
 
 
-def _parameter_groups(model: LaudResNet, lr: float) -> list[dict[str, object]]:
+def _parameter_groups(model: LaudResNet, recipe: Recipe) -> list[dict[str, object]]:
     maskers = [parameter for name, parameter in model.named_parameters() if ".masker_" in name]
     others = [parameter for name, parameter in model.named_parameters() if ".masker_" not in name]
-    return [{"params": others}, {"params": maskers, "lr": lr * model.config.lr_mult}]
+    return [
+        {"params": others},
+        {"params": maskers, "lr": recipe.lr * model.config.lr_mult},
+    ]
 
 
 def _set_masks(model: LaudResNet, recipe: Recipe, progress: float) -> None:
-    """Temperature and noise of every masker at `progress` (0..1) of the run."""
+    """Temperature and noise of every masker at `progress` (0..1) of the run; BN is frozen with the noise.
+
+    A channel that no sample of a batch keeps has no variance, and BN's gradient grows with 1 / deviation: the
+    few dead channels of a settled mask would drown everything else. Running statistics have no such poles.
+    """
     noisy = 1 - recipe.settle / recipe.epochs
     settled = progress >= noisy
     model.temperature = recipe.t_settle if settled else temperature_at(recipe, progress / noisy)
     for masker in model.maskers():
         masker.noise = 0.0 if settled else 1.0
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train(not settled)
 
 
 def _steps_per_epoch(recipe: Recipe) -> int:
