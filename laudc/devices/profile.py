@@ -1,6 +1,6 @@
 """Device profiles: YAML files that say what a device is.
 
-They lie in `deploy/devices/` in a checkout and are package data when installed.
+They lie in `deploy/devices/` in a checkout, and beside this module when installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UserError
 
-_PACKAGE_DATA = Path(__file__).parent / "data"
+_PACKAGE_DATA = Path(__file__).parent
 _CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "deploy" / "devices"
 
 # Names of the command line contract that need a GPU toolchain this version does not drive yet.
@@ -50,7 +50,7 @@ class DeviceProfile:
 
 def profile_dir() -> Path:
     """Folder with the shipped profiles."""
-    return _PACKAGE_DATA if _PACKAGE_DATA.is_dir() else _CHECKOUT_DATA
+    return _CHECKOUT_DATA if _CHECKOUT_DATA.is_dir() else _PACKAGE_DATA
 
 
 def available_profiles() -> list[str]:
