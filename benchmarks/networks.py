@@ -1,7 +1,8 @@
 """Networks with a chosen activation rate: random weights, maskers biased so that one image keeps a given share.
 
-Latency does not depend on what the weights are, only on what the masks keep, so a benchmark needs no training. Spatial
-masks keep the best-scoring share of the patches, channel masks a random share of the groups, layer masks every n-th block.
+Latency does not depend on what the weights are, only on what the masks keep, so a benchmark needs no training.
+Spatial masks keep the best-scoring share of the patches, channel masks a random share of the groups, layer masks
+every n-th block.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ struct Block {
   const float* weights;
   int h1_buffer;  // blocks of equal geometry share a zero-bordered map
 
-  Block(const BlockDesc& d, const float* w) : desc(d), layout(packed_layout(d)), geometry(d), weights(w), h1_buffer(0) {}
+  Block(const BlockDesc& d, const float* w)
+      : desc(d), layout(packed_layout(d)), geometry(d), weights(w), h1_buffer(0) {}
 };
 
 // Everything one call needs.
@@ -26,8 +27,8 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, winograd_inputs;
-  std::vector<RowSets> rows;              // per block
-  std::vector<PartialSums> sums[2];       // per sample, of the outputs of even and odd blocks
+  std::vector<RowSets> rows;         // per block
+  std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   RowSetScratch row_scratch;
   Decisions decisions;
   IotaCache iota;
@@ -46,12 +47,20 @@ struct ChannelVectors {
 
 class BlockCall {
  public:
-  // `index`: of the block in its run. `following`: what the next block reads first. `input_sums_known`: the block before
-  // left the column sums of `in`.
+  // `index`: of the block in its run. `following`: what the next block reads first. `input_sums_known`: the block
+  // before left the column sums of `in`.
   BlockCall(const Block& block, size_t index, Region following, bool input_sums_known, const Context& context,
             Workspace* ws, const float* in, int64_t in_pixel, int samples)
-      : b_(block), d_(block.desc), following_(following), input_sums_known_(input_sums_known), sums_slot_(index % 2),
-        context_(context), ws_(ws), rows_(&ws->rows[index]), in_(in), samples_(samples),
+      : b_(block),
+        d_(block.desc),
+        following_(following),
+        input_sums_known_(input_sums_known),
+        sums_slot_(index % 2),
+        context_(context),
+        ws_(ws),
+        rows_(&ws->rows[index]),
+        in_(in),
+        samples_(samples),
         strides_(map_strides(block.desc, in_pixel)) {}
 
   // Every pixel of the output passes through one conv3, which then sums up what the next channel masker averages.
@@ -94,9 +103,7 @@ class BlockCall {
 
   static size_t floats(int64_t count, int64_t stride) { return static_cast<size_t>(count * stride); }
   static SampleRange whole(const std::vector<int32_t>& list) { return {0, static_cast<int>(list.size())}; }
-  Everything everything() const {
-    return {whole(rows_->conv1_in), whole(rows_->conv2_in), whole(rows_->tile_in)};
-  }
+  Everything everything() const { return {whole(rows_->conv1_in), whole(rows_->conv2_in), whole(rows_->tile_in)}; }
   SampleRange all_of(int part) const { return whole(rows_->conv3[static_cast<size_t>(part)].in); }
   const float* at(int64_t offset) const { return b_.weights + offset; }
 
@@ -108,7 +115,9 @@ class BlockCall {
 
   void list_rows() {
     // Without a spatial mask every call has the same lists.
-    if (!d_.spatial() && static_cast<int>(rows_->conv1_samples.size()) == samples_ && rows_->in_pixel == strides_.in_pixel) return;
+    if (!d_.spatial() && static_cast<int>(rows_->conv1_samples.size()) == samples_ &&
+        rows_->in_pixel == strides_.in_pixel)
+      return;
     rows_->clear(d_);
     rows_->in_pixel = strides_.in_pixel;
     for (int s = 0; s < samples_; ++s) {
@@ -194,14 +203,31 @@ class BlockCall {
 
   Weights conv2_weights(const std::vector<int32_t>* kept) const {
     const bool winograd = d_.conv2_algo == Conv2Algo::kWinograd2x2;
-    return {layout(), at(b_.layout.conv2_w), d_.width, winograd ? 1 : 9, winograd ? kWinogradPoints : 1,
-            d_.width, d_.panel,              kept,    kept,    shares()};
+    return {layout(),
+            at(b_.layout.conv2_w),
+            d_.width,
+            winograd ? 1 : 9,
+            winograd ? kWinogradPoints : 1,
+            d_.width,
+            d_.panel,
+            kept,
+            kept,
+            shares()};
   }
 
   Weights conv3_weights(int part, const std::vector<int32_t>* kept) const {
     const int columns = d_.cout / d_.conv3_parts();
     const int64_t part_floats = panel_floats(d_.width, columns, d_.panel);
-    return {Weights::kPanels, at(b_.layout.conv3_w + part * part_floats), d_.width, 1, 1, columns, d_.panel, kept, nullptr, 1};
+    return {Weights::kPanels,
+            at(b_.layout.conv3_w + part * part_floats),
+            d_.width,
+            1,
+            1,
+            columns,
+            d_.panel,
+            kept,
+            nullptr,
+            1};
   }
 
   void convolve(SampleRange conv1, SampleRange conv2, SampleRange tiles, const std::vector<int32_t>* kept,
@@ -212,8 +238,14 @@ class BlockCall {
                  {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1}, vectors.conv1,
                  Epilogue::kStore, {&w2, {nullptr, 0}}, nullptr);
     if (d_.conv2_algo == Conv2Algo::kWinograd2x2) {
-      const Tiles work = {h1,      lists.tile_in.data(), lists.tile_out.data(), classes(lists.tile_class),
-                          strides_.h1_row, strides_.h1_pixel, h2, tiles};
+      const Tiles work = {h1,
+                          lists.tile_in.data(),
+                          lists.tile_out.data(),
+                          classes(lists.tile_class),
+                          strides_.h1_row,
+                          strides_.h1_pixel,
+                          h2,
+                          tiles};
       winograd_conv(context_, w2, work, vectors.conv2, {&w3, {nullptr, 0}}, &ws_->winograd_inputs);
       return;
     }
@@ -293,7 +325,8 @@ void copy_pixels(const float* from, int64_t from_pixel, float* to, int64_t to_pi
 }
 
 int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace
@@ -314,7 +347,8 @@ BottleneckRun::~BottleneckRun() = default;
 std::unique_ptr<BottleneckRun> BottleneckRun::create(std::vector<BlockDesc> blocks, std::vector<const float*> weights,
                                                      const std::vector<int64_t>& weight_floats, std::string* error) {
   if (blocks.empty() || blocks.size() != weights.size() || blocks.size() != weight_floats.size()) {
-    *error = "the run has " + std::to_string(blocks.size()) + " blocks but " + std::to_string(weights.size()) + " weights";
+    *error =
+        "the run has " + std::to_string(blocks.size()) + " blocks but " + std::to_string(weights.size()) + " weights";
     return nullptr;
   }
   std::unique_ptr<BottleneckRun> run(new BottleneckRun());
@@ -365,11 +399,13 @@ void BottleneckRun::State::slice(const float* x, int64_t first_sample, int sampl
     const int64_t start = out.block_ns == nullptr ? 0 : now_ns();
     const int64_t out_pixel = round_up(d.cout, kAlign);
     if (d.projection) current = 1 - current;
-    float* result = ws->maps[current].at_least(static_cast<size_t>(static_cast<int64_t>(samples) * d.hout() * d.wout() * out_pixel));
+    float* result = ws->maps[current].at_least(
+        static_cast<size_t>(static_cast<int64_t>(samples) * d.hout() * d.wout() * out_pixel));
     const Region following = i + 1 < blocks.size() ? first_reads(blocks[i + 1]) : Region{nullptr, 0};
     BlockCall call(blocks[i], i, following, sums_known, context, ws, in, in_pixel, samples);
     call.run(result);
-    call.report(first_sample, static_cast<int64_t>(i), static_cast<int64_t>(blocks.size()), margin_offset, margins, out);
+    call.report(first_sample, static_cast<int64_t>(i), static_cast<int64_t>(blocks.size()), margin_offset, margins,
+                out);
     margin_offset += d.margins();
     sums_known = call.leaves_sums();
     in = result;

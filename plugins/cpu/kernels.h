@@ -41,7 +41,7 @@ struct GemmArgs {
   const float* lo;  // [lanes]: lower clamp; null: none
   float* c;
   const int32_t* c_rows;
-  int lanes;  // columns that are computed and written, 1..kMaxPanel
+  int lanes;        // columns that are computed and written, 1..kMaxPanel
   Prefetch* ahead;  // may be null
   float* sums;      // gemm_add_relu: [lanes], increased by the sum over rows of what is written; may be null
 };
@@ -54,7 +54,7 @@ struct PackArgs {
   int lanes;
   const int32_t* k_kept;  // ascending; null: all
   int k_count;            // entries of k_kept, or values per source row
-  float* dst;             // [k_count][ldd]; columns beyond `lanes` up to the next multiple of 16 are undefined but finite
+  float* dst;  // [k_count][ldd]; columns beyond `lanes` up to the next multiple of 16 are undefined but finite
   int ldd;
 };
 
@@ -64,7 +64,7 @@ struct WinogradInputArgs {
   int tile_begin, tile_end;
   int64_t row_stride, pixel_stride;  // floats
   int channels;
-  float* dst;                          // [16][point_stride]; tile i of the call at i * ldd
+  float* dst;  // [16][point_stride]; tile i of the call at i * ldd
   int64_t point_stride;
   int64_t ldd;
 };

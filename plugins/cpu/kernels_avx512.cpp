@@ -1,4 +1,5 @@
-// AVX-512: 32 registers of 16 floats. 6x64 keeps 24 accumulators, 4 weight vectors and a broadcast: 10 loads per 24 FMAs.
+// AVX-512: 32 registers of 16 floats. 6x64 keeps 24 accumulators, 4 weight vectors and a broadcast: 10 loads per 24
+// FMAs.
 #define LAUDC_LANES 16
 #define LAUDC_TILE_VECTORS 4
 #define LAUDC_MAX_ROWS(nv) ((nv) == 1 ? 14 : (nv) == 2 ? 12 : (nv) == 3 ? 8 : 6)

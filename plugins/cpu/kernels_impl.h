@@ -1,9 +1,9 @@
 // The kernels themselves, written once over a GCC vector type and compiled once per instruction set.
 //
 // Including file defines LAUDC_LANES (floats per vector), LAUDC_TILE_VECTORS (vectors a tile is wide at most) and
-// LAUDC_MAX_ROWS(nv) (rows of a tile nv vectors wide, limited by the registers of the instruction set). Everything here has
-// internal linkage and uses nothing from the standard library that could be emitted as a shared inline function: the
-// linker must never keep an AVX-512 copy for the portable path.
+// LAUDC_MAX_ROWS(nv) (rows of a tile nv vectors wide, limited by the registers of the instruction set). Everything here
+// has internal linkage and uses nothing from the standard library that could be emitted as a shared inline function:
+// the linker must never keep an AVX-512 copy for the portable path.
 #include <cstring>
 
 #include "cpu/kernels.h"
@@ -69,7 +69,8 @@ inline Vec finish(Vec acc, const float* lo, float* c, int lanes) {
 inline void prefetch_step(Prefetch* p) {
   if (p == nullptr) return;
   for (int i = 0; i < p->chunks_per_step && p->next < p->end; ++i) {
-    for (int byte = 0; byte < Prefetch::kChunk; byte += Prefetch::kFetchDistance) __builtin_prefetch(p->next + byte, 0, 2);
+    for (int byte = 0; byte < Prefetch::kChunk; byte += Prefetch::kFetchDistance)
+      __builtin_prefetch(p->next + byte, 0, 2);
     p->next += Prefetch::kChunk;
   }
 }
@@ -162,7 +163,8 @@ void strip(const GemmArgs& g, int begin, int end, int n0) {
   const int count = end - begin;
   const int tiles = (count + kRows - 1) / kRows;
   if (g.ahead != nullptr && g.ahead->next < g.ahead->end && g.k_count > 0) {
-    const int64_t calls = static_cast<int64_t>(tiles) * g.taps * ((g.k_count + kPrefetchInterval - 1) / kPrefetchInterval);
+    const int64_t calls =
+        static_cast<int64_t>(tiles) * g.taps * ((g.k_count + kPrefetchInterval - 1) / kPrefetchInterval);
     g.ahead->chunks_per_step = static_cast<int>((g.ahead->end - g.ahead->next) / (calls * Prefetch::kChunk) + 1);
   }
   for (int i = 0; i < tiles; ++i) {
@@ -183,11 +185,19 @@ void gemm(const GemmArgs& g, int begin, int end) {
   for (int n0 = 0; n0 < g.lanes; n0 += kStep) {
     const int vectors = (g.lanes - n0 + kLanes - 1) / kLanes;
     switch (vectors < LAUDC_TILE_VECTORS ? vectors : LAUDC_TILE_VECTORS) {
-      case 1: strip<Epilogue, 1>(g, begin, end, n0); break;
-      case 2: strip<Epilogue, 2>(g, begin, end, n0); break;
+      case 1:
+        strip<Epilogue, 1>(g, begin, end, n0);
+        break;
+      case 2:
+        strip<Epilogue, 2>(g, begin, end, n0);
+        break;
 #if LAUDC_TILE_VECTORS > 2
-      case 3: strip<Epilogue, 3>(g, begin, end, n0); break;
-      default: strip<Epilogue, 4>(g, begin, end, n0); break;
+      case 3:
+        strip<Epilogue, 3>(g, begin, end, n0);
+        break;
+      default:
+        strip<Epilogue, 4>(g, begin, end, n0);
+        break;
 #endif
     }
   }
@@ -392,8 +402,8 @@ void pack(const PackArgs& p) {
 }
 
 KernelTable make_table(const char* name, int panel) {
-  return {name,           panel,           gemm<StoreClamped>, gemm<AddRelu>, pack, winograd_input,
-          winograd_output, column_sums, row_dots,         max_pool_row};
+  return {name,           panel,           gemm<StoreClamped>, gemm<AddRelu>, pack,
+          winograd_input, winograd_output, column_sums,        row_dots,      max_pool_row};
 }
 
 }  // namespace

@@ -96,8 +96,9 @@ void mean_of_input(const Masking& m, int sample) {
   const int pieces = known == nullptr ? m.pieces() : static_cast<int>(known->parts());
   m.out->mean.assign(static_cast<size_t>(m.d.cin), 0.0f);
   for (int piece = 0; piece < pieces; ++piece) {
-    const float* sums = known != nullptr ? known->part(static_cast<size_t>(piece))
-                                         : m.out->partial_sums.data() + (static_cast<size_t>(sample) * pieces + piece) * m.d.cin;
+    const float* sums = known != nullptr
+                            ? known->part(static_cast<size_t>(piece))
+                            : m.out->partial_sums.data() + (static_cast<size_t>(sample) * pieces + piece) * m.d.cin;
     for (int c = 0; c < m.d.cin; ++c) m.out->mean[static_cast<size_t>(c)] += sums[c];
   }
   const float scale = 1.0f / static_cast<float>(m.pixels());
@@ -109,10 +110,11 @@ void mean_of_hidden(const Masking& m, int sample, IotaCache* iota) {
   const BlockDesc& d = m.d;
   const int64_t stride = round_up(d.masker_hidden, kAlign);
   float* map = m.out->hidden_map.at_least(static_cast<size_t>(m.pixels()) * stride);
-  const Weights w = {Weights::kPanels, m.weights + m.layout.masker1_w, d.cin, 1, 1, d.masker_hidden, d.panel, nullptr, nullptr, 1};
+  const Weights w = {
+      Weights::kPanels, m.weights + m.layout.masker1_w, d.cin, 1, 1, d.masker_hidden, d.panel, nullptr, nullptr, 1};
   const int32_t* map_rows = iota->get(stride, static_cast<size_t>(m.pixels()));
-  const Rows rows = {m.in, m.in_rows + static_cast<int64_t>(sample) * m.pixels(), nullptr, map, map_rows, nullptr,
-                     {0, m.pixels()}};
+  const Rows rows = {
+      m.in, m.in_rows + static_cast<int64_t>(sample) * m.pixels(), nullptr, map, map_rows, nullptr, {0, m.pixels()}};
   m.out->zeros.assign(static_cast<size_t>(stride) + kMaxPanel, 0.0f);
   indexed_gemm(m.context, w, rows, {m.weights + m.layout.masker1_b, 0, m.out->zeros.data()}, Epilogue::kStore,
                Following(), nullptr);

@@ -13,15 +13,15 @@ namespace cpu {
 
 // Working memory and results for the samples of a batch slice.
 struct Decisions {
-  std::vector<float> margins;       // [samples][desc.margins()]: spatial cells, then channel groups
-  std::vector<uint8_t> keep;        // the same shape: margin >= 0, so that NaN drops and a tie keeps
+  std::vector<float> margins;  // [samples][desc.margins()]: spatial cells, then channel groups
+  std::vector<uint8_t> keep;   // the same shape: margin >= 0, so that NaN drops and a tie keeps
   // Scratch:
   std::vector<float> scores;        // [mask_groups][samples * pixels]: one product per pixel, pooled afterwards
   std::vector<float> partial_sums;  // [pieces][cin]
   std::vector<float> mean;          // [cin]
   std::vector<float> hidden, zeros;
   std::vector<int32_t> row_offsets;
-  Buffer hidden_map;                // Conv masker: [pixels][hidden]
+  Buffer hidden_map;  // Conv masker: [pixels][hidden]
 };
 
 // `in_rows[i]` is the offset of pixel i (over all samples) in `in`. The spatial masker is linear, so pooling the input

@@ -14,7 +14,7 @@ const int32_t kNoOffset = 0;
 // Work below this is not worth handing to another thread (some microseconds).
 constexpr int64_t kMinMacsToShare = 300000;
 constexpr int kMinRowsPerTask = 48;
-constexpr int kManyRows = 784;  // packing weights once more costs little against this many rows
+constexpr int kManyRows = 784;                // packing weights once more costs little against this many rows
 constexpr int64_t kCacheFloats = 192 * 1024;  // what a task works on at a time: fits a core's L2 with room to spare
 
 int clamp_int(int64_t value, int low, int high) {
@@ -29,8 +29,8 @@ struct Grid {
   size_t count() const { return static_cast<size_t>(row_chunks) * static_cast<size_t>(panel_tasks); }
 };
 
-// Rows are cut when there are more of them than columns (the operand that every task reads is then the smaller one), else
-// panels. Weights that are packed on the fly are not packed twice for few rows.
+// Rows are cut when there are more of them than columns (the operand that every task reads is then the smaller one),
+// else panels. Weights that are packed on the fly are not packed twice for few rows.
 Grid make_grid(const Weights& w, int rows, int panels, int threads) {
   const int64_t depth = static_cast<int64_t>(w.taps) * w.kept_inputs();
   const bool packs = w.layout == Weights::kRows;
@@ -119,8 +119,8 @@ Prefetch ahead_of(const float* data, int64_t floats) {
   return ahead;
 }
 
-// What panel `p` of matrix `point` will read. Nothing for weights that are packed or copied on the fly: that reads long rows,
-// which the hardware prefetches well, while fetching them between multiplications slowed those down (measured).
+// What panel `p` of matrix `point` will read. Nothing for weights that are packed or copied on the fly: that reads long
+// rows, which the hardware prefetches well, while fetching them between multiplications slowed those down (measured).
 Prefetch ahead_of(const Weights& w, int point, int p) {
   if (w.layout == Weights::kRows || w.k_kept != nullptr) return Prefetch();
   return ahead_of(w.data + point * w.point_stride() + p * w.panel_stride(), w.panel_stride());
@@ -195,8 +195,8 @@ class WinogradTask {
   int64_t floats_per_tile() const { return kWinogradPoints * (ldv() + kMaxPanel); }
 
   void transform(SampleRange part, float* v, int64_t point_stride) const {
-    const WinogradInputArgs args = {tiles_.src,           tiles_.origins, part.begin,   part.end, tiles_.row_stride,
-                                    tiles_.pixel_stride,  depth_,         v,            point_stride, ldv()};
+    const WinogradInputArgs args = {tiles_.src,          tiles_.origins, part.begin, part.end,     tiles_.row_stride,
+                                    tiles_.pixel_stride, depth_,         v,          point_stride, ldv()};
     context_.kernels->winograd_input(args);
   }
 
@@ -245,10 +245,10 @@ class WinogradTask {
       context_.kernels->gemm_store(args, 0, count);
     }
     const int first = p * working_panel(w_);
-    const WinogradOutputArgs out = {products,         product_stride,       ldm,
-                                    part.begin,       part.end,             tiles_.out_rows,
+    const WinogradOutputArgs out = {products,           product_stride,     ldm,
+                                    part.begin,         part.end,           tiles_.out_rows,
                                     tiles_.out_classes, bias_.bias + first, bias_.class_stride,
-                                    bias_.lo + first, tiles_.dst + first,   lanes};
+                                    bias_.lo + first,   tiles_.dst + first, lanes};
     context_.kernels->winograd_output(out);
   }
 
@@ -289,8 +289,8 @@ void winograd_by_tiles(const Context& context, const WinogradTask& task, const W
 }
 
 // Tasks take panels; the transformed inputs are shared.
-void winograd_by_panels(const Context& context, const WinogradTask& task, const Weights& w, SampleRange range, int panels,
-                        const Following& next, Buffer* transformed) {
+void winograd_by_panels(const Context& context, const WinogradTask& task, const Weights& w, SampleRange range,
+                        int panels, const Following& next, Buffer* transformed) {
   const int count = range.end - range.begin;
   const int64_t point_stride = count * task.ldv();
   float* v = transformed->at_least(static_cast<size_t>(kWinogradPoints * point_stride));
@@ -302,7 +302,8 @@ void winograd_by_panels(const Context& context, const WinogradTask& task, const 
   context.parallel->for_each(static_cast<size_t>(panels), [&](size_t i) {
     const int p = static_cast<int>(i);
     auto scratch = context.scratch->borrow();
-    float* products = scratch->winograd.at_least(static_cast<size_t>(kWinogradPoints) * static_cast<size_t>(count) * kMaxPanel);
+    float* products =
+        scratch->winograd.at_least(static_cast<size_t>(kWinogradPoints) * static_cast<size_t>(count) * kMaxPanel);
     const Prefetch following =
         p + 1 < panels ? ahead_of(w, 0, p + 1) : ahead_of_following(next, i, static_cast<size_t>(panels));
     task.multiply(range, v, point_stride, p, task.prepare(p, &*scratch), &scratch->iota, products, following);
@@ -325,7 +326,8 @@ void winograd_conv(const Context& context, const Weights& weights, const Tiles& 
     return;
   }
   const bool packs = weights.layout == Weights::kRows;
-  const int tasks = threads == 1 ? 1 : std::max(1, std::min(packs ? threads : (count + chunk_limit - 1) / chunk_limit, count / 8));
+  const int tasks =
+      threads == 1 ? 1 : std::max(1, std::min(packs ? threads : (count + chunk_limit - 1) / chunk_limit, count / 8));
   winograd_by_tiles(context, task, weights, tiles.range, tasks, chunk_limit, panels, next);
 }
 

@@ -82,7 +82,8 @@ class PartialSums {
   std::vector<float> values_;
 };
 
-// What is read after the weights at hand: weights of the same block, or a region of the next one. Either may be missing.
+// What is read after the weights at hand: weights of the same block, or a region of the next one. Either may be
+// missing.
 struct Following {
   const Weights* weights;
   Region region;
@@ -101,8 +102,8 @@ struct Tiles {
   SampleRange range;
 };
 
-// F(2x2, 3x3) over a list of tiles; `weights` are the 16 transformed matrices, one after another. `transformed` is shared
-// memory for the inputs when the work is split by columns.
+// F(2x2, 3x3) over a list of tiles; `weights` are the 16 transformed matrices, one after another. `transformed` is
+// shared memory for the inputs when the work is split by columns.
 void winograd_conv(const Context& context, const Weights& weights, const Tiles& tiles, const Bias& bias,
                    const Following& next, Buffer* transformed);
 

@@ -147,8 +147,8 @@ BlockGeometry::BlockGeometry(const BlockDesc& d) {
 }
 
 void RowSets::clear(const BlockDesc& desc) {
-  for (auto* list : {&conv1_in, &conv1_out, &conv2_in, &tile_in, &tile_out, &proj_in[0], &proj_in[1], &proj_out[0],
-                     &proj_out[1]}) {
+  for (auto* list :
+       {&conv1_in, &conv1_out, &conv2_in, &tile_in, &tile_out, &proj_in[0], &proj_in[1], &proj_out[0], &proj_out[1]}) {
     list->clear();
   }
   conv2_class.clear();

@@ -91,7 +91,8 @@ void Stem::execute(const float* x, int64_t batch, int h, int w, const Parallel& 
       for (int p = pool_begin; p < pool_end; ++p) {
         const float* rows[3];
         int count = 0;
-        for (int r = std::max(0, 2 * p - 1); r < std::min(conv_h, 2 * p + 2); ++r) rows[count++] = conv + (r - begin) * conv_row;
+        for (int r = std::max(0, 2 * p - 1); r < std::min(conv_h, 2 * p + 2); ++r)
+          rows[count++] = conv + (r - begin) * conv_row;
         kernels().max_pool_row(rows, count, conv_w, desc_.cout, pool_w, y + (s * pool_h + p) * pool_row);
       }
     });

@@ -96,7 +96,8 @@ class IotaCache {
  private:
   static const int32_t* filled(std::pair<int64_t, std::vector<int32_t>>& entry, size_t count) {
     std::vector<int32_t>& list = entry.second;
-    for (size_t i = list.size(); i < count; ++i) list.push_back(static_cast<int32_t>(static_cast<int64_t>(i) * entry.first));
+    for (size_t i = list.size(); i < count; ++i)
+      list.push_back(static_cast<int32_t>(static_cast<int64_t>(i) * entry.first));
     return list.data();
   }
   std::vector<std::unique_ptr<std::pair<int64_t, std::vector<int32_t>>>> entries_;

@@ -98,8 +98,9 @@ std::vector<int64_t> ints_attribute(const Api& api, const KernelInfo* info, cons
 void require_abi(const Api& api, const KernelInfo* info) {
   const int64_t abi = int_attribute(api, info, "abi");
   if (abi == kAbiVersion) return;
-  throw Failure{kInvalidGraph, "the model was scheduled for laudc ABI " + std::to_string(abi) + ", this library has ABI " +
-                                   std::to_string(kAbiVersion) + "; run laudc build-engine again"};
+  throw Failure{kInvalidGraph, "the model was scheduled for laudc ABI " + std::to_string(abi) +
+                                   ", this library has ABI " + std::to_string(kAbiVersion) +
+                                   "; run laudc build-engine again"};
 }
 
 namespace {

@@ -39,8 +39,8 @@ void compute(Kernel<cpu::BottleneckRun>* kernel, KernelContext* context) {
   const FloatTensor x = context_input(api(), context, 0, "X");
   const BlockDesc& head = run.first();
   if (x.dims.size() != 4 || x.dims[1] != head.hin || x.dims[2] != head.win || x.dims[3] != head.cin) {
-    throw Failure{kInvalidArgument, "X must be (batch, " + std::to_string(head.hin) + ", " + std::to_string(head.win) + ", " +
-                                        std::to_string(head.cin) + "), the size the engine was built for"};
+    throw Failure{kInvalidArgument, "X must be (batch, " + std::to_string(head.hin) + ", " + std::to_string(head.win) +
+                                        ", " + std::to_string(head.cin) + "), the size the engine was built for"};
   }
   const int64_t batch = x.dims[0];
   const BlockDesc& tail = run.last();

@@ -2,8 +2,8 @@
 //
 // The wheels that users install ship no headers, and a build against any one header would still have to run on many
 // runtimes. ONNX Runtime promises that OrtApi only ever grows at its end, so a function is known by its slot: its index
-// in that table of pointers. The slots used here exist since API version 17 (release 1.17). ort_abi_check.cpp compares every
-// slot, offset and enumerator with the real header when one is given to the build (ONNXRUNTIME_INCLUDE).
+// in that table of pointers. The slots used here exist since API version 17 (release 1.17). ort_abi_check.cpp compares
+// every slot, offset and enumerator with the real header when one is given to the build (ONNXRUNTIME_INCLUDE).
 #pragma once
 
 #include <cstddef>

@@ -61,7 +61,8 @@ Status* register_into(SessionOptions* options, const ApiBase* base) {
 }  // namespace ort
 }  // namespace laudc
 
-LAUDC_EXPORT laudc::ort::Status* RegisterCustomOps(laudc::ort::SessionOptions* options, const laudc::ort::ApiBase* base) {
+LAUDC_EXPORT laudc::ort::Status* RegisterCustomOps(laudc::ort::SessionOptions* options,
+                                                   const laudc::ort::ApiBase* base) {
   return laudc::ort::register_into(options, base);
 }
 
@@ -74,8 +75,9 @@ LAUDC_EXPORT laudc::ort::Status* RegisterCustomOps(laudc::ort::SessionOptions* o
 // JSON about this build and this CPU: record and layout version, kernel families built in, the one in use here, and the
 // panel width it likes best. The string lives as long as the library.
 LAUDC_EXPORT const char* laudc_abi() {
-  static const std::string text = "{\"abi\": " + std::to_string(laudc::kAbiVersion) + ", \"version\": \"" LAUDC_VERSION
-                                  "\", \"isa\": " LAUDC_ISA_LIST ", \"active\": \"" + laudc::cpu::kernels().name +
+  static const std::string text = "{\"abi\": " + std::to_string(laudc::kAbiVersion) +
+                                  ", \"version\": \"" LAUDC_VERSION "\", \"isa\": " LAUDC_ISA_LIST ", \"active\": \"" +
+                                  laudc::cpu::kernels().name +
                                   "\", \"panel\": " + std::to_string(laudc::cpu::kernels().panel) + "}";
   return text.c_str();
 }
