@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
-MIN_VERSION = (1, 17)
+MIN_VERSION = (1, 20)
 RUNS_KEY = "laudc.runs"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -29,7 +29,7 @@ class OnnxRuntimeCpu:
     name = "onnxruntime"
 
     def is_available(self) -> Availability:
-        """Needs onnxruntime 1.17 or newer and our library."""
+        """Needs onnxruntime 1.20 or newer and our library."""
         problems = [f"{what}: {detail}" for what, ok, detail in self.check_env() if not ok]
         return Availability(not problems, "; ".join(problems))
 
