@@ -195,7 +195,7 @@ class BlockCall {
   Weights::Layout layout() const { return d_.channel() ? Weights::kRows : Weights::kPanels; }
 
   // Few pixels are shared out by channels, many by pixels.
-  int shares() const { return d_.hin * d_.win < 784 ? context_.parallel->width() : 1; }
+  int shares() const { return d_.hin * d_.win < 96 ? context_.parallel->width() : 1; }
 
   Weights conv1_weights(const std::vector<int32_t>* kept) const {
     return {layout(), at(b_.layout.conv1_w), d_.cin, 1, 1, d_.width, d_.panel, nullptr, kept, shares()};

@@ -14,7 +14,7 @@ const int32_t kNoOffset = 0;
 // Work below this is not worth handing to another thread (some microseconds).
 constexpr int64_t kMinMacsToShare = 300000;
 constexpr int kMinRowsPerTask = 48;
-constexpr int kManyRows = 784;                // packing weights once more costs little against this many rows
+constexpr int kRowsPerTask = 192;
 constexpr int64_t kCacheFloats = 192 * 1024;  // what a task works on at a time: fits a core's L2 with room to spare
 
 int clamp_int(int64_t value, int low, int high) {
@@ -29,8 +29,9 @@ struct Grid {
   size_t count() const { return static_cast<size_t>(row_chunks) * static_cast<size_t>(panel_tasks); }
 };
 
-// Rows are cut when there are more of them than columns (the operand that every task reads is then the smaller one),
-// else panels. Weights that are packed on the fly are not packed twice for few rows.
+// Threads share out rows where there are enough: then what a thread writes is what it reads in the next phase, and only
+// weights are read by all of them. Sharing out panels instead makes every thread read all rows, half of them from another
+// core's cache (measured: two threads were hardly faster than one). It remains the better cut for few rows.
 Grid make_grid(const Weights& w, int rows, int panels, int threads) {
   const int64_t depth = static_cast<int64_t>(w.taps) * w.kept_inputs();
   const bool packs = w.layout == Weights::kRows;
@@ -38,11 +39,12 @@ Grid make_grid(const Weights& w, int rows, int panels, int threads) {
     const int chunks = packs || panels == 1 ? 1 : clamp_int(rows * depth / w.taps / kCacheFloats, 1, 64);
     return {chunks, panels, 1};
   }
-  const bool by_rows = panels == 1 || rows >= kManyRows || (!packs && rows > w.kept_columns());
-  const int most_chunks = std::max(1, rows / kMinRowsPerTask);
-  if (by_rows) return {std::min((packs ? 1 : 4) * threads, most_chunks), panels, 1};
+  if (rows >= kMinRowsPerTask * threads || panels == 1) {
+    const int rounds = packs ? 1 : clamp_int(rows / (kRowsPerTask * threads), 1, 4);
+    return {std::min(rounds * threads, std::max(1, rows / kMinRowsPerTask)), panels, 1};
+  }
   const bool uneven = !packs && panels < 2 * threads && panels % threads != 0;
-  return {uneven ? std::min(threads, most_chunks) : 1, 1, panels};
+  return {uneven ? std::min(threads, std::max(1, rows / kMinRowsPerTask)) : 1, 1, panels};
 }
 
 SampleRange part_of(SampleRange range, size_t i, int parts) {
