@@ -63,9 +63,13 @@ std::string inconsistency(const BlockDesc& d) {
     return "a channel masker without channel_groups";
   }
   const int64_t pixels = static_cast<int64_t>(d.hin + 3) * (d.win + 3);
-  const int64_t widest = d.cin > d.cout ? d.cin : d.cout;
-  if (pixels * (widest > d.width ? widest : d.width) > kMaxFloatsPerMap) return "feature map too large";
+  const int64_t outer = d.cin > d.cout ? d.cin : d.cout;
+  const int64_t widest = outer > d.width ? outer : d.width;
+  // Pixels lie on cache lines: offsets into four samples of this must fit in int32.
+  if (pixels * ((widest + 15) / 16 * 16) > kMaxFloatsPerMap) return "feature map too large";
   if (static_cast<int64_t>(d.width) * d.width * 16 > kMaxFloatsPerMap) return "convolution too large";
+  const int64_t decisions = static_cast<int64_t>(d.mask_groups) + d.channel_groups + d.masker_hidden;
+  if (decisions * (outer + d.masker_hidden) > kMaxFloatsPerMap) return "masker too large";
   return std::string();
 }
 
