@@ -109,9 +109,7 @@ def _stored(value: Tensor, weight_dtype: torch.dtype) -> Tensor:
 def _unknown_configuration(file: Path, tensors: Mapping[str, Tensor]) -> CheckpointError:
     foreign = _foreign_family(tensors)
     if foreign:
-        return CheckpointError(
-            str(file), f"its tensors are those of {foreign}", "use a LAUD-ResNet checkpoint"
-        )
+        return CheckpointError(str(file), f"its tensors are those of {foreign}", "use a LAUD-ResNet checkpoint")
     depth = _depth(tensors)
     named = [arch for arch, layers in ARCH_LAYERS.items() if layers == depth]
     looks = f", and {'-'.join(map(str, depth))} blocks look like {named[0]}" if named else ""
@@ -126,9 +124,7 @@ def _unknown_configuration(file: Path, tensors: Mapping[str, Tensor]) -> Checkpo
 def _interpret(file: Path, content: object, file_size: int, *, use_own_config: bool) -> _Contents:
     if not isinstance(content, Mapping):
         what = "a pickled object of a foreign class" if isinstance(content, Inert) else type(content).__name__
-        raise CheckpointError(
-            str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead"
-        )
+        raise CheckpointError(str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead")
     tensors = _tensors(file, content)
     check_tensors(file, tensors, file_size)
     kind: SourceKind = "state_dict"
@@ -165,9 +161,7 @@ def _own_metrics(content: Mapping[Any, Any]) -> Mapping[str, Any]:
 
 def _tensors(file: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
     """The state dict, wherever it is, without the `module.` that data-parallel training puts before keys."""
-    source = next(
-        (content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content
-    )
+    source = next((content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content)
     tensors: dict[str, Tensor] = {}
     for key, value in source.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
@@ -179,9 +173,7 @@ def _tensors(file: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
             )
         tensors[name] = value.detach()
     if not tensors:
-        raise CheckpointError(
-            str(file), "it holds no tensors", "name a file that holds a model's state_dict()"
-        )
+        raise CheckpointError(str(file), "it holds no tensors", "name a file that holds a model's state_dict()")
     return tensors
 
 
@@ -207,9 +199,7 @@ def _compare(
         parts.append(f"{some(unexpected)} not part of the network")
     if mismatched:
         key = mismatched[0]
-        parts.append(
-            f"{some(mismatched)} of another shape ({list(tensors[key].shape)}, not {list(wanted[key])})"
-        )
+        parts.append(f"{some(mismatched)} of another shape ({list(tensors[key].shape)}, not {list(wanted[key])})")
     if parts:
         cause, fix = _probable_cause(config, missing, unexpected, mismatched, tensors)
         raise CheckpointError(
@@ -244,9 +234,7 @@ def _probable_cause(
     return "it is incomplete or comes from a changed network", "save the whole state_dict() again"
 
 
-def _cause_of_shapes(
-    config: LaudConfig, mismatched: list[str], tensors: Mapping[str, Tensor]
-) -> tuple[str, str]:
+def _cause_of_shapes(config: LaudConfig, mismatched: list[str], tensors: Mapping[str, Tensor]) -> tuple[str, str]:
     found = options_from_shapes(tensors)
     for name in ("width_mult", "num_classes", "groups"):
         value = found.get(name)

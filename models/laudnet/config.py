@@ -107,9 +107,7 @@ class LaudConfig:
         if arch in ARCH_LAYERS:
             options.setdefault("layers", ARCH_LAYERS[arch])
         if arch == CUSTOM_ARCH and "layers" not in options:
-            raise ValueError(
-                f"layers: arch {CUSTOM_ARCH!r} needs its number of blocks per stage, e.g. [1, 2, 2, 1]"
-            )
+            raise ValueError(f"layers: arch {CUSTOM_ARCH!r} needs its number of blocks per stage, e.g. [1, 2, 2, 1]")
         return cls(arch=arch, **options)
 
     @classmethod
@@ -120,17 +118,13 @@ class LaudConfig:
         known = [field.name for field in fields(cls)]
         unknown = sorted(str(key) for key in data if key not in known)
         if unknown:
-            raise ValueError(
-                f"configuration: unknown field {', '.join(unknown)}; known are {', '.join(known)}"
-            )
+            raise ValueError(f"configuration: unknown field {', '.join(unknown)}; known are {', '.join(known)}")
         options = dict(data)
         return cls.for_arch(options.pop("arch", cls.arch), **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only: tuples become lists."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @property
     def stem_channels(self) -> int:
@@ -202,9 +196,7 @@ class LaudConfig:
             return
         expected = ARCH_LAYERS.get(self.arch)
         if expected is None:
-            raise ValueError(
-                f"arch: {self.arch!r} is not known; known are {', '.join([*ARCH_LAYERS, CUSTOM_ARCH])}"
-            )
+            raise ValueError(f"arch: {self.arch!r} is not known; known are {', '.join([*ARCH_LAYERS, CUSTOM_ARCH])}")
         if self.layers != expected:
             raise ValueError(
                 f"layers: {self.arch} has {list(expected)} blocks per stage, got {list(self.layers)}; "
@@ -224,9 +216,7 @@ class LaudConfig:
     def _check_channel_masker(self, index: int, stage: StageGeometry, where: str) -> None:
         granularity = self.channel_dyn_granularity[index]
         if granularity > stage.width:
-            raise ValueError(
-                f"channel_dyn_granularity: {granularity} exceeds the {stage.width} channels of {where}"
-            )
+            raise ValueError(f"channel_dyn_granularity: {granularity} exceeds the {stage.width} channels of {where}")
         if stage.width % stage.channel_groups:
             raise ValueError(
                 f"channel_dyn_granularity: {granularity} gives {stage.channel_groups} groups in {where}, "

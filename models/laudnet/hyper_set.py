@@ -54,9 +54,7 @@ def _find_option(text: str, name: str) -> str | None:
     """The one value of `name=...` in a printed namespace; None where it is missing or printed as None."""
     # Anchored on the left: 'channel_masker=' must not be found inside 'list_channel_masker='.
     pattern = rf"(?<!\w){re.escape(name)}=(?:'([^']*)'|\"([^\"]*)\"|([\w.+-]+))"
-    values = {
-        next(group for group in match.groups() if group is not None) for match in re.finditer(pattern, text)
-    }
+    values = {next(group for group in match.groups() if group is not None) for match in re.finditer(pattern, text)}
     if len(values) > 1:
         raise CheckpointError(
             "hyper_set",

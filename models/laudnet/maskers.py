@@ -113,9 +113,7 @@ class ConvChannelMasker(Masker):
         super().__init__()
         self.groups = groups
         hidden = self.hidden = in_channels // reduction
-        self.conv = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
-        )
+        self.conv = nn.Sequential(nn.Conv2d(in_channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU())
         self.linear = nn.Linear(hidden, 2 * groups)
         _bias_towards_keep(self.linear.bias, _CHANNEL_BIAS)
 
@@ -127,9 +125,7 @@ class ConvChannelMasker(Masker):
 ChannelMasker = LinearChannelMasker | MlpChannelMasker | ConvChannelMasker
 
 
-def make_channel_masker(
-    kind: str, layers: int, in_channels: int, groups: int, reduction: int
-) -> ChannelMasker:
+def make_channel_masker(kind: str, layers: int, in_channels: int, groups: int, reduction: int) -> ChannelMasker:
     """kind, layers: `channel_masker` and `channel_masker_layers` of the configuration."""
     if kind == "conv_linear":
         return ConvChannelMasker(in_channels, groups, reduction)

@@ -109,9 +109,7 @@ class Bottleneck(nn.Module):
         """As `forward`, with the decisions taken, labelled `name`."""
         channel, spatial = self._decide_channel(x), self._decide_spatial(x)
         y = self._compute(x, channel, spatial)
-        return y, BlockRun(
-            name, channel, spatial, y.mean((2, 3)), (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3])
-        )
+        return y, BlockRun(name, channel, spatial, y.mean((2, 3)), (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3]))
 
     def _decide_channel(self, x: Tensor) -> Decision | None:
         return None if self.masker_channel is None else self.masker_channel(x)
@@ -288,9 +286,7 @@ def trace(model: LaudResNet, x: Tensor) -> Trace:
     ValueError in training mode, whose masks are random samples.
     """
     if model.training:
-        raise ValueError(
-            "trace: the model is in training mode, where masks are random; call model.eval() first"
-        )
+        raise ValueError("trace: the model is in training mode, where masks are random; call model.eval() first")
     with torch.no_grad():
         run = model.run(x)
     return Trace(run.logits, tuple(_trace_block(block) for block in run.blocks))

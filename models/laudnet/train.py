@@ -70,9 +70,7 @@ class Recipe:
             raise ValueError("batch, lr and temperatures must be positive")
 
 
-def small_config(
-    mode: str, input_size: int = 96, width_mult: float = 0.1875, lr_mult: float = 3.0
-) -> LaudConfig:
+def small_config(mode: str, input_size: int = 96, width_mult: float = 0.1875, lr_mult: float = 3.0) -> LaudConfig:
     """The networks we ship: seven bottlenecks, ten classes. 'static' is layer mode that always keeps."""
     return LaudConfig(
         arch=CUSTOM_ARCH,
@@ -251,22 +249,14 @@ def _keep_everything(model: LaudResNet) -> None:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m laudnet.train", description=__doc__)
     parser.add_argument("--mode", choices=MODES, required=True)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="checkpoint; its card goes beside it"
-    )
-    parser.add_argument(
-        "--teacher", type=Path, help="static checkpoint to start from (default: train one first)"
-    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="checkpoint; its card goes beside it")
+    parser.add_argument("--teacher", type=Path, help="static checkpoint to start from (default: train one first)")
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
-    parser.add_argument(
-        "--settle", type=int, default=Recipe.settle, help="last epochs without noise in the masks"
-    )
+    parser.add_argument("--settle", type=int, default=Recipe.settle, help="last epochs without noise in the masks")
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
     parser.add_argument("--masker-lr", type=float, default=3.0, help="factor on --lr for the maskers")
-    parser.add_argument(
-        "--target", type=float, default=Recipe.target, help="MACs, as a share of the static ones"
-    )
+    parser.add_argument("--target", type=float, default=Recipe.target, help="MACs, as a share of the static ones")
     parser.add_argument("--size", type=int, default=96, help="side of the images in pixels")
     parser.add_argument("--width", type=float, default=0.1875, help="width multiplier")
     parser.add_argument("--seed", type=int, default=0)
@@ -296,9 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> tuple[LaudResNet, Recipe]:
     config = small_config(options.mode, options.size, options.width, options.masker_lr)
-    recipe = Recipe(
-        options.epochs, options.settle, options.batch, options.lr, target=options.target, seed=options.seed
-    )
+    recipe = Recipe(options.epochs, options.settle, options.batch, options.lr, target=options.target, seed=options.seed)
     if options.mode == STATIC:
         return train_static(config, recipe, _print_epoch), recipe
     if options.teacher is not None:

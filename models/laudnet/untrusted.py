@@ -42,9 +42,7 @@ def read(file: Path) -> bytes:
         raise CheckpointError(str(file), "there is no such file", "check the path") from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CheckpointError(
-            str(file), f"it cannot be read ({reason})", "check path and permissions"
-        ) from None
+        raise CheckpointError(str(file), f"it cannot be read ({reason})", "check path and permissions") from None
     if not data:
         raise CheckpointError(str(file), "the file is empty", "copy or download it again")
     return data
@@ -88,9 +86,7 @@ def unpickle(file: Path, data: bytes) -> object:
     while len(inert) <= _MOST_INERT_NAMES:
         try:
             with _allowing(inert), warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # about pickle protocols: refused or not, the caller hears once
+                warnings.simplefilter("ignore")  # about pickle protocols: refused or not, the caller hears once
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:
             name = _refused_name(str(error))
@@ -136,9 +132,7 @@ def _check_container(file: Path, data: bytes) -> None:
     if data.startswith(b"\x80"):
         return  # a pickle: torch's format before 1.6
     if not data.startswith(b"PK"):
-        raise CheckpointError(
-            str(file), f"it is {_describe(data)}, not a checkpoint", "name a .pth or .pth.tar file"
-        )
+        raise CheckpointError(str(file), f"it is {_describe(data)}, not a checkpoint", "name a .pth or .pth.tar file")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -149,9 +143,7 @@ def _check_container(file: Path, data: bytes) -> None:
         raise _truncated(file) from None
     names = [entry.filename for entry in entries]
     if any("/code/" in name for name in names):
-        raise CheckpointError(
-            str(file), "it is a TorchScript program", "save the model's state_dict() instead"
-        )
+        raise CheckpointError(str(file), "it is a TorchScript program", "save the model's state_dict() instead")
     if not stored:
         raise CheckpointError(
             str(file),
@@ -161,9 +153,7 @@ def _check_container(file: Path, data: bytes) -> None:
     if damaged:
         raise _truncated(file)
     if not any(name.endswith("data.pkl") for name in names):
-        raise CheckpointError(
-            str(file), "it is a zip archive, but not a checkpoint", "name a .pth or .pth.tar file"
-        )
+        raise CheckpointError(str(file), "it is a zip archive, but not a checkpoint", "name a .pth or .pth.tar file")
 
 
 def _describe(data: bytes) -> str:

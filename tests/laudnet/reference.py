@@ -29,9 +29,7 @@ class Reference:
 
 def names() -> list[str]:
     """Stems of every LAUD-ResNet reference at hand."""
-    return sorted(
-        {path.name.removesuffix(".npz") for folder in _folders() for path in folder.glob("tiny_r50_*.npz")}
-    )
+    return sorted({path.name.removesuffix(".npz") for folder in _folders() for path in folder.glob("tiny_r50_*.npz")})
 
 
 def load(name: str) -> Reference:

@@ -291,9 +291,7 @@ def test_functions_of_harmless_packages_do_not_run_either(content: dict[str, Any
     assert not target.exists()
 
 
-def test_class_of_an_unknown_module(
-    content: dict[str, Any], path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_class_of_an_unknown_module(content: dict[str, Any], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("somebodys_code")
     trainer = type("Trainer", (), {"__module__": "somebodys_code"})
     module.Trainer = trainer  # type: ignore[attr-defined]
@@ -427,9 +425,7 @@ def test_own_configuration_overrules_a_broken_one(content: dict[str, Any], path:
         ("IMAGE_SIZE=64", "IMAGE_SIZE=64, IMAGE_SIZE=96", "2 different values"),
     ],
 )
-def test_configuration_that_does_not_fit(
-    content: dict[str, Any], path: Path, old: str, new: str, said: str
-) -> None:
+def test_configuration_that_does_not_fit(content: dict[str, Any], path: Path, old: str, new: str, said: str) -> None:
     assert old in content["hyper_set"]
     content["hyper_set"] = content["hyper_set"].replace(old, new)
     torch.save(content, path)

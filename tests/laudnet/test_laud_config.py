@@ -122,9 +122,7 @@ def test_named_architectures_know_their_depth() -> None:
     assert LaudConfig.from_dict({"arch": "uni_resnet101"}).layers == (3, 4, 23, 3)
 
 
-@pytest.mark.parametrize(
-    ("granularity", "masks"), [((4, 4, 2, 1), [14, 7, 7, 7]), ((8, 4, 7, 1), [7, 7, 2, 7])]
-)
+@pytest.mark.parametrize(("granularity", "masks"), [((4, 4, 2, 1), [14, 7, 7, 7]), ((8, 4, 7, 1), [7, 7, 2, 7])])
 def test_mask_sizes_of_the_paper(granularity: tuple[int, ...], masks: list[int]) -> None:
     config = LaudConfig(dyn_mode=("spatial",) * 4, mask_spatial_granularity=granularity)
     assert [config.stage(index).mask_size for index in range(4)] == masks

@@ -15,9 +15,7 @@ from torch.nn import functional as F
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 120), st.integers(1, 512))
 def test_nearest_index_is_torchs(mask_size: int, out_size: int) -> None:
-    cells = (
-        torch.arange(mask_size, dtype=torch.float32).view(1, 1, mask_size, 1).expand(-1, -1, -1, mask_size)
-    )
+    cells = torch.arange(mask_size, dtype=torch.float32).view(1, 1, mask_size, 1).expand(-1, -1, -1, mask_size)
     upsampled = upsample_mask(cells, (out_size, out_size))
     assert np.array_equal(upsampled[0, 0, :, 0].numpy(), laudnet.nearest_index(mask_size, out_size))
 
