@@ -133,7 +133,8 @@ class BlockCall {
     ws_->zeros.resize(static_cast<size_t>(d_.cout) + kMaxPanel, 0.0f);
     for (int kind = 0; kind < 2; ++kind) {
       const std::vector<int32_t>& in_rows = rows_->proj_in[kind];
-      const Rows rows = {in_, in_rows.data(), nullptr, out, rows_->proj_out[kind].data(), nullptr, whole(in_rows)};
+      const Rows rows = {in_,     in_rows.data(), nullptr, out, rows_->proj_out[kind].data(),
+                         nullptr, whole(in_rows), true};
       const float* lo = kind == 0 ? ws_->zeros.data() : nullptr;
       indexed_gemm(context_, w, rows, {at(b_.layout.proj_b), 0, lo}, Epilogue::kStore, {&conv1, {nullptr, 0}}, nullptr);
     }
@@ -235,7 +236,7 @@ class BlockCall {
     const RowSets& lists = *rows_;
     const Weights w2 = conv2_weights(kept), w3 = conv3_weights(0, kept);
     indexed_gemm(context_, conv1_weights(kept),
-                 {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1}, vectors.conv1,
+                 {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1, true}, vectors.conv1,
                  Epilogue::kStore, {&w2, {nullptr, 0}}, nullptr);
     if (d_.conv2_algo == Conv2Algo::kWinograd2x2) {
       const Tiles work = {h1,
@@ -252,7 +253,7 @@ class BlockCall {
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * strides_.h1_row + t % 3 * strides_.h1_pixel);
     const int32_t* h2_rows = ws_->iota.get(strides_.h2_pixel, lists.conv2_in.size());
-    indexed_gemm(context_, w2, {h1, lists.conv2_in.data(), taps, h2, h2_rows, classes(lists.conv2_class), conv2},
+    indexed_gemm(context_, w2, {h1, lists.conv2_in.data(), taps, h2, h2_rows, classes(lists.conv2_class), conv2, true},
                  vectors.conv2, Epilogue::kStore, {&w3, {nullptr, 0}}, nullptr);
   }
 
@@ -263,7 +264,7 @@ class BlockCall {
     const RowSets::Conv3& lists = rows_->conv3[static_cast<size_t>(part)];
     const int first = part * (d_.cout / d_.conv3_parts());
     indexed_gemm(context_, conv3_weights(part, kept),
-                 {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, range},
+                 {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, range, d_.conv3_parts() == 1},
                  {at(b_.layout.conv3_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, following_}, sums);
   }
 

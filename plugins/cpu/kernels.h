@@ -98,8 +98,10 @@ struct KernelTable {
   void (*column_sums)(const float* a, const int32_t* rows, int begin, int end, int channels, float* sums);
   // out[i] = sum_c a[rows[i] + c] * w[c], i in [begin, end)
   void (*row_dots)(const float* a, const int32_t* rows, int begin, int end, int channels, const float* w, float* out);
-  // one channel-wise 3x3 stride 2 maximum over `count` output pixels of a row; see stem.cpp
-  void (*max_pool_row)(const float* const* rows, int row_count, int width, int channels, int wout, float* out);
+  // 3x3 stride 2 maximum: up to 3 input rows of `width` pixels, `pixel` floats apart, into `wout` pixels of `channels`.
+  // Input pixels are readable in whole vectors.
+  void (*max_pool_row)(const float* const* rows, int row_count, int width, int pixel, int channels, int wout,
+                       float* out);
 };
 
 const KernelTable& portable_kernels();

@@ -312,27 +312,16 @@ void row_dots(const float* a, const int32_t* rows, int begin, int end, int chann
   for (int i = begin; i < end; ++i) out[i] = dot(a + rows[i], w, channels);
 }
 
-void max_pool_row(const float* const* rows, int row_count, int width, int channels, int wout, float* out) {
+void max_pool_row(const float* const* rows, int row_count, int width, int pixel, int channels, int wout, float* out) {
   for (int x = 0; x < wout; ++x) {
     const int from = 2 * x - 1 < 0 ? 0 : 2 * x - 1;
     const int to = 2 * x + 2 < width ? 2 * x + 2 : width;
-    int c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
-      Vec best = load(rows[0] + static_cast<int64_t>(from) * channels + c);
+    for (int c = 0; c < channels; c += kLanes) {
+      Vec best = load(rows[0] + static_cast<int64_t>(from) * pixel + c);
       for (int r = 0; r < row_count; ++r) {
-        for (int i = from; i < to; ++i) best = at_least(best, load(rows[r] + static_cast<int64_t>(i) * channels + c));
+        for (int i = from; i < to; ++i) best = at_least(best, load(rows[r] + static_cast<int64_t>(i) * pixel + c));
       }
-      store(out + static_cast<int64_t>(x) * channels + c, best);
-    }
-    for (; c < channels; ++c) {
-      float best = rows[0][static_cast<int64_t>(from) * channels + c];
-      for (int r = 0; r < row_count; ++r) {
-        for (int i = from; i < to; ++i) {
-          const float value = rows[r][static_cast<int64_t>(i) * channels + c];
-          best = best < value ? value : best;
-        }
-      }
-      out[static_cast<int64_t>(x) * channels + c] = best;
+      finish<StoreClamped>(best, nullptr, out + static_cast<int64_t>(x) * channels + c, channels - c);
     }
   }
 }

@@ -114,7 +114,8 @@ void mean_of_hidden(const Masking& m, int sample, IotaCache* iota) {
       Weights::kPanels, m.weights + m.layout.masker1_w, d.cin, 1, 1, d.masker_hidden, d.panel, nullptr, nullptr, 1};
   const int32_t* map_rows = iota->get(stride, static_cast<size_t>(m.pixels()));
   const Rows rows = {
-      m.in, m.in_rows + static_cast<int64_t>(sample) * m.pixels(), nullptr, map, map_rows, nullptr, {0, m.pixels()}};
+      m.in, m.in_rows + static_cast<int64_t>(sample) * m.pixels(), nullptr, map, map_rows, nullptr, {0, m.pixels()},
+      true};
   m.out->zeros.assign(static_cast<size_t>(stride) + kMaxPanel, 0.0f);
   indexed_gemm(m.context, w, rows, {m.weights + m.layout.masker1_b, 0, m.out->zeros.data()}, Epilogue::kStore,
                Following(), nullptr);

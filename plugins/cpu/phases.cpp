@@ -30,8 +30,8 @@ struct Grid {
 };
 
 // Threads share out rows where there are enough: then what a thread writes is what it reads in the next phase, and only
-// weights are read by all of them. Sharing out panels instead makes every thread read all rows, half of them from another
-// core's cache (measured: two threads were hardly faster than one). It remains the better cut for few rows.
+// weights are read by all of them. Sharing out panels instead makes every thread read all rows, half of them from
+// another core's cache (measured: two threads were hardly faster than one). It remains the better cut for few rows.
 Grid make_grid(const Weights& w, int rows, int panels, int threads) {
   const int64_t depth = static_cast<int64_t>(w.taps) * w.kept_inputs();
   const bool packs = w.layout == Weights::kRows;
@@ -177,7 +177,7 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
                              bias.lo == nullptr ? nullptr : bias.lo + panel.first_column,
                              rows.c + panel.first_column,
                              rows.c_rows,
-                             panel.lanes,
+                             rows.padded ? static_cast<int>(round_up(panel.lanes, 16)) : panel.lanes,
                              &ahead,
                              sums == nullptr ? nullptr : sums->part(task / grid.panel_tasks) + panel.first_column};
       gemm(args, part.begin, part.end);
@@ -250,7 +250,7 @@ class WinogradTask {
     const WinogradOutputArgs out = {products,           product_stride,     ldm,
                                     part.begin,         part.end,           tiles_.out_rows,
                                     tiles_.out_classes, bias_.bias + first, bias_.class_stride,
-                                    bias_.lo + first,   tiles_.dst + first, lanes};
+                                    bias_.lo + first,   tiles_.dst + first, ldm};
     context_.kernels->winograd_output(out);
   }
 

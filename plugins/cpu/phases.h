@@ -50,6 +50,7 @@ struct Rows {
   const int32_t* c_rows;
   const uint8_t* classes;
   SampleRange range;
+  bool padded;  // pixels of c have room for a multiple of 16 columns, so that whole vectors may be written
 };
 
 struct Bias {

@@ -31,7 +31,10 @@ void Stem::pad_image(const float* x, int h, int w, const Parallel& parallel, flo
 
 namespace {
 
-// Convolution rows [begin, end) of one image into `conv` ([rows][width][cout]), with bias and ReLU.
+// Floats between pixels of the convolution's output: whole vectors.
+int64_t conv_pixel(const StemDesc& desc) { return round_up(desc.cout, kAlign); }
+
+// Convolution rows [begin, end) of one image into `conv` ([rows][width][conv_pixel]), with bias and ReLU.
 void conv_rows(const StemDesc& desc, const float* packed, const float* image, int w, int begin, int end,
                TaskScratch* scratch, float* conv) {
   const int width = StemDesc::conv_size(w);
@@ -40,7 +43,7 @@ void conv_rows(const StemDesc& desc, const float* packed, const float* image, in
   for (int t = 0; t < StemDesc::kKernel; ++t) taps[t] = static_cast<int32_t>(t * row);
   static const float kZeros[kMaxPanel] = {};
   const int32_t* in_rows = scratch->iota.get(2 * StemDesc::kChannels, static_cast<size_t>(width));
-  const int32_t* out_rows = scratch->iota.get(desc.cout, static_cast<size_t>(width));
+  const int32_t* out_rows = scratch->iota.get(conv_pixel(desc), static_cast<size_t>(width));
   const int k_count = StemDesc::kKernel * StemDesc::kChannels;
   for (int p = 0; p < panel_count(desc.cout, desc.panel); ++p) {
     const int first = p * desc.panel;
@@ -56,9 +59,9 @@ void conv_rows(const StemDesc& desc, const float* packed, const float* image, in
                              nullptr,
                              0,
                              kZeros,
-                             conv + static_cast<int64_t>(y - begin) * width * desc.cout + first,
+                             conv + (y - begin) * width * conv_pixel(desc) + first,
                              out_rows,
-                             std::min(desc.panel, desc.cout - first),
+                             static_cast<int>(std::min<int64_t>(desc.panel, conv_pixel(desc) - first)),
                              nullptr,
                              nullptr};
       kernels().gemm_store(args, 0, width);
@@ -73,7 +76,7 @@ void Stem::execute(const float* x, int64_t batch, int h, int w, const Parallel& 
   const int conv_h = StemDesc::conv_size(h), conv_w = StemDesc::conv_size(w);
   const int pool_h = StemDesc::pool_size(h), pool_w = StemDesc::pool_size(w);
   const int64_t pool_row = static_cast<int64_t>(pool_w) * desc_.cout;
-  const int64_t conv_row = static_cast<int64_t>(conv_w) * desc_.cout;
+  const int64_t conv_row = conv_w * conv_pixel(desc_);
   if (ws->image_h != h || ws->image_w != w) ws->image = Buffer();  // the zero border belongs to one geometry
   ws->image_h = h;
   ws->image_w = w;
@@ -93,7 +96,8 @@ void Stem::execute(const float* x, int64_t batch, int h, int w, const Parallel& 
         int count = 0;
         for (int r = std::max(0, 2 * p - 1); r < std::min(conv_h, 2 * p + 2); ++r)
           rows[count++] = conv + (r - begin) * conv_row;
-        kernels().max_pool_row(rows, count, conv_w, desc_.cout, pool_w, y + (s * pool_h + p) * pool_row);
+        kernels().max_pool_row(rows, count, conv_w, static_cast<int>(conv_pixel(desc_)), desc_.cout, pool_w,
+                               y + (s * pool_h + p) * pool_row);
       }
     });
   }
