@@ -14,8 +14,10 @@ import argparse
 import json
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,27 +66,27 @@ def interleave(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[st
     return times
 
 
-def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str) -> list[dict[str, Any]]:
+def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str, folder: str) -> list[dict[str, Any]]:
+    import laudc
     from laudc import backends
-    from laudc.export import export
-    from laudc.schedule import lower, make_plan
 
     network = build(mode, rate, arch=arch)
-    model = export(network.model)
-    backend = backends.get("onnxruntime")
-    compiled = backend.compile(lower(model, make_plan(model, panel=backend.native_abi()["panel"])))
+    model = laudc.export(network.model)
+    path = Path(folder, "model.laudc")
+    laudc.build_engine(model, path, portable=False)
+    isa = backends.get("onnxruntime").native_abi()["active"]
     rows = []
     for count in threads:
-        runner = backend.load(compiled, threads=count)
+        engine = laudc.load_engine(path, threads=count)
         dense = dense_session(model, count)
-        logits, trace = runner.trace(network.image)
+        logits, trace = engine.trace(network.image)
         ideal = ideal_speedup(model, trace)
         times = interleave(
-            {"laudc": lambda r=runner: r.run(network.image), "dense": lambda d=dense: d(network.image)},
+            {"laudc": lambda e=engine: e(network.image), "dense": lambda d=dense: d(network.image)},
             rounds,
         )
         laudc_ms, dense_ms = (statistics.median(times[name]) * 1e3 for name in ("laudc", "dense"))
-        block_ms = np.asarray(runner.block_times_ns, float) / 1e6
+        block_ms = np.asarray(engine.block_times_ns, float) / 1e6
         rows.append(
             {
                 "arch": arch,
@@ -97,7 +99,7 @@ def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str) 
                 "ideal": ideal,
                 "share": dense_ms / laudc_ms / ideal,
                 "outside_blocks_ms": laudc_ms - float(block_ms.sum()),
-                "isa": backend.native_abi()["active"],
+                "isa": isa,
                 "quartiles_laudc_ms": [q * 1e3 for q in statistics.quantiles(times["laudc"], n=4)],
                 "quartiles_dense_ms": [q * 1e3 for q in statistics.quantiles(times["dense"], n=4)],
             }
@@ -113,24 +115,21 @@ def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--modes", nargs="+", default=[m for m in MODES if m not in ("spatial-1111", "both-4421-G2")]
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modes", nargs="+", default=[m for m in MODES if m not in ("spatial-1111", "both-4421-G2")])
     parser.add_argument("--rates", nargs="+", type=float, default=[0.25, 0.5, 1.0])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--arch", default="uni_resnet101")
     parser.add_argument("--out")
     args = parser.parse_args()
-    rows = [
-        row
-        for mode in args.modes
-        for rate in args.rates
-        for row in measure(mode, rate, args.threads, args.rounds, args.arch)
-    ]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [
+            row
+            for mode in args.modes
+            for rate in args.rates
+            for row in measure(mode, rate, args.threads, args.rounds, args.arch, folder)
+        ]
     if args.out:
         import onnxruntime
 

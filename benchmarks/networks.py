@@ -69,9 +69,7 @@ class _RateSetter:
     def _spatial(self, margin: torch.Tensor) -> torch.Tensor:
         if margin[0].numel() == 1:
             # Spread evenly: block i is kept when the running total of kept blocks falls behind the rate.
-            keep = math.floor((self.layers + 1) * self.rate + 1e-9) > math.floor(
-                self.layers * self.rate + 1e-9
-            )
+            keep = math.floor((self.layers + 1) * self.rate + 1e-9) > math.floor(self.layers * self.rate + 1e-9)
             self.layers += 1
             return (1.0 if keep else -1.0) - margin.flatten(1).mean(1)
         flat = margin.flatten(1).sort(dim=1, descending=True).values
