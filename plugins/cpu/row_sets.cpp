@@ -13,6 +13,23 @@ bool winograd(const BlockDesc& d) { return d.conv2_algo == Conv2Algo::kWinograd2
 
 int list_size(const std::vector<int32_t>& list) { return static_cast<int>(list.size()); }
 
+// Appends to a list without a branch per entry: masks are too irregular to predict.
+class Filler {
+ public:
+  Filler(std::vector<int32_t>* list, int most) : list_(list), next_(list->size()) {
+    list->resize(next_ + static_cast<size_t>(most) + 1);
+  }
+  void add(int64_t value, uint8_t wanted) {
+    (*list_)[next_] = static_cast<int32_t>(value);
+    next_ += wanted != 0 ? 1 : 0;
+  }
+  void finish() { list_->resize(next_); }
+
+ private:
+  std::vector<int32_t>* list_;
+  size_t next_;
+};
+
 class Appender {
  public:
   Appender(const BlockDesc& d, const BlockGeometry& g, const MapStrides& s, int sample, RowSets* out)
@@ -22,14 +39,16 @@ class Appender {
     const int begin = list_size(out_->conv1_in);
     const int64_t in_base = static_cast<int64_t>(sample_) * d_.hin * d_.win * s_.in_pixel;
     const int64_t h1_base = sample_ * s_.h1_sample + s_.h1_row + s_.h1_pixel;
+    Filler in(&out_->conv1_in, d_.hin * d_.win), to(&out_->conv1_out, d_.hin * d_.win);
     for (int y = 0; y < d_.hin; ++y) {
       for (int x = 0; x < d_.win; ++x) {
         const int p = y * d_.win + x;
-        if (!needed[p]) continue;
-        out_->conv1_in.push_back(static_cast<int32_t>(in_base + p * s_.in_pixel));
-        out_->conv1_out.push_back(static_cast<int32_t>(h1_base + y * s_.h1_row + x * s_.h1_pixel));
+        in.add(in_base + p * s_.in_pixel, needed[p]);
+        to.add(h1_base + y * s_.h1_row + x * s_.h1_pixel, needed[p]);
       }
     }
+    in.finish();
+    to.finish();
     out_->conv1_samples.push_back({begin, list_size(out_->conv1_in)});
   }
 
@@ -67,11 +86,13 @@ class Appender {
     const int begin = list_size(rows.in);
     const int pixels = d_.hout() * d_.wout();
     const int64_t out_base = static_cast<int64_t>(sample_) * pixels * s_.out_pixel;
+    Filler in(&rows.in, pixels), to(&rows.out, pixels);
     for (int p = 0; p < pixels; ++p) {
-      if (!kept[p]) continue;
-      rows.in.push_back(h2_of[static_cast<size_t>(p)]);
-      rows.out.push_back(static_cast<int32_t>(out_base + p * s_.out_pixel));
+      in.add(h2_of[static_cast<size_t>(p)], kept[p]);
+      to.add(out_base + p * s_.out_pixel, kept[p]);
     }
+    in.finish();
+    to.finish();
     rows.samples.push_back({begin, list_size(rows.in)});
   }
 
