@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from laudc.backends.interface import Availability
 from laudc.backends.native import library_abi, library_path
 from laudc.errors import UserError
+from laudc.ops.scheduled import RUNS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_VERSION = (1, 20)
-RUNS_KEY = "laudc.runs"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 

@@ -9,8 +9,11 @@ import enum
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
-DOMAIN = "ai.laudc"
+from laudc.ops.spec import DOMAIN as DOMAIN
+
 ABI_VERSION = 1
+# Model metadata: which graph outputs describe which blocks. Lowering writes it, the backend reads it.
+RUNS_KEY = "laudc.runs"
 
 RUN_OP = "BottleneckRun"
 STEM_OP = "StemConvPool"

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.ops import node_attributes
 from laudc.ops.packing import STEM_KERNEL, pack_block, pack_stem
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, STEM_OP, BlockRecord, encode_blocks
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, RUNS_KEY, STEM_OP, BlockRecord, encode_blocks
 from laudc.schedule.blocks import BlockNodes, Graph
 from laudc.schedule.plan import Plan
 
 if TYPE_CHECKING:
     import onnx
 
-# Model metadata: which graph outputs describe which blocks.
-RUNS_KEY = "laudc.runs"
 _TO_NHWC = [0, 2, 3, 1]
 _TO_NCHW = [0, 3, 1, 2]
 
