@@ -13,15 +13,14 @@ namespace cpu {
 namespace {
 
 constexpr int kLanes = LAUDC_LANES;
-typedef float Vec __attribute__((vector_size(LAUDC_LANES * 4), aligned(4)));
+typedef float Vec __attribute__((vector_size(LAUDC_LANES * 4)));
+// Vectors in memory stand anywhere. Not memcpy: GCC 12 splits one of 32 bytes in two, through the stack, and then keeps
+// every accumulator of a tile there.
+typedef float VecInMemory __attribute__((vector_size(LAUDC_LANES * 4), aligned(4), may_alias));
 
-inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
+inline Vec load(const float* p) { return *reinterpret_cast<const VecInMemory*>(p); }
 
-inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
+inline void store(float* p, Vec v) { *reinterpret_cast<VecInMemory*>(p) = v; }
 
 inline Vec splat(float x) { return x - Vec{}; }
 
