@@ -88,9 +88,13 @@ def _as_matrix(weight: Array) -> Array:
     return weight.reshape(weight.shape[0], -1).T
 
 
-def _conv2_matrices(weight: Array, algorithm: int) -> Iterator[Array]:
-    """(N, K, 3, 3) → the (K, N) matrices that the kernels multiply with."""
-    if algorithm == Conv2Algorithm.WINOGRAD_2X2:
+def _conv2_matrices(weight: Array, record: BlockRecord) -> Iterator[Array]:
+    """(N, K, 3, 3) → the (K, N) matrices in the form that they are stored in.
+
+    Filters of channel-masked blocks are transformed for Winograd when the kept ones are packed: reading 9 values from
+    memory and transforming them is faster than reading 16.
+    """
+    if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 and not record.channel_groups:
         points = np.einsum(
             "ai,nkij,bj->abkn", _WINOGRAD_G, weight.astype(np.float64), _WINOGRAD_G, optimize=True
         )
@@ -167,7 +171,7 @@ def pack_block(record: BlockRecord, weights: BlockWeights) -> Array:
     out.add(_arrange(_as_matrix(weights.conv1[0]), record))
     out.add(biases.conv1)
     out.add(biases.conv1_lo)
-    matrices = _conv2_matrices(weights.conv2[0], record.conv2_algorithm)
+    matrices = _conv2_matrices(weights.conv2[0], record)
     out.add(np.concatenate([_arrange(matrix, record) for matrix in matrices]))
     out.add(np.pad(biases.conv2, ((0, 0), (0, -record.width % ALIGN))))
     out.add(biases.conv2_lo)

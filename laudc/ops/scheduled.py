@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, fields
 
 from laudc.ops.spec import DOMAIN as DOMAIN
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 # Model metadata: which graph outputs describe which blocks. Lowering writes it, the backend reads it.
 RUNS_KEY = "laudc.runs"
 

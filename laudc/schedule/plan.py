@@ -24,7 +24,7 @@ _MASKER_KINDS = {
 # (measured: 7x7 maps lose, 14x14 maps win). With channel masks every matrix is also packed per image, and the limit is
 # higher (14x14 loses, 28x28 wins).
 _WINOGRAD_MIN_PIXELS = 128
-_WINOGRAD_MIN_PIXELS_CHANNEL = 784
+_WINOGRAD_MIN_PIXELS_CHANNEL = 128
 
 
 @dataclass(frozen=True)

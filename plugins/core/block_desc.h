@@ -11,7 +11,7 @@
 
 namespace laudc {
 
-constexpr int64_t kAbiVersion = 1;
+constexpr int64_t kAbiVersion = 2;
 
 enum BlockField : int {
   kCin,            // channels of the block input

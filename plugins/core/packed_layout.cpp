@@ -23,7 +23,7 @@ int64_t conv1_floats(const BlockDesc& d) {
 
 int64_t conv2_floats(const BlockDesc& d) {
   const bool winograd = d.conv2_algo == Conv2Algo::kWinograd2x2;
-  if (d.channel()) return static_cast<int64_t>(winograd ? kWinogradPoints : 9) * d.width * d.width;
+  if (d.channel()) return 9 * static_cast<int64_t>(d.width) * d.width;
   if (winograd) return kWinogradPoints * panel_floats(d.width, d.width, d.panel);
   return panel_floats(9 * static_cast<int64_t>(d.width), d.width, d.panel);
 }

@@ -5,7 +5,7 @@
 // Sections start at multiples of kAlign floats.
 //
 // Blocks with a channel mask store conv1 and conv2 by output channel instead ([N][K]): rows that are dropped are then
-// never read, and the kept ones are turned into panels on the fly.
+// never read, and the kept ones are turned into panels (for Winograd: transformed, too) on the fly.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +33,7 @@ struct PackedLayout {
   int64_t conv1_b;    // [width]: bias; min(bias, 0) in channel mode
   int64_t conv1_lo;   // [width]: lower clamp: 0; -max(bias, 0) in channel mode
   int64_t conv2_w;    // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width.
-                      // channel mode: direct [width][9][width], Winograd [16][width][width]
+                      // channel mode: [width][9][width] for both
   int64_t conv2_b;    // [classes][bias_stride]
   int64_t conv2_lo;   // [width]
   int64_t conv3_w;    // per mask group: K = width, N = cout / parts

@@ -26,7 +26,7 @@ struct Block {
 struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
-  Buffer h2, winograd_inputs;
+  Buffer h2, winograd_inputs, packed;
   std::vector<RowSets> rows;         // per block
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   RowSetScratch row_scratch;
@@ -378,7 +378,7 @@ int64_t BottleneckRun::total_margins() const { return state_->margins; }
 
 void BottleneckRun::State::slice(const float* x, int64_t first_sample, int samples, const Parallel& parallel,
                                  Workspace* ws, const RunOutputs& out) {
-  const Context context = {&kernels(), &parallel, &ws->tasks};
+  const Context context = {&kernels(), &parallel, &ws->tasks, &ws->packed};
   const BlockDesc& head = blocks.front().desc;
   const float* in = x;
   int64_t in_pixel = head.cin;

@@ -12,15 +12,24 @@ namespace cpu {
 
 constexpr int kMaxPanel = 64;  // columns of the widest weight panel
 
-// Memory that will be read soon. Kernels fetch it bit by bit between
+// Memory that will be read soon: a stretch, then rows of some matrices. Kernels fetch it bit by bit between
 // multiplications, because weights stream from memory far slower than they are used once they are in cache.
 struct Prefetch {
   const char* next = nullptr;
   const char* end = nullptr;
+  const char* base = nullptr;
+  int64_t row_bytes = 0, matrix_bytes = 0;
+  int matrices = 0;
+  const int32_t* rows = nullptr;
+  int row_count = 0;
+  int row = 0;
   int chunks_per_step = 1;
 
-  static constexpr int kChunk = 256;          // bytes per step
-  static constexpr int kFetchDistance = 128;  // the hardware completes pairs of lines by itself
+  int64_t left() const { return (end - next) + (static_cast<int64_t>(matrices) * row_count - row) * row_bytes; }
+
+  static constexpr int kChunk = 256;  // bytes per step
+  static constexpr int kFetchDistance =
+      64;  // every line: not all hardware completes pairs by itself (measured on Zen 4)
 };
 
 constexpr int kPrefetchInterval = 8;  // k steps of a tile between two prefetches
@@ -58,6 +67,24 @@ struct PackArgs {
   int ldd;
 };
 
+// Selected rows of a panel one after another.
+struct CopyRowsArgs {
+  const float* src;
+  const int32_t* rows;
+  int count;
+  int width;  // floats of a row, a multiple of 16; also the distance between rows on both sides
+  float* dst;
+};
+
+// Filters g of [9][tap_stride] to G g G' of [16][point_stride], `count` of them.
+struct WinogradFilterArgs {
+  const float* src;
+  int64_t tap_stride;  // floats
+  int64_t count;       // a multiple of 16
+  float* dst;
+  int64_t point_stride;
+};
+
 struct WinogradInputArgs {
   const float* src;        // zero-padded map
   const int32_t* origins;  // per tile: offset of the top-left input pixel of its 4x4 window
@@ -92,6 +119,8 @@ struct KernelTable {
   // c = max(c + acc, 0)
   void (*gemm_add_relu)(const GemmArgs&, int begin, int end);
   void (*pack)(const PackArgs&);
+  void (*copy_rows)(const CopyRowsArgs&);
+  void (*winograd_filters)(const WinogradFilterArgs&);
   void (*winograd_input)(const WinogradInputArgs&);
   void (*winograd_output)(const WinogradOutputArgs&);
   // sums[c] = sum over rows of a[rows[i] + c]

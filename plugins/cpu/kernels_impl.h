@@ -65,9 +65,23 @@ inline Vec finish(Vec acc, const float* lo, float* c, int lanes) {
   return result;
 }
 
+// Moves on to the next row; out of line, so that the tiles around it stay short.
+__attribute__((noinline)) bool next_row(Prefetch* p) {
+  if (p->row == p->row_count) {
+    if (p->matrices <= 1) return false;
+    --p->matrices;
+    p->base += p->matrix_bytes;
+    p->row = 0;
+  }
+  p->next = p->base + p->rows[p->row++] * p->row_bytes;
+  p->end = p->next + p->row_bytes;
+  return true;
+}
+
 inline void prefetch_step(Prefetch* p) {
   if (p == nullptr) return;
-  for (int i = 0; i < p->chunks_per_step && p->next < p->end; ++i) {
+  for (int i = 0; i < p->chunks_per_step; ++i) {
+    if (p->next >= p->end && !next_row(p)) return;
     for (int byte = 0; byte < Prefetch::kChunk; byte += Prefetch::kFetchDistance)
       __builtin_prefetch(p->next + byte, 0, 2);
     p->next += Prefetch::kChunk;
@@ -161,10 +175,10 @@ void strip(const GemmArgs& g, int begin, int end, int n0) {
   constexpr int kRows = LAUDC_MAX_ROWS(Vectors);
   const int count = end - begin;
   const int tiles = (count + kRows - 1) / kRows;
-  if (g.ahead != nullptr && g.ahead->next < g.ahead->end && g.k_count > 0) {
+  if (g.ahead != nullptr && g.ahead->left() > 0 && g.k_count > 0) {
     const int64_t calls =
         static_cast<int64_t>(tiles) * g.taps * ((g.k_count + kPrefetchInterval - 1) / kPrefetchInterval);
-    g.ahead->chunks_per_step = static_cast<int>((g.ahead->end - g.ahead->next) / (calls * Prefetch::kChunk) + 1);
+    g.ahead->chunks_per_step = static_cast<int>(g.ahead->left() / (calls * Prefetch::kChunk) + 1);
   }
   for (int i = 0; i < tiles; ++i) {
     const int from = begin + static_cast<int>(static_cast<int64_t>(count) * i / tiles);
@@ -198,6 +212,46 @@ void gemm(const GemmArgs& g, int begin, int end) {
         strip<Epilogue, 4>(g, begin, end, n0);
         break;
 #endif
+    }
+  }
+}
+
+void copy_rows(const CopyRowsArgs& c) {
+  float* to = c.dst;
+  for (int i = 0; i < c.count; ++i) {
+    const float* from = c.src + static_cast<int64_t>(c.rows[i]) * c.width;
+    for (int n = 0; n < c.width; n += 16, to += 16, from += 16) {
+#pragma GCC unroll 4
+      for (int lane = 0; lane < 16; lane += kLanes) store(to + lane, load(from + lane));
+    }
+  }
+}
+
+// G of F(2x2, 3x3) applied to three taps: [1 0 0; 1/2 1/2 1/2; 1/2 -1/2 1/2; 0 0 1].
+inline void winograd_filter_column(Vec g0, Vec g1, Vec g2, Vec out[4]) {
+  const Vec outer = (g0 + g2) * 0.5f, inner = g1 * 0.5f;
+  out[0] = g0;
+  out[1] = outer + inner;
+  out[2] = outer - inner;
+  out[3] = g2;
+}
+
+void winograd_filters(const WinogradFilterArgs& w) {
+  for (int64_t i = 0; i < w.count; i += kLanes) {
+    const float* g = w.src + i;
+    Vec columns[3][4];
+#pragma GCC unroll 3
+    for (int x = 0; x < 3; ++x) {
+      winograd_filter_column(load(g + x * w.tap_stride), load(g + (3 + x) * w.tap_stride),
+                             load(g + (6 + x) * w.tap_stride), columns[x]);
+    }
+#pragma GCC unroll 4
+    for (int y = 0; y < 4; ++y) {
+      Vec row[4];
+      winograd_filter_column(columns[0][y], columns[1][y], columns[2][y], row);
+      float* out = w.dst + i + 4 * y * w.point_stride;
+#pragma GCC unroll 4
+      for (int x = 0; x < 4; ++x) store(out + x * w.point_stride, row[x]);
     }
   }
 }
@@ -356,6 +410,9 @@ inline void transpose(Vec r[kLanes]) {
   transpose_stage<1>(r);
 }
 
+// Rows are pages apart, so that the hardware sees many short streams: this far ahead (floats) it is fetched by hand.
+constexpr int kPackFetchDistance = 128;
+
 // kLanes columns of the packed panel. Reads up to a vector past the end of a row, which the caller's slack allows.
 void pack_lanes(const PackArgs& p, int first_lane) {
   const float* src[kLanes];
@@ -369,7 +426,10 @@ void pack_lanes(const PackArgs& p, int first_lane) {
     const int k0 = p.k_kept == nullptr ? k : p.k_kept[k] / kLanes * kLanes;
     Vec r[kLanes];
 #pragma GCC unroll 16
-    for (int n = 0; n < kLanes; ++n) r[n] = load(src[n] + k0);
+    for (int n = 0; n < kLanes; ++n) {
+      __builtin_prefetch(src[n] + k0 + kPackFetchDistance, 0, 2);
+      r[n] = load(src[n] + k0);
+    }
     transpose(r);
     if (p.k_kept == nullptr && k + kLanes <= p.k_count) {
 #pragma GCC unroll 16
@@ -390,7 +450,7 @@ void pack(const PackArgs& p) {
 }
 
 KernelTable make_table(const char* name, int panel) {
-  return {name,           panel,           gemm<StoreClamped>, gemm<AddRelu>, pack,
+  return {name,           panel,           gemm<StoreClamped>, gemm<AddRelu>, pack,        copy_rows, winograd_filters,
           winograd_input, winograd_output, column_sums,        row_dots,      max_pool_row};
 }
 

@@ -5,35 +5,12 @@
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "cpu/parallel.h"
 #include "cpu/row_sets.h"
+#include "cpu/weights.h"
 #include "cpu/workspace.h"
 
 namespace laudc {
 namespace cpu {
-
-// Weights of a convolution, possibly restricted to some of their input channels (k) and output channels (n).
-struct Weights {
-  enum Layout { kPanels, kRows };  // see core/packed_layout.h
-  Layout layout;
-  const float* data;
-  int k_count;  // input channels
-  int taps;     // of a direct convolution
-  int points;   // matrices one after another (Winograd: 16); else 1
-  int columns;  // output channels
-  int panel;
-  const std::vector<int32_t>* k_kept;  // null: all
-  const std::vector<int32_t>* n_kept;  // null: all; only with kRows
-  int shares;                          // kRows: threads that should get equal numbers of panels
-
-  int kept_inputs() const { return k_kept == nullptr ? k_count : static_cast<int>(k_kept->size()); }
-  int kept_columns() const { return n_kept == nullptr ? columns : static_cast<int>(n_kept->size()); }
-  int64_t depth() const { return static_cast<int64_t>(taps) * k_count; }
-  int64_t panel_stride() const { return depth() * panel; }
-  int64_t point_stride() const {
-    return layout == kRows ? depth() * columns : (columns + panel - 1) / panel * panel_stride();
-  }
-};
 
 // Memory that is worth fetching while the last work of a phase is done.
 struct Region {
@@ -60,12 +37,6 @@ struct Bias {
 };
 
 enum class Epilogue { kStore, kAddRelu };
-
-struct Context {
-  const KernelTable* kernels;
-  const Parallel* parallel;
-  Pool<TaskScratch>* scratch;
-};
 
 // Column sums of what a phase wrote, one partial sum per task that took rows of its own.
 class PartialSums {
@@ -103,8 +74,7 @@ struct Tiles {
   SampleRange range;
 };
 
-// F(2x2, 3x3) over a list of tiles; `weights` are the 16 transformed matrices, one after another. `transformed` is
-// shared memory for the inputs when the work is split by columns.
+// F(2x2, 3x3) over a list of tiles. `transformed` is shared memory for the inputs when the work is split by columns.
 void winograd_conv(const Context& context, const Weights& weights, const Tiles& tiles, const Bias& bias,
                    const Following& next, Buffer* transformed);
 

@@ -105,9 +105,9 @@ class IotaCache {
 
 // What one task needs for itself.
 struct TaskScratch {
-  Buffer packed;      // one weight panel
-  Buffer points[16];  // one panel of every Winograd matrix
-  Buffer winograd;    // transformed inputs and products of a chunk of tiles
+  Buffer packed;    // weight panels
+  Buffer filters;   // some 3x3 filters on their way to Winograd's domain
+  Buffer winograd;  // transformed inputs and products of a chunk of tiles
   IotaCache iota;
 };
 

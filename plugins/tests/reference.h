@@ -103,7 +103,7 @@ class Packer {
 
   void conv2(const Floats& w2) {
     const int width = d_.width;
-    if (d_.conv2_algo == Conv2Algo::kDirect) {
+    if (d_.channel() || d_.conv2_algo == Conv2Algo::kDirect) {
       Floats rows(w2.size());
       for (int n = 0; n < width; ++n) {
         for (int k = 0; k < width; ++k) {
@@ -114,7 +114,7 @@ class Packer {
       return;
     }
     const double g[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-    const int64_t floats = d_.channel() ? static_cast<int64_t>(width) * width : panel_floats(width, width, d_.panel);
+    const int64_t floats = panel_floats(width, width, d_.panel);
     for (int point = 0; point < 16; ++point) {
       Floats rows(index(static_cast<int64_t>(width) * width));
       for (size_t i = 0; i < rows.size(); ++i) {
@@ -123,7 +123,7 @@ class Packer {
           value += g[point / 4][t / 3] * w2[9 * i + static_cast<size_t>(t)] * g[point % 4][t % 3];
         rows[i] = static_cast<float>(value);
       }
-      matrix(l_.conv2_w + point * floats, rows, width, width);
+      panels(l_.conv2_w + point * floats, rows, width, width);
     }
   }
 

@@ -97,6 +97,14 @@ struct GemmProblem {
     cpu::Prefetch ahead;
     ahead.next = reinterpret_cast<const char*>(b.data());
     ahead.end = reinterpret_cast<const char*>(b.data() + b.size());
+    // An exact heap copy, so that the sanitizer sees a read behind the list.
+    const std::vector<int32_t> fetched_rows = {2, 0, 1};
+    ahead.base = reinterpret_cast<const char*>(b.data());
+    ahead.rows = fetched_rows.data();
+    ahead.row_count = 3;
+    ahead.row_bytes = 8;
+    ahead.matrices = 2;
+    ahead.matrix_bytes = 4;
     const bool sum = add_relu && summed;
     const cpu::GemmArgs args = {a.data(),
                                 a_rows.data(),
@@ -265,6 +273,24 @@ TEST(pack_transposes_the_selected_rows) {
   });
 }
 
+TEST(kept_rows_of_a_panel_are_copied) {
+  for_each_table([](const KernelTable& table) {
+    Random random(14);
+    for (const int width : {16, 32, 48, 64}) {
+      const std::vector<float> src = random.reals(static_cast<size_t>(40 * width));
+      const std::vector<int32_t> kept = some_of(&random, 40);
+      std::vector<float> dst((kept.size() + 1) * static_cast<size_t>(width), kUntouched);
+      table.copy_rows({src.data(), kept.data(), static_cast<int>(kept.size()), width, dst.data()});
+      for (size_t i = 0; i < dst.size(); ++i) {
+        const size_t row = i / static_cast<size_t>(width);
+        const bool inside = row < kept.size();
+        const size_t from = inside ? static_cast<size_t>(kept[row] * width) + i % static_cast<size_t>(width) : 0;
+        CHECK(dst[i] == (inside ? src[from] : kUntouched));
+      }
+    }
+  });
+}
+
 // G g G' of a 3x3 filter: a 4x4 matrix.
 void transform_filter(const double g[9], double out[16]) {
   const double m[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
@@ -276,6 +302,28 @@ void transform_filter(const double g[9], double out[16]) {
       }
     }
   }
+}
+
+TEST(winograd_filters_are_transformed) {
+  for_each_table([](const KernelTable& table) {
+    Random random(13);
+    for (const int count : {16, 48, 112}) {
+      const int64_t tap_stride = count + 5, point_stride = count + 32;
+      const std::vector<float> src = random.reals(static_cast<size_t>(9 * tap_stride));
+      std::vector<float> dst(static_cast<size_t>(16 * point_stride), kUntouched);
+      table.winograd_filters({src.data(), tap_stride, count, dst.data(), point_stride});
+      for (int i = 0; i < count; ++i) {
+        double g[9], wanted[16];
+        for (int t = 0; t < 9; ++t) g[t] = src[static_cast<size_t>(t * tap_stride + i)];
+        transform_filter(g, wanted);
+        for (int xi = 0; xi < 16; ++xi) CHECK_NEAR(dst[static_cast<size_t>(xi * point_stride + i)], wanted[xi], 1e-6f);
+      }
+      for (int xi = 0; xi < 16; ++xi) {
+        for (int64_t i = count; i < point_stride; ++i)
+          CHECK(dst[static_cast<size_t>(xi * point_stride + i)] == kUntouched);
+      }
+    }
+  });
 }
 
 // Depthwise: one filter per channel, so that only the two transforms are tested.

@@ -15,14 +15,14 @@ std::vector<int64_t> offsets(const PackedLayout& l) {
 std::vector<int64_t> lengths(const BlockDesc& d) {
   const auto panels = [&](int64_t rows, int64_t columns) { return (columns + d.panel - 1) / d.panel * rows * d.panel; };
   const bool winograd = d.conv2_algo == Conv2Algo::kWinograd2x2;
-  const int64_t width = d.width, parts = d.conv3_parts(), matrices = winograd ? 16 : 9;
+  const int64_t width = d.width, parts = d.conv3_parts();
   const bool hidden = d.channel() && d.channel_masker != ChannelMasker::kLinear;
   const int64_t hidden_w = d.channel_masker == ChannelMasker::kConv ? panels(d.cin, d.masker_hidden)
                                                                     : static_cast<int64_t>(d.masker_hidden) * d.cin;
   return {d.channel() ? width * d.cin : panels(d.cin, width),
           width,
           width,
-          d.channel() ? matrices * width * width
+          d.channel() ? 9 * width * width
           : winograd  ? 16 * panels(width, width)
                       : panels(9 * width, width),
           (d.channel() ? 16 : 1) * round_up(width, 16),
