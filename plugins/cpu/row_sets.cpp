@@ -14,19 +14,20 @@ bool winograd(const BlockDesc& d) { return d.conv2_algo == Conv2Algo::kWinograd2
 int list_size(const std::vector<int32_t>& list) { return static_cast<int>(list.size()); }
 
 // Appends to a list without a branch per entry: masks are too irregular to predict.
+template <class T>
 class Filler {
  public:
-  Filler(std::vector<int32_t>* list, int most) : list_(list), next_(list->size()) {
+  Filler(std::vector<T>* list, int most) : list_(list), next_(list->size()) {
     list->resize(next_ + static_cast<size_t>(most) + 1);
   }
-  void add(int64_t value, uint8_t wanted) {
-    (*list_)[next_] = static_cast<int32_t>(value);
-    next_ += wanted != 0 ? 1 : 0;
+  void add(int64_t value, bool wanted) {
+    (*list_)[next_] = static_cast<T>(value);
+    next_ += wanted ? 1 : 0;
   }
   void finish() { list_->resize(next_); }
 
  private:
-  std::vector<int32_t>* list_;
+  std::vector<T>* list_;
   size_t next_;
 };
 
@@ -39,12 +40,12 @@ class Appender {
     const int begin = list_size(out_->conv1_in);
     const int64_t in_base = static_cast<int64_t>(sample_) * d_.hin * d_.win * s_.in_pixel;
     const int64_t h1_base = sample_ * s_.h1_sample + s_.h1_row + s_.h1_pixel;
-    Filler in(&out_->conv1_in, d_.hin * d_.win), to(&out_->conv1_out, d_.hin * d_.win);
+    Filler<int32_t> in(&out_->conv1_in, d_.hin * d_.win), to(&out_->conv1_out, d_.hin * d_.win);
     for (int y = 0; y < d_.hin; ++y) {
       for (int x = 0; x < d_.win; ++x) {
         const int p = y * d_.win + x;
-        in.add(in_base + p * s_.in_pixel, needed[p]);
-        to.add(h1_base + y * s_.h1_row + x * s_.h1_pixel, needed[p]);
+        in.add(in_base + p * s_.in_pixel, needed[p] != 0);
+        to.add(h1_base + y * s_.h1_row + x * s_.h1_pixel, needed[p] != 0);
       }
     }
     in.finish();
@@ -56,14 +57,23 @@ class Appender {
   void conv2_direct(const uint8_t* wanted, std::vector<int32_t>* h2_of) {
     const int begin = list_size(out_->conv2_in);
     const int64_t base = sample_ * s_.h1_sample;
+    const int pixels = d_.hout() * d_.wout();
+    Filler<int32_t> in(&out_->conv2_in, pixels);
     for (int y = 0; y < d_.hout(); ++y) {
       for (int x = 0; x < d_.wout(); ++x) {
         const int p = y * d_.wout() + x;
-        if (!wanted[p]) continue;
-        (*h2_of)[p] = static_cast<int32_t>(out_->h2_rows++ * s_.h2_pixel);
-        out_->conv2_in.push_back(static_cast<int32_t>(base + y * d_.stride * s_.h1_row + x * d_.stride * s_.h1_pixel));
-        if (!g_.border_classes.empty()) out_->conv2_class.push_back(g_.border_classes[p]);
+        const bool computed = wanted[p] != 0;
+        // Where `wanted` is false this is never read.
+        (*h2_of)[static_cast<size_t>(p)] = static_cast<int32_t>(out_->h2_rows * s_.h2_pixel);
+        out_->h2_rows += computed ? 1 : 0;
+        in.add(base + y * d_.stride * s_.h1_row + x * d_.stride * s_.h1_pixel, computed);
       }
+    }
+    in.finish();
+    if (!g_.border_classes.empty()) {
+      Filler<uint8_t> classes(&out_->conv2_class, pixels);
+      for (int p = 0; p < pixels; ++p) classes.add(g_.border_classes[static_cast<size_t>(p)], wanted[p] != 0);
+      classes.finish();
     }
     out_->conv2_samples.push_back({begin, list_size(out_->conv2_in)});
   }
@@ -86,10 +96,10 @@ class Appender {
     const int begin = list_size(rows.in);
     const int pixels = d_.hout() * d_.wout();
     const int64_t out_base = static_cast<int64_t>(sample_) * pixels * s_.out_pixel;
-    Filler in(&rows.in, pixels), to(&rows.out, pixels);
+    Filler<int32_t> in(&rows.in, pixels), to(&rows.out, pixels);
     for (int p = 0; p < pixels; ++p) {
-      in.add(h2_of[static_cast<size_t>(p)], kept[p]);
-      to.add(out_base + p * s_.out_pixel, kept[p]);
+      in.add(h2_of[static_cast<size_t>(p)], kept[p] != 0);
+      to.add(out_base + p * s_.out_pixel, kept[p] != 0);
     }
     in.finish();
     to.finish();
@@ -100,14 +110,18 @@ class Appender {
     const int pixels = d_.hout() * d_.wout();
     const int64_t in_base = static_cast<int64_t>(sample_) * d_.hin * d_.win * s_.in_pixel;
     const int64_t out_base = static_cast<int64_t>(sample_) * pixels * s_.out_pixel;
-    for (int y = 0; y < d_.hout(); ++y) {
-      for (int x = 0; x < d_.wout(); ++x) {
-        const int p = y * d_.wout() + x;
-        const int64_t source = static_cast<int64_t>(y) * d_.stride * d_.win + x * d_.stride;
-        const int kind = wanted[p] ? 1 : 0;
-        out_->proj_in[kind].push_back(static_cast<int32_t>(in_base + source * s_.in_pixel));
-        out_->proj_out[kind].push_back(static_cast<int32_t>(out_base + p * s_.out_pixel));
+    for (const bool kind : {false, true}) {
+      Filler<int32_t> in(&out_->proj_in[kind], pixels), to(&out_->proj_out[kind], pixels);
+      for (int y = 0; y < d_.hout(); ++y) {
+        for (int x = 0; x < d_.wout(); ++x) {
+          const int p = y * d_.wout() + x;
+          const int64_t source = static_cast<int64_t>(y) * d_.stride * d_.win + x * d_.stride;
+          in.add(in_base + source * s_.in_pixel, (wanted[p] != 0) == kind);
+          to.add(out_base + p * s_.out_pixel, (wanted[p] != 0) == kind);
+        }
       }
+      in.finish();
+      to.finish();
     }
   }
 

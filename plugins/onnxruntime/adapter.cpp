@@ -81,15 +81,27 @@ FloatTensor constant_input(const Api& api, const KernelInfo* info, size_t index,
   return float_tensor(api, value, name);
 }
 
+namespace {
+
+// ONNX Runtime's own words for a missing attribute name neither the operator nor a way out.
+void check_attribute(const Api& api, const char* name, Status* status) {
+  if (status == nullptr) return;
+  api.release(status);
+  throw Failure{kInvalidGraph, std::string("attribute '") + name +
+                                   "' is missing or of another type: laudc build-engine did not write this model"};
+}
+
+}  // namespace
+
 int64_t int_attribute(const Api& api, const KernelInfo* info, const char* name) {
   int64_t value = 0;
-  check(api.attribute(info, name, &value));
+  check_attribute(api, name, api.attribute(info, name, &value));
   return value;
 }
 
 std::vector<int64_t> ints_attribute(const Api& api, const KernelInfo* info, const char* name) {
   size_t count = 0;
-  check(api.attribute_array(info, name, nullptr, &count));
+  check_attribute(api, name, api.attribute_array(info, name, nullptr, &count));
   std::vector<int64_t> values(count);
   if (count > 0) check(api.attribute_array(info, name, values.data(), &count));
   return values;

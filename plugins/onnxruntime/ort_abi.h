@@ -40,6 +40,7 @@ enum Slot : size_t {
   kKernelContextGetInputCount = 88,
   kKernelContextGetInput = 90,
   kKernelContextGetOutput = 91,
+  kReleaseStatus = 93,
   kReleaseTensorTypeAndShapeInfo = 99,
   kReleaseCustomOpDomain = 101,
   kCreateCustomOpDomain = 26,
@@ -93,6 +94,7 @@ class Api {
   Status* create_status(ErrorCode code, const char* message) const {
     return at<Status* (*)(int, const char*)>(kCreateStatus)(code, message);
   }
+  void release(Status* status) const { at<void (*)(Status*)>(kReleaseStatus)(status); }
   Status* tensor_data(Value* value, void** data) const {
     return at<Status* (*)(Value*, void**)>(kGetTensorMutableData)(value, data);
   }

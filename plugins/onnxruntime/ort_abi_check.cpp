@@ -19,6 +19,7 @@ LAUDC_CHECK_SLOT(kKernelInfoGetAttributeInt64, KernelInfoGetAttribute_int64);
 LAUDC_CHECK_SLOT(kKernelContextGetInputCount, KernelContext_GetInputCount);
 LAUDC_CHECK_SLOT(kKernelContextGetInput, KernelContext_GetInput);
 LAUDC_CHECK_SLOT(kKernelContextGetOutput, KernelContext_GetOutput);
+LAUDC_CHECK_SLOT(kReleaseStatus, ReleaseStatus);
 LAUDC_CHECK_SLOT(kReleaseTensorTypeAndShapeInfo, ReleaseTensorTypeAndShapeInfo);
 LAUDC_CHECK_SLOT(kReleaseCustomOpDomain, ReleaseCustomOpDomain);
 LAUDC_CHECK_SLOT(kCreateCustomOpDomain, CreateCustomOpDomain);

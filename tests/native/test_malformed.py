@@ -77,8 +77,8 @@ CASES: dict[str, Case] = {
     "good run": (_run, X_SHAPE, ""),
     "good stem": (_stem, (1, 3, 20, 30), ""),
     "future abi": (lambda: _run(abi=ABI_VERSION + 1), X_SHAPE, RUN + "the model was scheduled for laudc ABI"),
-    "no abi": (lambda: _run(abi=None), X_SHAPE, "No attribute"),
-    "no blocks": (lambda: _run(blocks=None), X_SHAPE, "No attribute"),
+    "no abi": (lambda: _run(abi=None), X_SHAPE, RUN + "attribute 'abi' is missing"),
+    "no blocks": (lambda: _run(blocks=None), X_SHAPE, RUN + "attribute 'blocks' is missing"),
     "empty blocks": (lambda: _run(blocks=[]), X_SHAPE, "blocks"),
     "truncated blocks": (
         lambda: _run(blocks=list(astuple(RECORD))[:-1]),
