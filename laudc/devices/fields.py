@@ -36,9 +36,6 @@ class Fields:
         self._asked: list[str] = []
         self.sources: dict[str, str] = {} if sources is None else sources
 
-    def __contains__(self, key: str) -> bool:
-        return self._data.get(key) is not None
-
     @property
     def empty(self) -> bool:
         """Whether the mapping holds nothing."""

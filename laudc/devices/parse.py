@@ -169,9 +169,9 @@ def _dtypes(fields: Fields) -> Mapping[str, DtypeRate]:
 
 
 def _unsupported(fields: Fields) -> Mapping[str, str]:
-    reasons = {name: fields.text(name) for name in DTYPES if name in fields}
+    reasons = {name: fields.text(name, "") for name in DTYPES}
     fields.done()
-    return MappingProxyType(reasons)
+    return MappingProxyType({name: reason for name, reason in reasons.items() if reason})
 
 
 def _kernels(top: Fields) -> tuple[KernelSet, ...]:

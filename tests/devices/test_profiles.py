@@ -159,7 +159,7 @@ def test_an_unknown_name_gets_the_closest():
         (f"{{{CPU}, compute: {{clock_ghz: {{value: 1, source: hearsay}}}}}}", "begins with one of: datasheet"),
         (f"{{{CPU}, compute: {{clock_ghz: {{value: 1, source: host, by: me}}}}}}", r"clock_ghz\.by' is unknown"),
         (f"{{{CPU}, speed: 1}}", "'speed' is unknown"),
-        (f"{{{CPU}, dtypes: {{fp8: {{}}}}}}", r"'dtypes\.fp8' is unknown; did you mean 'fp"),
+        (f"{{{CPU}, dtypes: {{fp8: {{}}}}}}", r"'dtypes\.fp8' is unknown; known here: fp32, tf32"),
         (f"{{{CPU}, calibration: 7}}", "'calibration' is 7"),
         (f"{{{CPU}, kernels: [1]}}", "'kernels' is"),
         (f"{{{CPU}, kernels: [{{isa: avx2, features: [1]}}]}}", r"'kernels\[0\]\.features' is"),
