@@ -1,0 +1,41 @@
+"""A device together with the way random masks are treated: the first argument of every operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .cost import Cost
+from .density import ClosedForm, WorstTileDensity
+
+if TYPE_CHECKING:
+    from .device import CompatDevice
+
+
+@dataclass(frozen=True)
+class Model:
+    """The authors' model of one device. Hashable, so that operators cache what they searched for it."""
+
+    device: CompatDevice
+    density: WorstTileDensity = field(default_factory=ClosedForm)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.device, self.density))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def combine(self, compute: Any, memory: Any) -> Any:
+        """Time of computing and moving data together: the sum, or the larger where the device overlaps them."""
+        if not self.device.overlap:
+            return compute + memory
+        import numpy as np
+
+        return np.maximum(compute, memory)
+
+    def cost(self, compute: float, memory: float, *, launches: int = 1, tile: dict[str, int] | None = None) -> Cost:
+        """The cost of an operator with its kernel launches."""
+        launch = launches * self.device.launch_s
+        return Cost(float(self.combine(compute, memory)) + launch, float(compute), float(memory), launch, tile)
