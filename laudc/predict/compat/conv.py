@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .tiles import axis, coalescing, fill
+from .tiles import axis, fill, pixels, row_coalescing, tile_at, windows
 
 if TYPE_CHECKING:
     from .cost import Cost
@@ -34,45 +34,35 @@ def conv(
     batch = device.batch
     height, width, depth = inh // stride, inw // stride, cin // groups
     taps = depth * ks**2
-    channels, rows, columns = axis(cout), axis(height), axis(width)
-
-    # Tiles: channels along the first dimension, pixels (rows outer, columns inner) along the second.
+    # Tiles: channels along the first dimension, pixels along the second.
+    channels, tiles = axis(cout), pixels(height, width)
     tile = channels.tiles[:, None]
-    pixels = np.outer(rows.tiles, columns.tiles).ravel()
-    elements = tile * pixels
-    count = channels.counts[:, None] * np.outer(rows.counts, columns.counts).ravel()
+    elements = tile * tiles.elements
+    count = channels.counts[:, None] * tiles.counts
 
-    window = np.outer((rows.tiles + ks - 1) * stride, (columns.tiles + ks - 1) * stride).ravel()
-    inputs = np.ceil(tile / (cout // groups)) * depth * window
-    if ic_density != 1:
-        inputs = ic_density * inputs
-    outputs = elements if oc_density == 1 else oc_density * elements
+    inputs = np.ceil(tile / (cout // groups)) * depth * windows(height, width, ks, stride)
     weights = tile * taps
-    if batch == 1:
-        weights = weights * ic_density * oc_density
-    l2 = count * (weights + batch * (inputs + outputs))
+    if ic_density != 1:
+        inputs *= ic_density
+    l2 = inputs + (elements if oc_density == 1 else oc_density * elements)
+    l2 *= batch
+    l2 += weights * ic_density * oc_density if batch == 1 else weights
+    l2 *= count
     dram = (
         cout * taps * (oc_density if batch == 1 else 1)
         + batch * ic_density * cin * height * stride * width * stride
         + batch * oc_density * cout * height * width
     )
-    share = coalescing(columns.tiles, width - columns.tiles, device.coalescing)
-    l2_rate = np.tile(device.l2_elements_s * share, len(rows.tiles))
-    memory = dram / device.dram_elements_s + l2 / l2_rate
+    memory = np.divide(l2, device.l2_elements_s * row_coalescing(height, width, device.coalescing), out=l2)
+    memory += dram / device.dram_elements_s
 
-    compute = elements * (taps * batch) / device.unit_macs_s
+    compute = elements * (taps * batch)
+    compute /= device.unit_macs_s
     if ic_density != 1 or oc_density != 1:
-        worst = model.density.of(cout, ic_density * oc_density, 1)
-        compute = compute * ic_density * worst[:, None]
-    compute = compute / fill(elements, device.fill_lanes) * np.ceil(count / device.units)
+        compute *= ic_density
+        compute *= model.density.of(cout, ic_density * oc_density, 1)[:, None]
+    compute /= fill(elements, device.fill_lanes)
+    compute *= np.ceil(count / device.units)
 
-    best = int(np.argmin(model.combine(compute, memory)))
-    a, pixel = divmod(best, len(pixels))
-    b, d = divmod(pixel, len(columns.tiles))
-    chosen = {
-        "c_tile": int(channels.tiles[a]),
-        "h_tile": int(rows.tiles[b]),
-        "w_tile": int(columns.tiles[d]),
-        "n_tiles": int(count.flat[best]),
-    }
-    return model.cost(compute.flat[best], memory.flat[best], tile=chosen)
+    best = int(model.combine(compute, memory).argmin())
+    return model.cost(compute.flat[best], memory.flat[best], tile=tile_at(channels, tiles, best))

@@ -6,12 +6,15 @@ value is computed, and their draws can be had with a seed.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.random import RandomState
 
-from .tiles import candidates
+from .tiles import axis, candidates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +51,7 @@ class SeededDraws:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._random = np.random.RandomState(seed)
+        self._random = RandomState(seed)
         self._known: dict[tuple[int, int, float, int], float] = {}
 
     def of(self, channels: int, share: float, run: int) -> NDArray[np.float64]:
@@ -60,57 +63,85 @@ class SeededDraws:
             return 1.0
         key = (count, tile, share, run)
         if key not in self._known:
-            self._known[key] = drawn_density(self._random, count, tile, share, run)
+            uniforms = self._random.rand(_DRAWS, -(-count * tile // run))
+            self._known[key] = drawn_density(uniforms, count, tile, share, run)
         return self._known[key]
 
 
-def drawn_density(random: np.random.RandomState, count: int, tile: int, share: float, run: int) -> float:
-    """Mean over 100 random masks of the largest share of on channels in `count` tiles of `tile` channels."""
-    channels = count * tile
-    on = random.rand(_DRAWS, -(-channels // run)) < share
-    on = np.repeat(on, run, axis=1)[:, :channels].reshape(_DRAWS, count, tile)
-    return max(float(on.sum(axis=2).max(axis=1).mean()) / tile, share)
+def drawn_density(uniforms: NDArray[np.float64], count: int, tile: int, share: float, run: int) -> float:
+    """Mean over masks of the largest share of on channels in `count` tiles of `tile` channels, at least `share`.
+
+    `uniforms` (masks, runs) are numbers between 0 and 1: a run of `run` channels is on where its number is below
+    `share`. Channels beyond the tiles are cut off.
+    """
+    on = np.repeat((uniforms < share).view(np.uint8), run, axis=1)
+    on = on[:, : count * tile].reshape(len(uniforms), count, tile)
+    return max(float(on.sum(axis=2, dtype=np.uint32).max(axis=1).mean()) / tile, share)
 
 
 @lru_cache(maxsize=16384)
 def _expected(channels: int, share: float, run: int) -> NDArray[np.float64]:
-    tiles = sorted(candidates(channels))
+    tiles = axis(channels).tiles
     if share in (0.0, 1.0):
         return np.full(len(tiles), share)
-    counts = [-(-channels // tile) for tile in tiles]
-    if all(tile % run == 0 for tile in tiles):
-        return largest_of_binomials(np.array(counts), np.array(tiles) // run, share)
-    return np.array([_with_runs(count, tile, share, run) for count, tile in zip(counts, tiles, strict=True)])
+    whole, others = _split(channels, run)
+    found = np.empty(len(tiles))
+    if len(whole.at):
+        found[whole.at] = whole.largest(share)
+    for index in others:
+        tile = int(tiles[index])
+        found[index] = _with_runs(-(-channels // tile), tile, share, run)
+    return np.maximum(found, share)
 
 
 def _with_runs(count: int, tile: int, share: float, run: int) -> float:
-    if tile % run == 0:
-        return float(largest_of_binomials(np.array([count]), np.array([tile // run]), share)[0])
+    """Tiles whose borders cut runs apart."""
     if run % tile == 0:
         # A tile is on or off as a whole: some tile is on unless every run is off.
-        return max(share, 1.0 - (1.0 - share) ** -(-count * tile // run))
-    return drawn_density(np.random.RandomState(_FALLBACK_SEED), count, tile, share, run)
+        return 1.0 - (1.0 - share) ** -(-count * tile // run)
+    return drawn_density(_fixed_uniforms(-(-count * tile // run)), count, tile, share, run)
 
 
-def largest_of_binomials(counts: NDArray[np.int64], trials: NDArray[np.int64], share: float) -> NDArray[np.float64]:
-    """E[max of `count` independent Binomial(`trial`, share)] / trial for each pair, at least `share`; 0 < share < 1.
+@lru_cache(maxsize=256)
+def _fixed_uniforms(runs: int) -> NDArray[np.float64]:
+    return RandomState(_FALLBACK_SEED).rand(_DRAWS, runs)
 
-    E[max] is the sum of P(max > j) = 1 - F(j)**count over j < trial.
-    """
-    ends = np.cumsum(trials)
-    starts = ends - trials
+
+@dataclass(frozen=True)
+class _Binomials:
+    """For tile sizes at the indices `at`, made of `trials` runs each: all outcomes j < trials of each tile, one tile
+    after another, with the logarithm of how many ways lead there; `tiles` repeats the number of tiles."""
+
+    at: NDArray[np.intp]
+    trials: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    on: NDArray[np.int64]
+    off: NDArray[np.int64]
+    log_ways: NDArray[np.float64]
+    tiles: NDArray[np.int64]
+
+    def largest(self, share: float) -> NDArray[np.float64]:
+        """E[max of the tiles' independent Binomial(trials, share)] / trials; 0 < share < 1.
+
+        E[max] is the sum of P(max > j) = 1 - F(j)**tiles over j < trials.
+        """
+        running = np.cumsum(np.exp(self.log_ways + self.on * math.log(share) + self.off * math.log1p(-share)))
+        before = np.concatenate(((0.0,), running))[self.starts]
+        cdf = np.minimum(running - np.repeat(before, self.trials), 1.0)
+        return np.add.reduceat(1.0 - cdf**self.tiles, self.starts) / self.trials
+
+
+@lru_cache(maxsize=4096)
+def _split(channels: int, run: int) -> tuple[_Binomials, list[int]]:
+    """The candidate tiles that whole runs fill, and the indices of the others."""
+    tiles = axis(channels).tiles.astype(np.int64)
+    at = np.flatnonzero(tiles % run == 0)
+    trials = tiles[at] // run
+    starts = np.cumsum(trials) - trials
     trial = np.repeat(trials, trials)
-    j = np.arange(ends[-1]) - np.repeat(starts, trials)
-    log_factorial = _log_factorials(int(trials.max()))
-    log_pmf = log_factorial[trial] - log_factorial[j] - log_factorial[trial - j]
-    log_pmf += j * np.log(share) + (trial - j) * np.log1p(-share)
-    running = np.cumsum(np.exp(log_pmf))
-    before = np.concatenate(([0.0], running))[starts]
-    cdf = np.clip(running - np.repeat(before, trials), 0.0, 1.0)
-    expected = np.add.reduceat(1.0 - cdf ** np.repeat(counts, trials), starts)
-    return np.maximum(expected / trials, share)
-
-
-@lru_cache(maxsize=64)
-def _log_factorials(largest: int) -> NDArray[np.float64]:
-    return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, largest + 1, dtype=np.float64)))))
+    on = np.arange(len(trial)) - np.repeat(starts, trials)
+    log_factorial = np.concatenate(((0.0,), np.cumsum(np.log(np.arange(1, tiles.max() + 1)))))
+    log_ways = log_factorial[trial] - log_factorial[on] - log_factorial[trial - on]
+    counts = np.repeat(-(-channels // tiles[at]), trials)
+    binomials = _Binomials(at, trials, starts, on, trial - on, log_ways, counts)
+    return binomials, [int(index) for index in np.flatnonzero(tiles % run)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .conv import conv
-from .patches import PatchTiles, active_patches, first_best, mean_patches, patch_tiles, useful_parallel
+from .patches import PatchTiles, active_patches, fewest_lane_rounds, first_best, mean_patches, patch_tiles
 from .tiles import axis, fill
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Problem:
     def taps(self) -> int:
         return self.depth * self.ks**2
 
-    def memory(self, tiles: PatchTiles, patches: float) -> NDArray[np.float64]:
+    def memory(self, tiles: PatchTiles, patches: float) -> Any:
         """Seconds of moving data for `patches` patches. All data pays DRAM and L2; coalescing is perfect."""
         device, batch, s, ks = self.model.device, self.model.device.batch, self.stride, self.ks
         weights = tiles.channels * self.taps
@@ -61,14 +61,15 @@ class _Problem:
         else:
             read = patches * self.cin * ((self.granule + ks - 1) * s) ** 2
         dram = self.cout * self.taps + batch * self.i * read + batch * self.o * patches * self.cout * self.granule**2
-        l2 = tiles.count * (weights + batch * self.i * patches * inputs + batch * self.o * patches * tiles.elements)
-        return dram / device.dram_elements_s + l2 / device.l2_elements_s
+        l2 = batch * self.i * patches * inputs
+        l2 = weights + l2 + batch * self.o * patches * tiles.elements
+        return dram / device.dram_elements_s + tiles.count * l2 / device.l2_elements_s
 
     def compute(self, tiles: PatchTiles, parallel: Any, patches: float, worst: Any) -> Any:
         """Seconds of arithmetic; a processing element walks over the patches, `parallel` at a time."""
-        device, batch = self.model.device, self.model.device.batch
         if patches == 0:
-            return np.zeros(np.broadcast_shapes(np.shape(parallel), tiles.elements.shape))
+            return 0.0 * tiles.elements
+        device, batch = self.model.device, self.model.device.batch
         time = tiles.elements * self.taps * parallel / device.unit_macs_s
         time = time / fill(tiles.elements * batch * parallel, device.fill_lanes) * np.ceil(patches / parallel)
         return time * self.i * worst * batch * np.ceil(tiles.count / device.units)
@@ -77,22 +78,18 @@ class _Problem:
         """Density of the fullest channel tile for each channel candidate."""
         return self.model.density.of(self.cout, self.i * self.o, self.run)
 
-    def search_bound(
-        self, tiles: PatchTiles, patches: float, worst: NDArray[np.float64], memory: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Cost of each tile with its best number of patches in parallel, up to rounding."""
+    def best_compute(self, tiles: PatchTiles, patches: float, worst: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`compute` of all tiles, each with its best number of patches in parallel, up to rounding."""
         device, batch = self.model.device, self.model.device.batch
-        parallel = useful_parallel(axis(_PARALLEL).tiles, patches)[:, None]
-        rounds = np.ceil(tiles.elements * batch * parallel / device.fill_lanes) * np.ceil(patches / parallel)
-        scale = self.taps * self.i * device.fill_lanes / device.unit_macs_s
-        compute = rounds.min(axis=0) * scale * worst * np.ceil(tiles.count / device.units)
-        bound: NDArray[np.float64] = self.model.combine(compute, memory)
-        return bound
+        rounds = fewest_lane_rounds(axis(_PARALLEL).tiles, patches, tiles.elements, device.fill_lanes / batch)
+        rounds *= np.ceil(tiles.count / device.units)
+        rounds *= worst[:, None] * (self.taps * self.i * device.fill_lanes / device.unit_macs_s)
+        return rounds
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """The tile found for a problem, alone in its `PatchTiles`."""
+    """The tile found for a problem, and the density of the fullest one of its size."""
 
     tile: PatchTiles
     parallel: float
@@ -101,21 +98,21 @@ class _Choice:
 
 @lru_cache(maxsize=65536)
 def _search(problem: _Problem) -> _Choice:
-    model, granule = problem.model, problem.granule
-    patches = mean_patches(problem.height, problem.width, granule)
-    tiles = patch_tiles(problem.cout, granule)
-    per_channel_tile = len(tiles.elements) // len(axis(problem.cout).tiles)
-    worst = np.repeat(problem.worst_density(), per_channel_tile)
+    model = problem.model
+    patches = mean_patches(problem.height, problem.width, problem.granule)
+    tiles = patch_tiles(problem.cout, problem.granule)
+    worst = problem.worst_density()
     memory = problem.memory(tiles, patches)
+    width = memory.shape[1]
 
     def cost(parallel: NDArray[np.float64], some: NDArray[np.intp]) -> NDArray[np.float64]:
-        compute = problem.compute(tiles.at(some), parallel, patches, worst[some])
-        result: NDArray[np.float64] = model.combine(compute, memory[some])
+        compute = problem.compute(tiles.at(some), parallel, patches, worst[some // width])
+        result: NDArray[np.float64] = model.combine(compute, memory.ravel()[some])
         return result
 
-    bound = problem.search_bound(tiles, patches, worst, memory)
-    parallel, index = first_best(axis(_PARALLEL).tiles, tiles, bound, cost)
-    return _Choice(tiles.at(slice(index, index + 1)), parallel, float(worst[index]))
+    bound = model.combine(problem.best_compute(tiles, patches, worst), memory)
+    parallel, index = first_best(axis(_PARALLEL).tiles, bound, cost)
+    return _Choice(tiles.single(index), parallel, float(worst[index // width]))
 
 
 @lru_cache(maxsize=65536)
@@ -178,4 +175,4 @@ def dynamic_conv(
     patches = active_patches(height, width, granul_size, density)
     compute = problem.compute(chosen.tile, chosen.parallel, patches, chosen.worst)
     memory = problem.memory(chosen.tile, patches)
-    return model.cost(compute.flat[0], memory[0], tile=chosen.tile.named(0, chosen.parallel))
+    return model.cost(compute, memory, tile=chosen.tile.named(chosen.parallel))

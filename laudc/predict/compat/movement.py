@@ -10,11 +10,11 @@ import numpy as np
 from .patches import (
     PatchTiles,
     active_patches,
+    fewest_lane_rounds,
     first_best,
     mean_patches,
     patch_count,
     patch_tiles,
-    useful_parallel,
 )
 from .tiles import axis, coalescing, fill
 
@@ -31,7 +31,7 @@ def gather(model: Model, *, c: int, h: int, w: int, granul_size: int, density: f
     device = model.device
     side = granul_size + 2 * granul_size_pad
     moved = c * active_patches(h, w, granul_size, density) * side**2
-    share = float(coalescing(np.float64(side), float(w - side), device.coalescing))
+    share = float(coalescing(side, w - side, device.coalescing))
     seconds = (c * h * w + moved) / device.dram_elements_s
     seconds += moved / (device.l2_elements_s * share) + moved / device.l2_elements_s
     return model.cost(0.0, device.batch * seconds)
@@ -49,7 +49,7 @@ def scatter_add(model: Model, *, c: int, h: int, w: int, granul_size: int, densi
     patches = active_patches(h, w, granul_size, density)
     compute = _scatter_add_compute(model, tile, parallel, patches)
     memory = _scatter_add_memory(model, tile, c, h, w, granul_size, patches)
-    return model.cost(compute[0], memory[0], tile=tile.named(0, parallel))
+    return model.cost(compute, memory, tile=tile.named(parallel))
 
 
 @lru_cache(maxsize=65536)
@@ -60,34 +60,29 @@ def _scatter_add_tile(model: Model, c: int, h: int, w: int, granule: int) -> tup
     tiles = patch_tiles(c, granule)
     memory = _scatter_add_memory(model, tiles, c, h, w, granule, patches)
 
-    some = useful_parallel(parallel, patches)[:, None]
-    rounds = np.ceil(tiles.elements * device.batch * some / device.fill_lanes) * np.ceil(patches / some)
-    scale = device.fill_lanes / device.unit_macs_s
-    bound = model.combine(rounds.min(axis=0) * scale * np.ceil(tiles.count / device.units), memory)
+    best_compute = fewest_lane_rounds(parallel, patches, tiles.elements, device.fill_lanes / device.batch)
+    best_compute *= np.ceil(tiles.count / device.units)
+    best_compute *= device.fill_lanes / device.unit_macs_s
 
-    def cost(parallel: NDArray[np.float64], near: NDArray[np.intp]) -> NDArray[np.float64]:
-        compute = _scatter_add_compute(model, tiles.at(near), parallel, patches)
-        result: NDArray[np.float64] = model.combine(compute, memory[near])
+    def cost(parallel: NDArray[np.float64], some: NDArray[np.intp]) -> NDArray[np.float64]:
+        compute = _scatter_add_compute(model, tiles.at(some), parallel, patches)
+        result: NDArray[np.float64] = model.combine(compute, memory.ravel()[some])
         return result
 
-    best, index = first_best(parallel, tiles, bound, cost)
-    return tiles.at(slice(index, index + 1)), best
+    best, index = first_best(parallel, model.combine(best_compute, memory), cost)
+    return tiles.single(index), best
 
 
-def _scatter_add_memory(
-    model: Model, tiles: PatchTiles, c: int, h: int, w: int, granule: int, patches: float
-) -> NDArray[np.float64]:
+def _scatter_add_memory(model: Model, tiles: PatchTiles, c: int, h: int, w: int, granule: int, patches: float) -> Any:
     device, batch = model.device, model.device.batch
     share = coalescing(tiles.columns, granule - tiles.columns, device.coalescing)
     dram = batch * (patches * c * granule**2 + 2 * c * h * w)
     l2 = 3 * tiles.elements * patches * tiles.count * batch
-    seconds: NDArray[np.float64] = dram / device.dram_elements_s + l2 / (device.l2_elements_s * share)
-    return seconds
+    return dram / device.dram_elements_s + l2 / (device.l2_elements_s * share)
 
 
-def _scatter_add_compute(model: Model, tiles: PatchTiles, parallel: Any, patches: float) -> NDArray[np.float64]:
+def _scatter_add_compute(model: Model, tiles: PatchTiles, parallel: Any, patches: float) -> Any:
     device, batch = model.device, model.device.batch
     seconds = tiles.elements * parallel / device.unit_macs_s
     seconds = seconds / fill(tiles.elements * batch * parallel, device.fill_lanes)
-    result: NDArray[np.float64] = seconds * np.ceil(patches / parallel) * batch * np.ceil(tiles.count / device.units)
-    return result
+    return seconds * np.ceil(patches / parallel) * batch * np.ceil(tiles.count / device.units)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .tiles import axis, coalescing, fill, powers
+from .tiles import axis, coalescing, fill, pixels, powers, row_coalescing, tile_at
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .cost import Cost
     from .model import Model
 
@@ -28,22 +26,19 @@ def avg_pool(model: Model, *, c: int, h: int, w: int, oh: int, ow: int) -> Cost:
 def add(model: Model, *, c: int, h: int, w: int) -> Cost:
     """Elementwise addition of two (c, h, w) maps; every element crosses DRAM three times, the L2 is free."""
     device = model.device
-    channels, rows, columns = axis(c), axis(h), axis(w)
-    elements = channels.tiles[:, None] * np.outer(rows.tiles, columns.tiles).ravel()
-    count = channels.counts[:, None] * np.outer(rows.counts, columns.counts).ravel()
-    rounds = np.ceil(count / device.units)
-    compute = elements / device.unit_macs_s / fill(elements, device.fill_lanes) * rounds * device.batch
-    memory = 3 * elements * count / device.dram_elements_s * device.batch
-    best = int(np.argmin(model.combine(compute, memory)))
-    a, pixel = divmod(best, elements.shape[1])
-    b, d = divmod(pixel, len(columns.tiles))
-    tile = {
-        "c_tile": int(channels.tiles[a]),
-        "h_tile": int(rows.tiles[b]),
-        "w_tile": int(columns.tiles[d]),
-        "n_tiles": int(count.flat[best]),
-    }
-    return model.cost(compute.flat[best], memory.flat[best], tile=tile)
+    channels, tiles = axis(c), pixels(h, w)
+    elements = channels.tiles[:, None] * tiles.elements
+    count = channels.counts[:, None] * tiles.counts
+    compute = elements / device.unit_macs_s
+    compute /= fill(elements, device.fill_lanes)
+    compute *= np.ceil(count / device.units)
+    compute *= device.batch
+    memory = np.multiply(elements, 3, out=elements)
+    memory *= count
+    memory /= device.dram_elements_s
+    memory *= device.batch
+    best = int(model.combine(compute, memory).argmin())
+    return model.cost(compute.flat[best], memory.flat[best], tile=tile_at(channels, tiles, best))
 
 
 @lru_cache(maxsize=65536)
@@ -61,22 +56,24 @@ def fc(model: Model, *, cin: int, cout: int) -> Cost:
     return model.cost(compute.flat[best], memory.flat[best])
 
 
-def tree_reduction(model: Model, channels: Any, values: Any) -> NDArray[np.float64]:
+def tree_reduction(model: Model, channels: Any, values: Any) -> Any:
     """Seconds of summing `values` numbers in each of `channels` parallel channels by halving, for all samples.
 
-    Both arrays, broadcast against each other. The last level is not charged.
+    Numbers or arrays that broadcast against each other. The last level is not charged.
     """
     device = model.device
-    left = np.ceil(np.asarray(values, np.float64) / 2)
-    channels, left = np.broadcast_arrays(np.asarray(channels, np.float64), left)
-    seconds = np.zeros(left.shape)
+    levels = []
+    left = np.ceil(np.divide(values, 2))
     while np.any(left > 1):
-        work = left * channels
-        level = np.ceil(work / device.lanes) / fill(work, device.fill_lanes) / device.clock_hz
-        seconds = seconds + np.where(left > 1, level, 0.0)
+        levels.append(left)
         left = np.ceil(left / 2)
-    result: NDArray[np.float64] = seconds * device.batch
-    return result
+    if not levels:
+        return 0.0 * channels
+    dimensions = max(np.ndim(channels), np.ndim(values))
+    halves = np.array(levels).reshape((len(levels),) + (1,) * (dimensions - np.ndim(values)) + np.shape(values))
+    work = halves * channels
+    seconds = np.ceil(work / device.lanes) / fill(work, device.fill_lanes) / device.clock_hz
+    return (seconds * (halves > 1)).sum(axis=0) * device.batch
 
 
 @lru_cache(maxsize=65536)
@@ -98,16 +95,18 @@ def global_pool(model: Model, *, c: int, h: int, w: int) -> Cost:
 def channel_scale(model: Model, *, c: int, h: int, w: int) -> Cost:
     """Multiplies each channel of (c, h, w) by a number, inside another operator: no launch of its own."""
     device, batch = model.device, model.device.batch
-    channels, rows, columns = axis(c), axis(h), axis(w)
+    channels, tiles = axis(c), pixels(h, w)
     a = channels.tiles[:, None]
-    elements = a * np.outer(rows.tiles, columns.tiles).ravel()
-    count = channels.counts[:, None] * np.outer(rows.counts, columns.counts).ravel()
-    share = np.tile(coalescing(columns.tiles, w - columns.tiles, device.coalescing), len(rows.tiles))
-    l2 = count * (2 * elements + a) / (device.l2_elements_s * share)
+    elements = a * tiles.elements
+    count = channels.counts[:, None] * tiles.counts
+    l2 = count * (2 * elements + a)
+    l2 /= device.l2_elements_s * row_coalescing(h, w, device.coalescing)
     memory = batch * ((2 * c * h * w + c) / device.dram_elements_s + l2)
-    compute = batch * elements / device.unit_macs_s / fill(elements, device.fill_lanes)
-    compute = compute * np.ceil(count / device.units)
-    best = int(np.argmin(model.combine(compute, memory)))
+    compute = batch * elements
+    compute /= device.unit_macs_s
+    compute /= fill(elements, device.fill_lanes)
+    compute *= np.ceil(count / device.units)
+    best = int(model.combine(compute, memory).argmin())
     return model.cost(compute.flat[best], memory.flat[best], launches=0)
 
 

@@ -45,6 +45,54 @@ def axis(size: int) -> Axis:
     return Axis(size, tiles, np.ceil(size / tiles))
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """All pairs of candidates for the rows and columns of a map, flattened with rows outermost: tile sizes, pixels of a
+    tile, and how many tiles cover the map."""
+
+    height: int
+    width: int
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    elements: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+
+@lru_cache(maxsize=4096)
+def pixels(height: int, width: int) -> Pixels:
+    """The tiles of a height × width map."""
+    down, across = axis(height), axis(width)
+    rows = np.repeat(down.tiles, len(across.tiles))
+    columns = np.tile(across.tiles, len(down.tiles))
+    counts = np.outer(down.counts, across.counts).ravel()
+    return Pixels(height, width, rows, columns, rows * columns, counts)
+
+
+@lru_cache(maxsize=4096)
+def windows(height: int, width: int, ks: int, stride: int) -> NDArray[np.float64]:
+    """Input pixels that a ks × ks convolution reads for each tile of its height × width output."""
+    tiles = pixels(height, width)
+    return ((tiles.rows + ks - 1) * stride) * ((tiles.columns + ks - 1) * stride)
+
+
+@lru_cache(maxsize=4096)
+def row_coalescing(height: int, width: int, transaction: float) -> NDArray[np.float64]:
+    """`coalescing` of each tile of a height × width map: its rows are runs with the rest of the map between."""
+    columns = pixels(height, width).columns
+    return coalescing(columns, width - columns, transaction)
+
+
+def tile_at(channels: Axis, tiles: Pixels, index: int) -> dict[str, int]:
+    """The tile at a flat index of (channels, pixels), as reports name it."""
+    channel, pixel = divmod(index, len(tiles.elements))
+    return {
+        "c_tile": int(channels.tiles[channel]),
+        "h_tile": int(tiles.rows[pixel]),
+        "w_tile": int(tiles.columns[pixel]),
+        "n_tiles": int(channels.counts[channel] * tiles.counts[pixel]),
+    }
+
+
 @lru_cache(maxsize=4096)
 def powers(size: int) -> NDArray[np.float64]:
     """Only the powers of two among the candidates."""
@@ -56,7 +104,7 @@ def fill(elements: Any, lanes: float) -> Any:
     return elements / (lanes * np.ceil(elements / lanes))
 
 
-def coalescing(run: NDArray[np.float64], gap: NDArray[np.float64] | float, width: float) -> NDArray[np.float64]:
+def coalescing(run: Any, gap: Any, width: float) -> Any:
     """Useful share of memory transactions `width` elements wide, for runs of `run` elements with `gap` between."""
     gap = np.maximum(gap, 0.0)
     long = fill(run, width)
