@@ -8,8 +8,10 @@ compare with published numbers and beside better models, not to decide. Latencie
     predict_block(model, block, BlockRates(spatial=0.5)).latency_s
 """
 
+from laudc.predict.geometry import BlockGeometry, BlockRates
+
 from .adavit import AdaVitMode, adavit_block, adavit_head, adavit_stem
-from .blocks import BlockGeometry, BlockMode, BlockPrediction, BlockRates, predict_block
+from .blocks import BlockMode, BlockPrediction, predict_block
 from .conv import conv
 from .cost import Cost
 from .density import ClosedForm, SeededDraws

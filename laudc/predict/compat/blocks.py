@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from laudc.predict.geometry import BlockGeometry, BlockRates
+
 from .conv import conv
 from .cost import FREE, Cost, total
 from .dynamic_conv import dynamic_conv
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 _MASKER_LAYERS = 2
 _MASKER_REDUCTION = 16
-_SE_SHARE = 0.25
 
 
 class BlockMode(str, enum.Enum):
@@ -30,75 +31,16 @@ class BlockMode(str, enum.Enum):
     CHANNEL = "channel"
     LAYER = "layer"
 
-
-@dataclass(frozen=True)
-class BlockGeometry:
-    """Sizes of a block: `cin` → `width` → `cout` channels, the middle convolution 3×3 with `stride` and `groups`.
-
-    `h`, `w` are the pixels of the block's input. `granule`: side of a spatial patch at the block's output.
-    `channel_granule`: channels that are switched together. `squeeze` whether there is a squeeze-and-excitation.
-    The authors charge a projection shortcut exactly where the stride is 2.
-    """
-
-    cin: int
-    width: int
-    cout: int
-    stride: int
-    h: int
-    w: int
-    groups: int = 1
-    squeeze: bool = False
-    granule: int = 1
-    channel_granule: int = 1
-
-    @property
-    def out_h(self) -> int:
-        """Rows of the output."""
-        return self.h // self.stride
-
-    @property
-    def out_w(self) -> int:
-        """Columns of the output."""
-        return self.w // self.stride
-
-    @property
-    def squeeze_channels(self) -> int:
-        """Channels inside the squeeze-and-excitation; 0 without one."""
-        return round(_SE_SHARE * self.cin) if self.squeeze else 0
-
     @classmethod
-    def of_record(cls, record: Any, *, groups: int = 1, squeeze: bool = False) -> BlockGeometry:
-        """The geometry of a scheduled block (`laudc.ops.scheduled.BlockRecord` or anything with its fields).
+    def of_record(cls, record: Any) -> BlockMode:
+        """The mode of a scheduled block (`laudc.ops.scheduled.BlockRecord` or anything with its fields).
 
-        Where a mask does not divide the map evenly, the granule is the larger patch.
+        A spatial mask of a single cell skips whole layers, unless there is a channel mask too.
         """
-        out_h, out_w = -(-record.hin // record.stride), -(-record.win // record.stride)
-        granule = 1
-        if record.mask_groups:
-            granule = max(-(-out_h // record.mask_h), -(-out_w // record.mask_w))
-        return cls(
-            cin=record.cin,
-            width=record.width,
-            cout=record.cout,
-            stride=record.stride,
-            # The formulas divide the input by the stride and round down.
-            h=out_h * record.stride,
-            w=out_w * record.stride,
-            groups=groups,
-            squeeze=squeeze,
-            granule=granule,
-            channel_granule=record.width // record.channel_groups if record.channel_groups else 1,
-        )
-
-
-@dataclass(frozen=True)
-class BlockRates:
-    """Activation rates between 0 and 1: share of active patches, of channels switched on, of samples that run the
-    block. The authors use one spatial rate for all three convolutions."""
-
-    spatial: float = 1.0
-    channel: float = 1.0
-    layer: float = 1.0
+        if not record.mask_groups:
+            return cls.CHANNEL if record.channel_groups else cls.STATIC
+        single = record.mask_h * record.mask_w == 1
+        return cls.LAYER if single and not record.channel_groups else cls.SPATIAL
 
 
 @dataclass(frozen=True)
@@ -123,7 +65,8 @@ def predict_block(
 ) -> BlockPrediction:
     """What the authors' model says about a block.
 
-    `mode` spatial with a channel rate below 1 is their model of both masks at once.
+    `mode` spatial with a channel rate below 1 is their model of both masks at once. They charge the projection shortcut
+    exactly where the stride is 2, whatever the block has, and use one spatial rate for all three convolutions.
     """
     rates = rates or BlockRates()
     parts = {

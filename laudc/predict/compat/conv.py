@@ -32,7 +32,7 @@ def conv(
     channels are on. The output is (cout, inh // stride, inw // stride)."""
     device = model.device
     batch = device.batch
-    height, width, depth = inh // stride, inw // stride, cin // groups
+    height, width, depth = inh // stride, inw // stride, axis(cin // groups).size
     taps = depth * ks**2
     # Tiles: channels along the first dimension, pixels along the second.
     channels, tiles = axis(cout), pixels(height, width)
@@ -40,7 +40,7 @@ def conv(
     elements = tile * tiles.elements
     count = channels.counts[:, None] * tiles.counts
 
-    inputs = np.ceil(tile / (cout // groups)) * depth * windows(height, width, ks, stride)
+    inputs = np.ceil(tile / axis(cout // groups).size) * depth * windows(height, width, ks, stride)
     weights = tile * taps
     if ic_density != 1:
         inputs *= ic_density

@@ -42,7 +42,7 @@ class _Problem:
 
     @property
     def depth(self) -> int:
-        return self.cin // self.groups
+        return axis(self.cin // self.groups).size
 
     @property
     def taps(self) -> int:
@@ -55,7 +55,7 @@ class _Problem:
         if batch == 1:
             weights = weights * self.i * self.o
         window = ((tiles.rows + ks - 1) * s) * ((tiles.columns + ks - 1) * s)
-        inputs = np.ceil(tiles.channels / (self.cout // self.groups)) * self.depth * window
+        inputs = np.ceil(tiles.channels / axis(self.cout // self.groups).size) * self.depth * window
         if self.indexed:
             read: float = self.cin * self.height * s * self.width * s
         else:

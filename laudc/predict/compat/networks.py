@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from laudc.errors import UserError
+from laudc.predict.geometry import BlockGeometry, BlockRates
 
-from .blocks import BlockGeometry, BlockMode, BlockPrediction, BlockRates, predict_block
+from .blocks import BlockMode, BlockPrediction, predict_block
 
 if TYPE_CHECKING:
     from .model import Model

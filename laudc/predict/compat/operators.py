@@ -40,6 +40,9 @@ OPERATORS: Mapping[str, Callable[..., Cost]] = MappingProxyType(
     }
 )
 
+# Larger than any layer, small enough to be worked through.
+_LARGEST = 1 << 20
+
 # Sizes: at least 1. Shares: 0 to 1. Paddings: at least 0. Everything else is a flag.
 _SHARES = ("density", "ic_density", "oc_density", "c_density")
 _PADDINGS = ("granul_size_pad", "nxt_layer_ks")
@@ -70,10 +73,7 @@ class Call:
 
 def predict(model: Model, call: Call) -> Cost:
     """The cost of one call. Raises UserError for sizes that do not go together."""
-    try:
-        return OPERATORS[call.op](model, **dict(call.arguments))
-    except ZeroDivisionError as error:
-        raise _bad(call.op, f"sizes {dict(call.arguments)} do not go together: something becomes empty") from error
+    return OPERATORS[call.op](model, **dict(call.arguments))
 
 
 def predict_many(model: Model, calls: Iterable[Call]) -> list[Cost]:
@@ -98,18 +98,18 @@ def _checked(op: str, name: str, value: Any) -> Any:
     elif name in _FLAGS:
         fits, wanted = isinstance(value, bool), "true or false"
     elif name in _PADDINGS:
-        fits, wanted = value == 0 or _is_size(value), "a whole number, 0 or larger"
+        fits, wanted = value == 0 or _is_size(value), f"a whole number from 0 to {_LARGEST}"
     elif name == "reduction_size":
-        fits, wanted = value is None or _is_size(value), "a whole number, 1 or larger"
+        fits, wanted = value is None or _is_size(value), f"a whole number from 1 to {_LARGEST}"
     else:
-        fits, wanted = _is_size(value), "a whole number, 1 or larger"
+        fits, wanted = _is_size(value), f"a whole number from 1 to {_LARGEST}"
     if not fits:
         raise _bad(op, f"argument '{name}' is {value!r}, wanted {wanted}")
     return value
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
 
 
 def _bad(op: str, why: str) -> UserError:

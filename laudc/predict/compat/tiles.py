@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from laudc.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -40,7 +42,13 @@ def candidates(size: int) -> list[int]:
 
 @lru_cache(maxsize=4096)
 def axis(size: int) -> Axis:
-    """The candidates for a dimension of `size` as arrays, ascending."""
+    """The candidates for a dimension of `size` as arrays, ascending. Raises UserError when nothing is left of it."""
+    if size < 1:
+        raise UserError(
+            "an operator cannot be predicted",
+            "its sizes do not go together: nothing is left of one of its dimensions",
+            "check groups, strides and group sizes against channels and map",
+        )
     tiles = np.array(sorted(candidates(size)), np.float64)
     return Axis(size, tiles, np.ceil(size / tiles))
 
