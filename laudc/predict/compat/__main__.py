@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        result = score(read_golden(options.golden))
+        result = score(read_golden(options.golden), draws=options.draws)
         if options.json:
             write_json({"schema_version": _SCHEMA_VERSION, **result.to_dict()}, options.json)
         else:
@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--golden", required=True, metavar="FILE.csv", help="recorded outputs, one operator per row")
     parser.add_argument("--json", metavar="FILE", help="write the score as JSON to FILE, or to standard output for '-'")
+    parser.add_argument(
+        "--draws",
+        action="store_true",
+        help="draw random masks as the authors' program does, with the seed of each row, instead of expected values",
+    )
     parser.add_argument(
         "--fail-under",
         type=float,

@@ -155,7 +155,7 @@ def dynamic_conv(
             ic_density=ic_density,
             oc_density=oc_density,
         )
-    height, width = inh // stride, inw // stride
+    height, width = axis(inh // stride).size, axis(inw // stride).size
     problem = _Problem(
         model,
         cin,

@@ -23,7 +23,7 @@ class GoldenRow:
     """One call and what the authors' program answered.
 
     `references_s`: the recorded latency and, for a row that depends on random numbers, its expected value; either is
-    accepted. `tolerance` is relative.
+    accepted. `tolerance` is relative, `seed` that of the recorded random numbers.
     """
 
     id: str
@@ -31,6 +31,7 @@ class GoldenRow:
     call: Call
     references_s: tuple[float, ...]
     tolerance: float
+    seed: int = 0
 
 
 def read_golden(path: str | os.PathLike[str]) -> list[GoldenRow]:
@@ -73,6 +74,7 @@ def _row(path: str, record: Mapping[str, str | None], device: Callable[[str, int
             call=Call.of(_text(record, "op"), **_arguments(record)),
             references_s=_references(record),
             tolerance=_number(record, "accept_rel_tol"),
+            seed=int(_number(record, "seed")) if record.get("seed") else 0,
         )
     except ValueError as error:
         raise _bad(path, f"row {name}: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .density import ClosedForm, WorstTileDensity
+from .density import ClosedForm, SeededDraws, WorstTileDensity
 from .golden import GoldenRow
 from .model import Model
 from .operators import predict
@@ -76,10 +76,13 @@ class Score:
         }
 
 
-def score(rows: Sequence[GoldenRow], density: WorstTileDensity | None = None) -> Score:
-    """Predicts every row, at least one. Raises UserError for a row whose sizes do not go together."""
-    density = density or ClosedForm()
-    return Score(tuple(_score_row(row, density) for row in rows))
+def score(rows: Sequence[GoldenRow], *, draws: bool = False) -> Score:
+    """Predicts every row, at least one; with `draws` as the authors' program does with the row's seed.
+
+    Raises UserError for a row whose sizes do not go together.
+    """
+    expected = ClosedForm()
+    return Score(tuple(_score_row(row, SeededDraws(row.seed) if draws else expected) for row in rows))
 
 
 def _score_row(row: GoldenRow, density: WorstTileDensity) -> RowScore:

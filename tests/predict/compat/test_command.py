@@ -33,6 +33,11 @@ def test_text_for_people(capsys):
     assert "84 of 84 rows (100.00%) are within their tolerance." in text and "Largest errors" in text
 
 
+def test_draws_of_the_authors_fit_what_they_recorded(tmp_path):
+    assert main(["--golden", str(GOLDEN), "--draws", "--json", str(tmp_path / "score.json")]) == 0
+    assert json.loads((tmp_path / "score.json").read_text())["max_abs_rel_error"] < 1e-12
+
+
 def test_rows_outside_come_first_and_can_fail(tmp_path, capsys):
     path = tmp_path / "some.csv"
     path.write_text(f"{HEAD}\n{GOOD}\n" + 'b,v100,128,add,"{""c"": 256, ""h"": 56, ""w"": 56}",0.00178326,0.01\n')
