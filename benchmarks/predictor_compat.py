@@ -2,9 +2,10 @@
 
     python benchmarks/predictor_compat.py
 
-*golden*: the recorded calls, each once in a fresh process (caches empty). *cold*: operators that all differ, of many
-widths and resolutions, so that no result is found in a cache. *sweep*: whole networks over modes, granularities
-and 20 rates, as a scheduler or a search asks; operators that differ in their rate only share the search for the tile.
+*start*: the recorded calls, each once in a fresh process. *golden*: the same at ten further batch sizes: the process is
+warm, but no result is in a cache. *cold*: operators of many widths and resolutions that all differ. *sweep*: whole
+networks over modes, granularities and 20 rates, as a scheduler or a search asks; blocks that are alike are computed
+once, and operators that differ in their rate only share the search for the tile.
 Microseconds per operator, median of the repeats, each in a fresh process, one thread.
 """
 
@@ -37,15 +38,33 @@ DEVICES = ("v100", "rtx3090", "rtx3060", "tx2", "nano")
 RATES = [step / 20 for step in range(1, 21)]
 
 
-def golden() -> int:
+def start() -> int:
     """Every recorded call once; returns how many."""
     from laudc.predict.compat.golden import read_golden
 
     rows = read_golden(GOLDEN)
-    start = time.perf_counter()
+    models = {row.device: Model(row.device) for row in rows}
+    begin = time.perf_counter()
+    for row in rows:
+        predict(models[row.device], row.call)
+    return report(begin, len(rows))
+
+
+def golden() -> int:
+    """Every recorded call at other batch sizes; returns how many calls."""
+    from laudc.predict.compat.golden import read_golden
+
+    rows = read_golden(GOLDEN)
     for row in rows:
         predict(Model(row.device), row.call)
-    return report(start, len(rows))
+    calls = []
+    for batch in range(2, 12):
+        models = {row.device: Model(row.device.with_batch(batch)) for row in rows}
+        calls += [(models[row.device], row.call) for row in rows]
+    begin = time.perf_counter()
+    for model, call in calls:
+        predict(model, call)
+    return report(begin, len(calls))
 
 
 def random_calls(count: int) -> Iterator[tuple[str, Call]]:
@@ -71,18 +90,18 @@ def random_calls(count: int) -> Iterator[tuple[str, Call]]:
 
 
 def cold() -> int:
-    """Operators that all differ; returns microseconds each."""
+    """Operators that all differ; returns how many."""
     models = {name: Model(compat_device(name)) for name in DEVICES}
     calls = [(models[name], call) for name, call in random_calls(2000)]
-    start = time.perf_counter()
+    begin = time.perf_counter()
     for model, call in calls:
         predict(model, call)
-    return report(start, len(calls))
+    return report(begin, len(calls))
 
 
 def sweep() -> int:
     """Networks × devices × modes × granularities × rates; returns how many operators were asked for."""
-    start = time.perf_counter()
+    begin = time.perf_counter()
     operators = 0
     for architecture in (RESNET50, RESNET101, REGNETY_400MF):
         for device in DEVICES:
@@ -97,16 +116,16 @@ def sweep() -> int:
                 for rate in RATES:
                     found = predict_network(model, blocks, mode, BlockRates(rate, rate, rate))
                     operators += sum(len(block.parts) for block in found)
-    return report(start, operators)
+    return report(begin, operators)
 
 
-def report(start: float, operators: int) -> int:
+def report(begin: float, operators: int) -> int:
     """Prints microseconds per operator and the count for the parent process."""
-    print((time.perf_counter() - start) / operators * 1e6, operators)
+    print((time.perf_counter() - begin) / operators * 1e6, operators)
     return operators
 
 
-CASES: dict[str, Callable[[], int]] = {"golden": golden, "cold": cold, "sweep": sweep}
+CASES: dict[str, Callable[[], int]] = {"start": start, "golden": golden, "cold": cold, "sweep": sweep}
 
 
 def main() -> None:
