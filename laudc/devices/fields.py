@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Callable, Mapping
@@ -143,11 +144,13 @@ class Fields:
         wanted = "a number, 0 or larger" if zero else "a number above 0"
         if isinstance(value, str) and _looks_like_number(value):
             wanted += f" (YAML reads {value!r} as text: write a decimal point and a signed exponent, 1.5e+9)"
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        number = math.nan
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            with contextlib.suppress(OverflowError):
+                number = float(value)
+        if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
             raise self._fail(f"field '{path}' is {value!r}, wanted {wanted}")
-        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-            raise self._fail(f"field '{path}' is {value!r}, wanted {wanted}")
-        return float(value)
+        return number
 
 
 def _checked_source(fields: Fields) -> str:

@@ -45,8 +45,9 @@ def parse_profile(path: Path, host: Mapping[str, tuple[float, str]] | None = Non
         ) from error
     try:
         data = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise _bad_profile(path, f"it is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise _bad_profile(path, f"it is not valid YAML: {first_line}") from error
     if not isinstance(data, dict):
         raise _bad_profile(path, "it holds no mapping of fields")
     return profile_from_mapping(data, path, sha256=hashlib.sha256(raw).hexdigest(), host=host)

@@ -141,6 +141,8 @@ def test_an_unknown_name_gets_the_closest():
     [
         ("[1, 2]", "no mapping"),
         ("{id: a", "not valid YAML"),
+        ("[" * 10_000, "not valid YAML"),
+        (f"{{{CPU}, compute: {{clock_ghz: 1{'0' * 400}}}}}", r"'compute\.clock_ghz' is 10000"),
         ("{id: 3, kind: cpu}", "'id' is 3"),
         ("{id: a, kind: cpu, description: x, backend: onnxruntime, precision: fp32}", "'batch' is missing"),
         ("{id: a, kind: cpu, description: x, backend: b, precision: fp32, batch: yes}", "'batch' is True"),

@@ -15,6 +15,7 @@ _AUTHORS_NAMES = {"3060": "rtx3060", "3090": "rtx3090"}
 # What all devices of the authors have in common; taken for devices that they have no parameters for.
 _COMMON_L2_FACTOR = 4.0
 _COMMON_LAUNCH_S = 8e-6
+_LARGEST_BATCH = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def compat_device(device: str | os.PathLike[str] | DeviceProfile, *, batch: int 
     L2 factor that all devices of the authors share; `authors` is False then. `batch` replaces the device's own.
 
     Raises:
-        UserError: there is no such device, or `batch` is below 1.
+        UserError: there is no such device, or `batch` is out of range.
     """
     if isinstance(device, DeviceProfile):
         profile = device
@@ -83,8 +84,8 @@ def compat_device(device: str | os.PathLike[str] | DeviceProfile, *, batch: int 
     found = _of_authors(profile) if profile.laudnet else _stand_in(profile)
     if batch is None:
         return found
-    if batch < 1:
-        raise UserError(f"batch {batch} is not possible", "a call has at least one sample", "give 1 or more")
+    if not 1 <= batch <= _LARGEST_BATCH:
+        raise UserError(f"batch {batch} is not possible", f"it can be 1 to {_LARGEST_BATCH}", "give a size between")
     return found.with_batch(batch)
 
 

@@ -66,8 +66,8 @@ def _row(path: str, record: Mapping[str, str | None], device: Callable[[str, int
     name = record["id"] or "without an id"
     try:
         batch = _number(record, "batch")
-        if batch < 1 or batch != int(batch):
-            raise ValueError(f"batch is {record['batch']!r}, wanted a whole number, 1 or larger")
+        if batch != int(batch):
+            raise ValueError(f"batch is {record['batch']!r}, wanted a whole number")
         return GoldenRow(
             id=name,
             device=device(_text(record, "device"), int(batch)),
@@ -103,7 +103,7 @@ def _number(record: Mapping[str, str | None], column: str) -> float:
 def _arguments(record: Mapping[str, str | None]) -> dict[str, object]:
     try:
         arguments = json.loads(_text(record, "args"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"args is not JSON: {error}") from error
     if not isinstance(arguments, dict):
         raise ValueError("args is not a JSON object")

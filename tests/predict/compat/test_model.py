@@ -48,6 +48,15 @@ def test_efficiencies_by_hand():
     assert coalescing(1, 50, 1) == 1
 
 
+@pytest.mark.parametrize("name", ["v100", "tx2", "nano"])
+def test_the_input_density_counts_twice(name):
+    # A fault of the authors' model that is kept: a quarter of the arithmetic is left, not a sixth.
+    model = compat.Model(compat.compat_device(name))
+    sizes = {"cin": 128, "cout": 128, "inh": 28, "inw": 28, "ks": 3}
+    half = compat.conv(model, **sizes, ic_density=0.5, oc_density=0.5)
+    assert 5.2 < compat.conv(model, **sizes).latency_s / half.latency_s < 6.5
+
+
 def test_overlap_takes_the_larger():
     arguments = {"cin": 128, "cout": 128, "inh": 28, "inw": 28, "ks": 3}
     overlapping = compat.Model(replace(MODEL.device, overlap=True))
