@@ -50,10 +50,11 @@ class BlockGeometry:
         return round(_SE_SHARE * self.cin) if self.squeeze else 0
 
     @classmethod
-    def of_record(cls, record: Any, *, groups: int = 1, squeeze: bool = False) -> BlockGeometry:
+    def of_record(cls, record: Any) -> BlockGeometry:
         """The geometry of a scheduled block (`laudc.ops.scheduled.BlockRecord` or anything with its fields).
 
-        Where a mask does not divide the map evenly, the granule is the larger patch.
+        Records of RegNet blocks also have `group` and `squeeze`. Where a mask does not divide the map evenly, the
+        granule is the larger patch.
         """
         out_h, out_w = -(-record.hin // record.stride), -(-record.win // record.stride)
         granule = 1
@@ -67,8 +68,8 @@ class BlockGeometry:
             # Odd inputs are rounded up to what divides by the stride.
             h=out_h * record.stride,
             w=out_w * record.stride,
-            groups=groups,
-            squeeze=squeeze,
+            groups=getattr(record, "group", 1),
+            squeeze=bool(getattr(record, "squeeze", 0)),
             granule=granule,
             channel_granule=record.width // record.channel_groups if record.channel_groups else 1,
             projection=bool(record.projection),

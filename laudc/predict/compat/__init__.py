@@ -1,9 +1,9 @@
 """laudnet-compat: the latency model of LAUDNet's authors, reproduced from its formulas.
 
-Analytic, fp32, deterministic by default. It reproduces the model's faults too (docs/predictor.md lists them): use it to
+Analytic, fp32, deterministic by default. It reproduces the model's faults too (docs/laudnet-compat.md lists them): use it to
 compare with published numbers and beside better models, not to decide. Latencies are modelled, not measured.
 
-    model = Model(compat_device("v100"))
+    model = Model("v100")
     conv(model, cin=64, cout=256, inh=56, inw=56, ks=1).latency_s
     predict_block(model, block, BlockRates(spatial=0.5)).latency_s
 """

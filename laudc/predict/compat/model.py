@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .cost import Cost
 from .density import ClosedForm, WorstTileDensity
+from .device import CompatDevice, compat_device
 
 if TYPE_CHECKING:
-    from .device import CompatDevice
+    from laudc.devices import DeviceProfile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Model:
-    """The authors' model of one device. Hashable, so that operators cache what they searched for it."""
+    """The authors' model of one device. Hashable, so that operators cache what they searched for it.
+
+    `device` may also be a device profile, or the name or path of one: see `compat_device`, which raises UserError for
+    what is none. `density`: how random masks are treated, expected values unless given.
+    """
 
     device: CompatDevice
-    density: WorstTileDensity = field(default_factory=ClosedForm)
+    density: WorstTileDensity
+
+    def __init__(
+        self,
+        device: CompatDevice | DeviceProfile | str | os.PathLike[str],
+        density: WorstTileDensity | None = None,
+    ) -> None:
+        found = device if isinstance(device, CompatDevice) else compat_device(device)
+        object.__setattr__(self, "device", found)
+        object.__setattr__(self, "density", ClosedForm() if density is None else density)
 
     @cached_property
     def _hash(self) -> int:

@@ -1,6 +1,6 @@
 """Devices, operators and blocks of the compat model beyond the recorded values."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +32,13 @@ def test_other_devices_stand_in_with_their_profile(name):
     assert not device.authors
     assert (device.units, device.l2_factor) == (profile.compute.units, 4)
     assert device.launch_s == pytest.approx(profile.launch.stream_us * 1e-6 if name == "cpu" else 8e-6)
+
+
+def test_a_model_takes_devices_profiles_and_names():
+    assert compat.Model("v100") == compat.Model(load_profile("v100")) == MODEL
+    assert hash(compat.Model("v100")) == hash(MODEL) and compat.Model("nano") != MODEL
+    with pytest.raises(UserError, match="closest"):
+        compat.Model("v10")
 
 
 def test_unknown_devices_and_batches():
@@ -102,6 +109,16 @@ def test_geometry_of_a_scheduled_block():
     assert (channel.granule, channel.channel_granule, channel.projected) == (1, 2, False)
     odd = compat.BlockGeometry.of_record(replace(FIRST, hin=7, win=5, mask_groups=1, mask_h=2, mask_w=2))
     assert (odd.out_h, odd.out_w, odd.h, odd.granule) == (4, 3, 8, 2)
+
+
+def test_geometry_of_a_regnet_block():
+    @dataclass(frozen=True)
+    class RegNetRecord(BlockRecord):
+        group: int = 1
+        squeeze: int = 1
+
+    record = RegNetRecord(cin=48, width=104, cout=104, stride=2, hin=56, win=56, projection=1, group=13, squeeze=12)
+    assert compat.BlockGeometry.of_record(record) == replace(compat.blocks_of(compat.REGNETY_400MF)[1], projection=True)
 
 
 @pytest.mark.parametrize(
