@@ -1,7 +1,7 @@
 """laudnet-compat: the latency model of LAUDNet's authors, reproduced from its formulas.
 
-Analytic, fp32, deterministic by default. It reproduces the model's faults too (docs/laudnet-compat.md lists them): use it to
-compare with published numbers and beside better models, not to decide. Latencies are modelled, not measured.
+Analytic, fp32, deterministic by default. It reproduces the model's faults too, which docs/laudnet-compat.md lists: use
+it to compare with published numbers and beside better models, not to decide. Latencies are modelled, not measured.
 
     model = Model("v100")
     conv(model, cin=64, cout=256, inh=56, inw=56, ks=1).latency_s

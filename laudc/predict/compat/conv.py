@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .tiles import axis, fill, pixels, row_coalescing, tile_at, windows
+from .tiles import at_least_one, axis, fill, pixels, row_coalescing, tile_at, windows
 
 if TYPE_CHECKING:
     from .cost import Cost
@@ -32,7 +32,7 @@ def conv(
     channels are on. The output is (cout, inh // stride, inw // stride)."""
     device = model.device
     batch = device.batch
-    height, width, depth = inh // stride, inw // stride, axis(cin // groups).size
+    height, width, depth = inh // stride, inw // stride, at_least_one(cin // groups)
     taps = depth * ks**2
     # Tiles: channels along the first dimension, pixels along the second.
     channels, tiles = axis(cout), pixels(height, width)
@@ -40,7 +40,7 @@ def conv(
     elements = tile * tiles.elements
     count = channels.counts[:, None] * tiles.counts
 
-    inputs = np.ceil(tile / axis(cout // groups).size) * depth * windows(height, width, ks, stride)
+    inputs = np.ceil(tile / at_least_one(cout // groups)) * depth * windows(height, width, ks, stride)
     weights = tile * taps
     if ic_density != 1:
         inputs *= ic_density

@@ -10,7 +10,7 @@ import numpy as np
 
 from .conv import conv
 from .patches import PatchTiles, active_patches, fewest_lane_rounds, first_best, mean_patches, patch_tiles
-from .tiles import axis, fill
+from .tiles import at_least_one, axis, fill
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class _Problem:
 
     @property
     def depth(self) -> int:
-        return axis(self.cin // self.groups).size
+        return at_least_one(self.cin // self.groups)
 
     @property
     def taps(self) -> int:
@@ -55,7 +55,7 @@ class _Problem:
         if batch == 1:
             weights = weights * self.i * self.o
         window = ((tiles.rows + ks - 1) * s) * ((tiles.columns + ks - 1) * s)
-        inputs = np.ceil(tiles.channels / axis(self.cout // self.groups).size) * self.depth * window
+        inputs = np.ceil(tiles.channels / at_least_one(self.cout // self.groups)) * self.depth * window
         if self.indexed:
             read: float = self.cin * self.height * s * self.width * s
         else:
@@ -155,7 +155,7 @@ def dynamic_conv(
             ic_density=ic_density,
             oc_density=oc_density,
         )
-    height, width = axis(inh // stride).size, axis(inw // stride).size
+    height, width = at_least_one(inh // stride), at_least_one(inw // stride)
     problem = _Problem(
         model,
         cin,

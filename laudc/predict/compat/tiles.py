@@ -27,6 +27,17 @@ class Axis:
     counts: NDArray[np.float64]
 
 
+def at_least_one(size: int) -> int:
+    """The size of a dimension, as it is. Raises UserError when nothing is left of it."""
+    if size < 1:
+        raise UserError(
+            "an operator cannot be predicted",
+            "its sizes do not go together: nothing is left of one of its dimensions",
+            "check groups, strides and group sizes against channels and map",
+        )
+    return size
+
+
 def candidates(size: int) -> list[int]:
     """Tile sizes for a dimension of `size` >= 1: powers of two up to twice the size, even splits into up to seven
     parts, small numbers. A tile may be larger than the dimension.
@@ -43,12 +54,7 @@ def candidates(size: int) -> list[int]:
 @lru_cache(maxsize=4096)
 def axis(size: int) -> Axis:
     """The candidates for a dimension of `size` as arrays, ascending. Raises UserError when nothing is left of it."""
-    if size < 1:
-        raise UserError(
-            "an operator cannot be predicted",
-            "its sizes do not go together: nothing is left of one of its dimensions",
-            "check groups, strides and group sizes against channels and map",
-        )
+    at_least_one(size)
     tiles = np.array(sorted(candidates(size)), np.float64)
     return Axis(size, tiles, np.ceil(size / tiles))
 
