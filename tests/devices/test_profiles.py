@@ -47,6 +47,29 @@ def test_shipped_profiles_are_whole(name):
 
 
 @pytest.mark.parametrize(
+    "name, dtype, tera_operations",
+    [
+        ("nano", "fp16", 0.472),
+        ("tx2", "fp16", 1.33),
+        ("v100", "fp32", 15.7),
+        ("v100", "fp16", 125),
+        ("rtx3060", "fp32", 12.7),
+        ("rtx3090", "fp32", 35.6),
+        ("rtx3090", "int8", 284),
+        ("h200", "fp32", 67),
+        ("h200", "tf32", 495),
+        ("h200", "fp16", 989),
+        ("h200", "int8", 1979),
+        ("orin", "fp32", 5.3),
+        ("orin", "int8", 85),
+    ],
+)
+def test_peaks_are_those_of_the_data_sheets(name, dtype, tera_operations):
+    # A multiply-add is two operations.
+    assert 2e-12 * load_profile(name).peak_macs_per_s(dtype) == pytest.approx(tera_operations, rel=0.01)
+
+
+@pytest.mark.parametrize(
     "name, units, lanes, clock, bandwidth, factor, batch",
     [
         ("v100", 80, 64, 1.5e9, 700e9, 4, 128),
