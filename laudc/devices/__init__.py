@@ -1,6 +1,16 @@
 """Device profiles and what this machine is. Standard library only until a profile is parsed."""
 
+from .catalogue import available_profiles, load_profile
 from .host import Host, detect_host
-from .profile import DeviceProfile, available_profiles, load_profile
+from .profile import DTYPES, DeviceProfile, DtypeRate, LaudnetParameters
 
-__all__ = ["DeviceProfile", "Host", "available_profiles", "detect_host", "load_profile"]
+__all__ = [
+    "DTYPES",
+    "DeviceProfile",
+    "DtypeRate",
+    "Host",
+    "LaudnetParameters",
+    "available_profiles",
+    "detect_host",
+    "load_profile",
+]

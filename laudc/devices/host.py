@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -27,7 +28,10 @@ _ARCH_ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. Cache sizes in bytes (0: unknown), cores counted, not threads."""
+    """One machine. Cache sizes in bytes, clock in GHz (0: unknown), cores counted, not threads.
+
+    `vendor` and `family` are those of an x86 CPU ("GenuineIntel", 6), empty and 0 elsewhere.
+    """
 
     arch: str
     cpu: str
@@ -36,6 +40,9 @@ class Host:
     threads: int
     usable_threads: int
     caches: dict[str, int] = field(default_factory=dict)
+    vendor: str = ""
+    family: int = 0
+    clock_ghz: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: the same fields, tuples as lists."""
@@ -101,6 +108,28 @@ def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...], int]:
     return model, tuple(name for name in KNOWN_FEATURES if name in flags), len(core_ids)
 
 
+def parse_maker(text: str) -> tuple[str, int]:
+    """(vendor, family) of a /proc/cpuinfo text; ("", 0) where it does not say."""
+    values = dict(_first_values(text))
+    family = values.get("cpu family", "")
+    return values.get("vendor_id", ""), int(family) if family.isdigit() else 0
+
+
+def _first_values(text: str) -> list[tuple[str, str]]:
+    """Keys and values of the first processor in a /proc/cpuinfo text."""
+    first = text.split("\n\n", 1)[0]
+    return [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in first.splitlines())]
+
+
+def read_clock_ghz(cpuinfo: str, cpu0: Path = CPU_SYSFS / "cpu0") -> float:
+    """Highest clock of core 0 in GHz: what the frequency driver allows, else what /proc/cpuinfo shows; 0: unknown."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((cpu0 / "cpufreq" / "cpuinfo_max_freq").read_text()) / 1e6
+    with contextlib.suppress(ValueError):
+        return round(float(dict(_first_values(cpuinfo)).get("cpu MHz", "0")) / 1e3, 3)
+    return 0.0
+
+
 def _usable_threads() -> int:
     """Threads this process may run on (affinity, containers), at least 1."""
     if hasattr(os, "sched_getaffinity"):
@@ -112,9 +141,11 @@ def _usable_threads() -> int:
 def detect_host() -> Host:
     """This machine. Never fails: what the operating system does not tell is "unknown" or 0."""
     try:
-        model, features, cores = parse_cpuinfo(CPUINFO.read_text(errors="replace"))
+        text = CPUINFO.read_text(errors="replace")
     except OSError:
-        model, features, cores = platform.processor(), (), 0
+        text = ""
+    model, features, cores = parse_cpuinfo(text)
+    vendor, family = parse_maker(text)
     threads = os.cpu_count() or 1
     return Host(
         arch=normal_arch(),
@@ -124,4 +155,7 @@ def detect_host() -> Host:
         threads=threads,
         usable_threads=_usable_threads(),
         caches=read_caches(),
+        vendor=vendor,
+        family=family,
+        clock_ghz=read_clock_ghz(text),
     )

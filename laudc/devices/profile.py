@@ -1,37 +1,119 @@
-"""Device profiles: YAML files that say what a device is.
-
-They lie in `deploy/devices/` in a checkout, and beside this module when installed.
-"""
+"""What a device is, as records: identity, toolchain, speeds, and where each number comes from."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import UserError
+KINDS = ("cpu", "cuda")
+# Bytes of one element.
+DTYPES: Mapping[str, int] = MappingProxyType({"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1})
 
-_PACKAGE_DATA = Path(__file__).parent
-_CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "deploy" / "devices"
+MODELLED = "modelled, not measured"
+MEASURED = "calibrated by measurement"
 
-# Names of the command line contract that need a GPU toolchain this version does not drive yet.
-ACCELERATOR_NAMES = ("nano", "tx2", "v100", "rtx3060", "rtx3090", "h200")
 
-_REQUIRED: Mapping[str, type] = MappingProxyType(
-    {"id": str, "kind": str, "description": str, "backend": str, "precision": str, "batch": int}
-)
-_KINDS = ("cpu",)
+@dataclass(frozen=True)
+class Identity:
+    """Which product this is. `compute_capability` ("8.6") only for CUDA devices."""
+
+    vendor: str = ""
+    product: str = ""
+    architecture: str = ""
+    compute_capability: str = ""
+    host_arch: str = ""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Software that engines for the device are built and run with; versions as text, ranges allowed."""
+
+    jetpack: str = ""
+    cuda: str = ""
+    cudnn: str = ""
+    tensorrt: str = ""
+    onnxruntime: str = ""
+    python: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Arithmetic: `units` (SMs or cores), each starting `lanes` fp32 multiply-adds per cycle at `clock_ghz`.
+
+    `max_threads` and `shared_kib` limit the thread blocks resident on one unit; 0 where that means nothing.
+    """
+
+    units: float
+    lanes: float
+    clock_ghz: float
+    max_threads: float = 0.0
+    shared_kib: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bandwidths in GB/s (1e9 bytes), caches in KiB (L1 per unit; L2 per core on a CPU, of the whole GPU otherwise;
+    L3 of the whole CPU, 0 where there is none)."""
+
+    dram_gb_s: float
+    l2_gb_s: float
+    l1_kib: float
+    l2_kib: float
+    l3_kib: float
+    capacity_gib: float
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Fixed costs in microseconds: a kernel in a stream, a kernel in a replayed graph, a read-back by the host."""
+
+    stream_us: float
+    graph_us: float
+    sync_us: float
+
+
+@dataclass(frozen=True)
+class DtypeRate:
+    """Multiply-adds that one unit starts per cycle in a data type, and the circuits that do it."""
+
+    macs_per_cycle: float
+    engine: str = ""
+
+
+@dataclass(frozen=True)
+class LaudnetParameters:
+    """The parameter set of LAUDNet's own simulator for this device; times in seconds, rates per second."""
+
+    units: float
+    lanes: float
+    clock_hz: float
+    dram_bytes_s: float
+    l2_factor: float
+    batch: int
+    launch_s: float
+    pipeline_depth: float
+    coalescing: float
+
+
+@dataclass(frozen=True)
+class KernelSet:
+    """A family of CPU kernels and the CPU features it needs."""
+
+    isa: str
+    features: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """One device as its YAML file describes it; `sha256` is that of the file, so that a bundle can name
-    it."""
+    """One device as its YAML file describes it.
+
+    `sha256` is that of the file, so that a bundle can name it; `data` is the file as read. `sources` gives for the
+    path of each number ("compute.clock_ghz") where it comes from. `calibration` is what a calibration measured, kept
+    as it is; a device without one is modelled, not measured.
+    """
 
     id: str
     kind: str
@@ -42,93 +124,87 @@ class DeviceProfile:
     sha256: str
     path: str
     data: Mapping[str, Any]
+    identity: Identity
+    toolchain: Toolchain
+    compute: Compute
+    memory: Memory
+    launch: Launch
+    dtypes: Mapping[str, DtypeRate]
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    kernels: tuple[KernelSet, ...] = ()
+    laudnet: LaudnetParameters | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether predictions for this device rest on measurements of it."""
+        return bool(self.calibration)
+
+    @property
+    def status(self) -> str:
+        """What every table and report says beside this device's numbers."""
+        return MEASURED if self.measured else MODELLED
+
+    def supports(self, dtype: str) -> bool:
+        """Whether the device computes in `dtype` at a rate worth using."""
+        return dtype in self.dtypes
+
+    def peak_macs_per_s(self, dtype: str = "fp32") -> float:
+        """Multiply-adds per second of the whole device; KeyError for a dtype it does not support."""
+        return self.compute.units * self.dtypes[dtype].macs_per_cycle * self.compute.clock_ghz * 1e9
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without the path of the file (reports must not carry machine paths)."""
-        return {"sha256": self.sha256, **dict(self.data)}
+        """Plain data for JSON, with the numbers of the host filled in, each beside its source.
+
+        The path of the file is left out: reports must not carry machine paths.
+        """
+        return {
+            "id": self.id,
+            "status": self.status,
+            "sha256": self.sha256,
+            **{key: value for key, value in self.to_yaml_dict().items() if key != "id"},
+        }
+
+    def to_yaml_dict(self) -> dict[str, Any]:
+        """The profile as its file would say it, with the numbers of the host filled in: can be read back."""
+        known = {
+            "id": self.id,
+            "kind": self.kind,
+            "description": self.description,
+            "backend": self.backend,
+            "precision": self.precision,
+            "batch": self.batch,
+            "identity": _said(asdict(self.identity)),
+            "toolchain": _said({**asdict(self.toolchain), "notes": list(self.toolchain.notes)}),
+            "compute": self._with_sources("compute", asdict(self.compute)),
+            "memory": self._with_sources("memory", asdict(self.memory)),
+            "launch": self._with_sources("launch", asdict(self.launch)),
+            "dtypes": {name: self._with_sources(f"dtypes.{name}", asdict(rate)) for name, rate in self.dtypes.items()},
+            "unsupported": dict(self.unsupported),
+            "kernels": [{"isa": kernel.isa, "features": list(kernel.features)} for kernel in self.kernels],
+            "laudnet_compat": dict(self.data.get("laudnet_compat") or {}),
+            "calibration": dict(self.calibration),
+        }
+        return _said(known)
+
+    def _with_sources(self, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The section's numbers beside their sources; without what the file left out."""
+        said: dict[str, Any] = {}
+        for key, value in values.items():
+            source = self.sources.get(f"{section}.{key}")
+            if source is not None:
+                said[key] = {"value": _whole(value), "source": source}
+            elif value:
+                said[key] = value
+        return said
 
 
-def profile_dir() -> Path:
-    """Folder with the shipped profiles."""
-    return _CHECKOUT_DATA if _CHECKOUT_DATA.is_dir() else _PACKAGE_DATA
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what a profile leaves out."""
+    return {key: value for key, value in values.items() if value not in ("", [], {}, ())}
 
 
-def available_profiles() -> list[str]:
-    """Names of the shipped profiles, sorted."""
-    return sorted(path.stem for path in profile_dir().glob("*.yaml"))
-
-
-def load_profile(device: str | os.PathLike[str]) -> DeviceProfile:
-    """Loads a shipped profile by name or any profile by its path (`*.yaml`).
-
-    Raises UserError for an unknown name (with the closest ones), a device that this version cannot build for,
-    an unreadable file and a file that is no profile.
-    """
-    name = os.fspath(device)
-    if name.endswith((".yaml", ".yml")) or os.sep in name:
-        return parse_profile(Path(name))
-    path = profile_dir() / f"{name}.yaml"
-    if name in available_profiles():
-        return parse_profile(path)
-    raise _unknown_device(name)
-
-
-def _unknown_device(name: str) -> UserError:
-    built = available_profiles()
-    if name.lower() in ACCELERATOR_NAMES:
-        return UserError(
-            f"device '{name}' cannot be built for by this version",
-            f"it needs a GPU toolchain; this version of laudc builds for: {', '.join(built)}",
-            "use --device cpu",
-        )
-    close = difflib.get_close_matches(name.lower(), [*built, *ACCELERATOR_NAMES], n=3, cutoff=0.4) or built
-    return UserError(
-        f"there is no device '{name}'",
-        f"the closest names are: {', '.join(close)}",
-        "list the devices with 'laudc devices', or give the path of a profile (FILE.yaml)",
-    )
-
-
-def parse_profile(path: Path) -> DeviceProfile:
-    """Reads and checks one profile file; raises UserError naming the first field that is wrong."""
-    import yaml
-
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot read the device profile {path}",
-            error.strerror or str(error),
-            "give the path of a profile (FILE.yaml), or a name from 'laudc devices'",
-        ) from error
-    try:
-        data = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise _bad_profile(path, f"it is not valid YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(data, dict):
-        raise _bad_profile(path, "it holds no mapping of fields")
-    for key, kind in _REQUIRED.items():
-        value = data.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            found = "is missing" if value is None else f"is {value!r}"
-            raise _bad_profile(
-                path, f"field '{key}' {found}, wanted {'text' if kind is str else 'a whole number'}"
-            )
-    if data["kind"] not in _KINDS:
-        raise _bad_profile(
-            path, f"field 'kind' is {data['kind']!r}, this version builds for: {', '.join(_KINDS)}"
-        )
-    if data["batch"] < 1:
-        raise _bad_profile(path, f"field 'batch' is {data['batch']}, wanted at least 1")
-    fields = {key: data[key] for key in _REQUIRED}
-    return DeviceProfile(
-        **fields, sha256=hashlib.sha256(raw).hexdigest(), path=str(path), data=MappingProxyType(data)
-    )
-
-
-def _bad_profile(path: Path, why: str) -> UserError:
-    return UserError(
-        f"{path} is not a usable device profile",
-        why,
-        "compare it with the shipped profile: laudc devices show cpu",
-    )
+def _whole(value: Any) -> Any:
+    """128 rather than 128.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

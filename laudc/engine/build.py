@@ -75,6 +75,7 @@ def build_engine(
             cannot be written. Nothing half-written is left.
     """
     profile = load_profile(device)
+    _check_buildable(profile)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
     _check_choice("precision", precision, PRECISIONS, fix="use --precision fp32")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
@@ -121,6 +122,15 @@ def _version() -> str:
     import laudc
 
     return laudc.__version__
+
+
+def _check_buildable(profile: DeviceProfile) -> None:
+    if profile.kind != "cpu":
+        raise UserError(
+            f"device '{profile.id}' cannot be built for by this version",
+            "it needs a GPU toolchain; this version of laudc builds for CPUs",
+            "use --device cpu",
+        )
 
 
 def _check_choice(option: str, value: str, allowed: tuple[str, ...], *, fix: str) -> None:
