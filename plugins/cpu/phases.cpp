@@ -99,6 +99,32 @@ Prefetch ahead_of(const Following& next, size_t task, size_t tasks) {
   return next.weights == nullptr ? ahead_of(next.region, i, n) : ahead_of(*next.weights, i, n);
 }
 
+// The last tasks of a phase, and with them the packing of what follows where that pays: with more than one thread, and
+// if all of it stays in cache. The two kinds alternate so that every thread begins with a task of the phase.
+template <class Task>
+void run_and_pack_ahead(const Context& context, size_t tasks, const Following& next, const Task& task) {
+  const bool packs = next.ahead != nullptr && next.weights->must_pack() && next.weights->kept_columns() > 0 &&
+                     context.parallel->width() > 1 &&
+                     panels_per_group(*next.weights, context.parallel->width()) == working_panels(*next.weights);
+  if (!packs) {
+    context.parallel->for_each(tasks, [&](size_t i) { task(i); });
+    return;
+  }
+  const Packing packing(context, *next.weights, 0, working_panels(*next.weights), &next.ahead->panels);
+  const size_t slices_each = (packing.slices() + tasks - 1) / tasks;
+  context.parallel->for_each(tasks * (1 + slices_each), [&](size_t i) {
+    const size_t turn = i / (1 + slices_each), part = i % (1 + slices_each);
+    const size_t slice = turn * slices_each + part - 1;
+    if (part == 0) {
+      task(turn);
+    } else if (slice < packing.slices()) {
+      packing.pack(slice);
+    }
+  });
+  next.ahead->set = packing.set();
+  next.ahead->done = true;
+}
+
 class GemmTask {
  public:
   GemmTask(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
@@ -158,7 +184,7 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
       const int p = static_cast<int>(i) % panels;
       auto scratch = context.scratch->borrow();
       const PanelSet set = ready_panels(context.alone(), weights, p, 1, &scratch->packed);
-      const bool more = weights.ready() && p + 1 < panels;
+      const bool more = !weights.must_pack() && p + 1 < panels;
       task.multiply(set, p, part_of(rows.range, chunk, grid.row_chunks), chunk,
                     more ? ahead_of(set, 0, p + 1, depth) : ahead_of(next, i, tasks));
     });
@@ -169,13 +195,18 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
   for (int first = 0; first < panels; first += group) {
     const int end = std::min(panels, first + group);
     const PanelSet set = ready_panels(context, weights, first, end - first, context.packed);
-    context.parallel->for_each(chunks, [&](size_t chunk) {
+    const auto multiply = [&](size_t chunk) {
       const SampleRange part = part_of(rows.range, chunk, grid.row_chunks);
       for (int p = first; p < end; ++p) {
         task.multiply(set, p, part, chunk,
                       p + 1 < end ? ahead_of(set, 0, p + 1, depth) : ahead_of(next, chunk, chunks));
       }
-    });
+    };
+    if (end == panels) {
+      run_and_pack_ahead(context, chunks, next, multiply);
+    } else {
+      context.parallel->for_each(chunks, [&](size_t chunk) { multiply(chunk); });
+    }
   }
 }
 
@@ -246,7 +277,7 @@ class WinogradTask {
 // Tasks take ranges of tiles and do everything for them, in chunks that stay in cache.
 void winograd_by_tiles(const Context& context, const WinogradTask& task, const PanelSet& set, SampleRange range,
                        int tasks, int chunk_limit, const Following& next) {
-  context.parallel->for_each(static_cast<size_t>(tasks), [&](size_t i) {
+  run_and_pack_ahead(context, static_cast<size_t>(tasks), next, [&](size_t i) {
     const SampleRange mine = part_of(range, i, tasks);
     const int chunks = (mine.end - mine.begin + chunk_limit - 1) / chunk_limit;
     auto scratch = context.scratch->borrow();
@@ -284,7 +315,7 @@ void winograd_by_panels(const Context& context, const WinogradTask& task, const 
     const PanelSet set = ready_panels(context.alone(), w, p, 1, &scratch->packed);
     float* products =
         scratch->winograd.at_least(static_cast<size_t>(kWinogradPoints) * static_cast<size_t>(count) * kMaxPanel);
-    const bool more = w.ready() && p + 1 < panels;
+    const bool more = !w.must_pack() && p + 1 < panels;
     const Prefetch following =
         more ? ahead_of(set, 0, p + 1, task.depth()) : ahead_of(next, i, static_cast<size_t>(panels));
     task.multiply(range, v, point_stride, set, p, &scratch->iota, products, following);
@@ -313,7 +344,8 @@ void winograd_conv(const Context& context, const Weights& weights, const Tiles& 
   for (int first = 0; first < panels; first += group) {
     const int in_group = std::min(group, panels - first);
     const PanelSet set = ready_panels(context, weights, first, in_group, context.packed);
-    winograd_by_tiles(context, task, set, tiles.range, tasks, chunk_limit, next);
+    const bool last = first + in_group == panels;
+    winograd_by_tiles(context, task, set, tiles.range, tasks, chunk_limit, last ? next : Following());
   }
 }
 

@@ -54,11 +54,19 @@ class PartialSums {
   std::vector<float> values_;
 };
 
-// What is read after the weights at hand: weights of the same block, or a region of the next one. Either may be
-// missing.
+// All panels of what follows, packed by the tasks that would otherwise wait for each other at the end of a phase.
+struct PackedAhead {
+  Buffer panels;
+  PanelSet set;
+  bool done = false;
+};
+
+// What is read after the weights at hand: weights of the same block, which may be packed ahead, or a region of the next
+// one. Any of them may be missing.
 struct Following {
   const Weights* weights;
   Region region;
+  PackedAhead* ahead;
 };
 
 void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,

@@ -27,35 +27,6 @@ struct Context {
   }
 };
 
-// Weights of a convolution, possibly restricted to some of their input channels (k) and output channels (n).
-struct Weights {
-  enum Layout { kPanels, kRows };  // see core/packed_layout.h
-  Layout layout;
-  const float* data;
-  int k_count;                         // input channels
-  int taps;                            // of a direct convolution
-  int points;                          // matrices that are multiplied with (Winograd: 16); else 1
-  int columns;                         // output channels
-  int panel;                           // columns of a panel: as stored, or at most as packed
-  const std::vector<int32_t>* k_kept;  // null: all
-  const std::vector<int32_t>* n_kept;  // null: all; only with kRows
-  int shares;                          // kRows: threads that should get equal numbers of panels
-
-  int kept_inputs() const { return k_kept == nullptr ? k_count : static_cast<int>(k_kept->size()); }
-  int kept_columns() const { return n_kept == nullptr ? columns : static_cast<int>(n_kept->size()); }
-  // Multiplied where they are stored.
-  bool ready() const { return layout == kPanels && k_kept == nullptr; }
-  // Rows hold 3x3 filters as they are: Winograd's transform follows once they are packed.
-  int stored_taps() const { return layout == kRows && points == kWinogradPoints ? 9 : taps; }
-  int64_t depth() const { return static_cast<int64_t>(stored_taps()) * k_count; }
-  int64_t panel_stride() const { return depth() * panel; }
-  int64_t point_stride() const { return panel_count(columns, panel) * panel_stride(); }
-};
-
-// Columns of a panel as it is multiplied with: as stored, or equal shares of the kept columns.
-int working_panel(const Weights& w);
-inline int working_panels(const Weights& w) { return panel_count(w.kept_columns(), working_panel(w)); }
-
 struct Panel {
   const float* b;  // [taps * kept inputs][ldb]
   int ldb;
@@ -77,11 +48,73 @@ struct PanelSet {
   }
 };
 
+// Weights of a convolution, possibly restricted to some of their input channels (k) and output channels (n).
+struct Weights {
+  enum Layout { kPanels, kRows };  // see core/packed_layout.h
+  Layout layout;
+  const float* data;
+  int k_count;                         // input channels
+  int taps;                            // of a direct convolution
+  int points;                          // matrices that are multiplied with (Winograd: 16); else 1
+  int columns;                         // output channels
+  int panel;                           // columns of a panel: as stored, or at most as packed
+  const std::vector<int32_t>* k_kept;  // null: all
+  const std::vector<int32_t>* n_kept;  // null: all; only with kRows
+  int shares;                          // kRows: threads that should get equal numbers of panels
+  const PanelSet* packed = nullptr;    // all panels, if an earlier phase packed them
+
+  int kept_inputs() const { return k_kept == nullptr ? k_count : static_cast<int>(k_kept->size()); }
+  int kept_columns() const { return n_kept == nullptr ? columns : static_cast<int>(n_kept->size()); }
+  // Multiplied where they are stored.
+  bool ready() const { return layout == kPanels && k_kept == nullptr; }
+  bool must_pack() const { return !ready() && packed == nullptr; }
+  // Rows hold 3x3 filters as they are: Winograd's transform follows once they are packed.
+  int stored_taps() const { return layout == kRows && points == kWinogradPoints ? 9 : taps; }
+  int64_t depth() const { return static_cast<int64_t>(stored_taps()) * k_count; }
+  int64_t panel_stride() const { return depth() * panel; }
+  int64_t point_stride() const { return panel_count(columns, panel) * panel_stride(); }
+};
+
+// Columns of a panel as it is multiplied with: as stored, or equal shares of the kept columns.
+int working_panel(const Weights& w);
+inline int working_panels(const Weights& w) { return panel_count(w.kept_columns(), working_panel(w)); }
+
 // How many panels are worth having ready at once: all, where nothing is packed; else what stays in cache until it is
 // used. Several threads pack together and wait for each other, so they do more at a time.
 int panels_per_group(const Weights& w, int threads);
 
-// Packs what has to be packed, with all threads of the context, into `packed`.
+// The work of packing panels [first, first + count) of every point, cut into slices that tasks may do in any order.
+class Packing {
+ public:
+  // Nothing is left to do when the panels are ready as they are.
+  Packing(const Context& context, const Weights& w, int first, int count, Buffer* to);
+
+  size_t slices() const { return slices_; }
+  void pack(size_t slice) const;
+  // Complete once all slices are packed.
+  const PanelSet& set() const { return set_; }
+
+ private:
+  // Input channels, as counted among the kept ones.
+  struct Range {
+    int begin, end;
+    int count() const { return end - begin; }
+  };
+  void cut(int threads);
+  void pack_tap(int p, int tap, Range k, float* to) const;
+  void copy_rows(int p, int tap, Range k, float* to) const;
+  void transpose_rows(int p, int tap, Range k, float* to) const;
+  void pack_filters(int p, Range k, float* to) const;
+
+  const Context& context_;
+  const Weights& w_;
+  PanelSet set_;
+  float* data_ = nullptr;
+  int inputs_, taps_ = 1, cuts_ = 1;
+  size_t slices_ = 0;
+};
+
+// Packs with all threads of the context.
 PanelSet ready_panels(const Context& context, const Weights& w, int first, int count, Buffer* packed);
 
 }  // namespace cpu
