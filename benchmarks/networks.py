@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from laudnet.config import LaudConfig
 from laudnet.maskers import Decision, Masker, SpatialMasker
-from laudnet.resnet import LaudResNet, build_model
+from laudnet.resnet import LaudResNet
 
 MODES = {
     "channel-G1": {
@@ -90,7 +90,7 @@ class _RateSetter:
 def build(mode: str, rate: float, *, arch: str = "uni_resnet101", size: int = 224, seed: int = 0) -> Network:
     """A network of `mode` (a key of MODES) whose masks keep `rate` on its image."""
     torch.manual_seed(seed)
-    model = build_model(LaudConfig.for_arch(arch, input_size=size, **MODES[mode])).eval()
+    model = LaudResNet(LaudConfig.for_arch(arch, input_size=size, **MODES[mode])).eval()
     with torch.no_grad():
         for _, block in model.blocks():
             block.bn3.weight.fill_(0.2)  # keeps activations of 33 residual blocks in range

@@ -13,17 +13,17 @@ from laudc import make_callable
 
 if TYPE_CHECKING:
     import onnx
-    from laudnet import LaudConfig, LaudResNet
+    from laudnet import DynamicConfig, DynamicNetwork
 
 __all__ = ["dense_twin", "export", "with_masks_as_outputs"]
 
 
 def export(
-    checkpoint_or_model: str | os.PathLike[str] | LaudResNet,
+    checkpoint_or_model: str | os.PathLike[str] | DynamicNetwork,
     output: str | os.PathLike[str] | None = None,
     *,
     arch: str | None = None,
-    config: str | os.PathLike[str] | Mapping[str, Any] | LaudConfig | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | DynamicConfig | None = None,
     input_size: int | tuple[int, int] | None = None,
     dynamic_batch: bool = True,
     opset: int = 20,
@@ -34,10 +34,11 @@ def export(
     body of standard ops, so that any ONNX runtime runs it. The same input gives the same bytes.
 
     Args:
-        checkpoint_or_model: path of a checkpoint, or a `laudnet.LaudResNet`.
+        checkpoint_or_model: path of a checkpoint, or one of laudnet's networks.
         output: where to write the file; None writes none.
         arch: architecture of a checkpoint that does not say it; else it must agree with the checkpoint.
-        config: LaudConfig, mapping, or path of a JSON or YAML file; overrules what the checkpoint says.
+        config: configuration record, mapping, or path of a JSON or YAML file; overrules what the checkpoint
+            says.
         input_size: side of the image in pixels, or (height, width). Only models without spatial and layer
             masks can take another one than they were configured for, which is the default.
         dynamic_batch: leave the number of images open; else it is 1.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
-    from laudnet import LaudConfig, LaudResNet, LoadedCheckpoint
+    from laudnet import DynamicConfig, DynamicNetwork, LoadedCheckpoint
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
-_CONFIG_FIX = "Correct the configuration; `laudnet.LaudConfig` describes its fields"
+_CONFIG_FIX = "Correct the configuration; `laudnet.LaudConfig` and `laudnet.RegNetConfig` describe its fields"
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Source:
     recorded about the preparation of images, possibly nothing.
     """
 
-    model: LaudResNet
-    config: LaudConfig
+    model: DynamicNetwork
+    config: DynamicConfig
     sha256: str | None
     preprocess: Mapping[str, Any]
 
 
 def load_source(
-    origin: str | os.PathLike[str] | LaudResNet,
+    origin: str | os.PathLike[str] | DynamicNetwork,
     *,
     arch: str | None = None,
-    config: Config | LaudConfig | None = None,
+    config: Config | DynamicConfig | None = None,
 ) -> Source:
     """Load a checkpoint, or take a model as it is.
 
@@ -60,13 +60,13 @@ def load_source(
         raise UserError(
             f"a {type(origin).__name__} cannot be exported",
             "it is neither the path of a checkpoint nor a laudnet model",
-            "Pass a path or a `laudnet.LaudResNet`",
+            "Pass a path or one of laudnet's networks",
         )
     return Source(origin, own, None, {})
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | LaudConfig | None = None
+    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | DynamicConfig | None = None
 ) -> LoadedCheckpoint:
     """`laudnet.load_checkpoint` with the options of the command line, and its errors as UserError."""
     import laudnet
@@ -91,7 +91,7 @@ def load_checkpoint(
     return loaded
 
 
-def _load(path: str | os.PathLike[str], config: LaudConfig) -> LoadedCheckpoint:
+def _load(path: str | os.PathLike[str], config: DynamicConfig) -> LoadedCheckpoint:
     import laudnet
 
     try:
@@ -115,7 +115,7 @@ def _require_torch() -> None:
         ) from error
 
 
-def _read_config(config: Config | LaudConfig, arch: str | None) -> LaudConfig:
+def _read_config(config: Config | DynamicConfig, arch: str | None) -> DynamicConfig:
     if isinstance(config, Mapping):
         return _parse_config(config, arch)
     if not isinstance(config, (str, os.PathLike)):
@@ -137,12 +137,12 @@ def _read_config(config: Config | LaudConfig, arch: str | None) -> LaudConfig:
     return _parse_config(data, arch)
 
 
-def _parse_config(data: Mapping[str, Any], arch: str | None) -> LaudConfig:
-    from laudnet import LaudConfig
+def _parse_config(data: Mapping[str, Any], arch: str | None) -> DynamicConfig:
+    from laudnet import config_from_dict
 
     known = {**({"arch": arch} if arch is not None else {}), **data}
     try:
-        return _with_arch(LaudConfig.from_dict(known), arch)
+        return _with_arch(config_from_dict(known), arch)
     except (TypeError, ValueError) as error:
         raise _bad_config("the configuration", error) from error
 
@@ -151,7 +151,7 @@ def _bad_config(what: str, error: Exception) -> UserError:
     return UserError(f"{what} describes no network", str(error), _CONFIG_FIX)
 
 
-def _with_arch(config: LaudConfig, arch: str | None) -> LaudConfig:
+def _with_arch(config: DynamicConfig, arch: str | None) -> DynamicConfig:
     if arch is not None and config.arch != arch:
         raise UserError(
             f"--arch {arch} and the configuration contradict each other",
