@@ -14,6 +14,7 @@ from laudc.export.builder import GraphBuilder, Value
 from laudc.export.fold import fold_batch_norm, to_array
 from laudc.ops import Geometry, names
 from laudc.ops.numeric import pool_matrix
+from laudc.ops.regnet_block import SE_POOL
 
 Emitter = Callable[[GraphBuilder, Any, str, Value], Value]
 _EMITTERS: dict[str, Emitter] = {}
@@ -109,51 +110,95 @@ def _resnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
     x = emit(graph, model.maxpool, "maxpool", x)
     for name, block in model.blocks():
         x = emit(graph, block, name, x)
+    return _classifier(graph, model.fc, x)
+
+
+def _classifier(graph: GraphBuilder, fc: Any, x: Value) -> Value:
+    """Global mean and linear layer: the graph's logits."""
     channels = x.shape[1]
     pooled = graph.standard("GlobalAveragePool", "avgpool", [x], (x.shape[0], channels, 1, 1))
     flat = graph.standard("Flatten", "flatten", [pooled], (x.shape[0], channels), {"axis": 1})
-    inputs = (flat, *_parameters(graph, model.fc, "fc"))
-    shape = (x.shape[0], model.fc.out_features)
+    inputs = (flat, *_parameters(graph, fc, "fc"))
+    shape = (x.shape[0], fc.out_features)
     return graph.standard("Gemm", "fc", inputs, shape, {"transB": 1}, output=names.OUTPUT)
 
 
 @_emits("laudnet.resnet.Bottleneck")
 def _bottleneck(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
-    maskers = {"channel": block.masker_channel, "spatial": block.masker_spatial}
-    masks = {
-        kind: emit(graph, masker, names.masker_node(path, kind), x)
-        for kind, masker in maskers.items()
-        if masker is not None
-    }
-    residual = x
-    if block.downsample is not None:
-        conv, norm = block.downsample
-        residual = _conv_norm(graph, conv, norm, f"{path}.downsample.0", x)
+    masks = _masks(graph, block, path, x)
+    residual = _projected(graph, block.downsample, f"{path}.downsample", x)
     pairs = ((block.conv1, block.bn1), (block.conv2, block.bn2), (block.conv3, block.bn3))
     weights: list[Value] = []
     for number, (conv, norm) in enumerate(pairs, start=1):
         weights += _folded(graph, conv, norm, f"{path}.conv{number}")
     return graph.semantic(
-        _bottleneck_op(frozenset(masks), path),
+        _block_op("Bottleneck", frozenset(masks), path),
         path,
         (x, residual, *masks.values(), *weights),
-        _geometry(block.conv2, path).attributes(),
+        _geometry(block.conv2, f"{path}.conv2").attributes(),
     )
 
 
-def _bottleneck_op(kinds: frozenset[str], path: str) -> str:
-    ops = {
-        frozenset({"channel"}): "ChannelBottleneck",
-        frozenset({"spatial"}): "SpatialBottleneck",
-        frozenset({"channel", "spatial"}): "DynamicBottleneck",
+def _masks(graph: GraphBuilder, block: Any, path: str, x: Value) -> dict[str, Value]:
+    """The masks of a block by kind, in the order in which the block ops take them."""
+    maskers = dict(zip(("channel", "spatial"), block.deciders(), strict=True))
+    return {
+        kind: emit(graph, masker, names.masker_node(path, kind), x)
+        for kind, masker in maskers.items()
+        if masker is not None
     }
-    if kinds not in ops:
+
+
+def _projected(graph: GraphBuilder, projection: Any, path: str, x: Value) -> Value:
+    """The residual of a block: its input, or what the layers (convolution, norm) make of it."""
+    if projection is None:
+        return x
+    conv, norm = projection
+    return _conv_norm(graph, conv, norm, f"{path}.0", x)
+
+
+@_emits("laudnet.regnet.LaudRegNet")
+def _regnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
+    conv, norm, relu = model.stem
+    x = emit(graph, relu, "stem.2", _conv_norm(graph, conv, norm, "stem.0", x))
+    for name, block in model.blocks():
+        x = emit(graph, block, name, x)
+    return _classifier(graph, model.fc, x)
+
+
+@_emits("laudnet.regnet.RegNetBlock")
+def _regnet_block(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
+    masks = _masks(graph, block, path, x)
+    residual = _projected(graph, block.proj, f"{path}.proj", x)
+    branch = block.f
+    weights = [
+        *_folded(graph, branch.a[0], branch.a[1], f"{path}.f.a.0"),
+        *_folded(graph, branch.b[0], branch.b[1], f"{path}.f.b.0"),
+        *_parameters(graph, branch.se.fc1, f"{path}.f.se.fc1"),
+        *_parameters(graph, branch.se.fc2, f"{path}.f.se.fc2"),
+        *_folded(graph, branch.c[0], branch.c[1], f"{path}.f.c.0"),
+    ]
+    attributes: dict[str, Any] = _geometry(branch.b[0], f"{path}.f.b").attributes()
+    if "spatial" in masks:
+        attributes[SE_POOL] = int(block.se_pool == "active")
+    op = _block_op("RegNetBlock", frozenset(masks), path)
+    return graph.semantic(op, path, (x, residual, *masks.values(), *weights), attributes)
+
+
+def _block_op(block: str, kinds: frozenset[str], path: str) -> str:
+    """Name of the op for a block of a family that has these kinds of masks."""
+    prefixes = {
+        frozenset({"channel"}): "Channel",
+        frozenset({"spatial"}): "Spatial",
+        frozenset({"channel", "spatial"}): "Dynamic",
+    }
+    if kinds not in prefixes:
         raise UserError(
             f"block {path} cannot be exported",
             "it has no masker, so nothing in it is dynamic",
             "Export a LAUDNet model",
         )
-    return ops[kinds]
+    return prefixes[kinds] + block
 
 
 def _geometry(conv: Any, path: str) -> Geometry:
@@ -166,7 +211,7 @@ def _geometry(conv: Any, path: str) -> Geometry:
     )
     if not square or conv.padding_mode != "zeros":
         raise UserError(
-            f"{path}.conv2 cannot be exported",
+            f"{path} cannot be exported",
             "the ops know 3x3 convolutions with equal strides and zero padding as wide as the dilation only",
             "Export a model made of laudnet's own classes",
         )

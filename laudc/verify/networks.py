@@ -108,10 +108,10 @@ def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx import TensorProto, helper
 
     from laudc.export import with_masks_as_outputs
-    from laudc.ops import BOTTLENECKS
+    from laudc.ops import BLOCKS
 
     shown = with_masks_as_outputs(model)
-    for node in [node for node in shown.graph.node if node.op_type in BOTTLENECKS]:
+    for node in [node for node in shown.graph.node if node.op_type in BLOCKS]:
         name = node.name + _GAP
         shown.graph.node.append(helper.make_node("GlobalAveragePool", [node.output[0]], [name], name=name))
         shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None, 1, 1]))
