@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from laudc.ops import node_attributes
-from laudc.ops.packing import STEM_KERNEL, pack_block, pack_stem
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, RUNS_KEY, STEM_OP, BlockRecord, encode_blocks
+from laudc.ops.packing import STEM_KERNEL, BlockWeights, pack_block, pack_stem
+from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUNS_KEY, STEM_OP, BlockRecord, RegNetRecord, encode_blocks
 from laudc.schedule.blocks import BlockNodes, Graph
 from laudc.schedule.plan import Plan
 
@@ -91,7 +92,8 @@ class _Lowering:
     def _continues(self, previous: BlockNodes, block: BlockNodes) -> bool:
         inside = {id(node) for node in block.nodes}
         readers = self.graph.consumers.get(previous.output, [])
-        return block.input == previous.output and all(id(node) in inside for node in readers)
+        same_family = block.is_regnet == previous.is_regnet
+        return same_family and block.input == previous.output and all(id(node) in inside for node in readers)
 
     def _emit_run(self, run: list[BlockNodes]) -> None:
         import onnx
@@ -103,7 +105,7 @@ class _Lowering:
             assert record is not None
             records.append(record)
             packed.append(
-                self._initializer(f"{block.name}.packed", pack_block(record, self.graph.weights(block)))
+                self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block)))
             )
         index = len(self.runs)
         names = {key: f"laudc.{key}.{index}" for key in ("counts", "margins", "block_ns")}
@@ -111,7 +113,7 @@ class _Lowering:
         label = run[0].name if len(run) == 1 else f"{run[0].name}-{run[-1].name}"
         self.nodes.append(
             onnx.helper.make_node(
-                RUN_OP,
+                records[0].RUN_OP,
                 [self._nhwc_of(run[0].input, records[0].cin), *packed],
                 [result, *names.values()],
                 name=label,
@@ -208,6 +210,14 @@ class _Lowering:
                 )
                 entry[f"{kind}_mask"] = value
             self.runs.append({"dense": entry})
+
+
+def _pack(record: BlockRecord, weights: BlockWeights | RegNetWeights) -> Any:
+    if isinstance(record, RegNetRecord):
+        assert isinstance(weights, RegNetWeights)
+        return pack_regnet_block(record, weights)
+    assert isinstance(weights, BlockWeights)
+    return pack_block(record, weights)
 
 
 def _transpose(source: str, target: str, perm: list[int]) -> onnx.NodeProto:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
-from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
+from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
 from laudc.schedule.blocks import BlockNodes, Graph
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> Blo
 
 
 def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
-    w1, _, _, _, w3, _ = block.bottleneck.input[-6:]
-    width, cin = graph.initializers[w1].dims[:2]
+    first, last = block.weights[0], block.weights[-2]
+    width, cin = graph.initializers[first].dims[:2]
     groups, mask_h, mask_w = block.spatial_mask
     masker = block.channel_masker
     kind = ChannelMasker.NONE if masker is None else _MASKER_KINDS[masker.op_type]
@@ -108,7 +108,7 @@ def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
     record = BlockRecord(
         cin=cin,
         width=width,
-        cout=graph.initializers[w3].dims[0],
+        cout=graph.initializers[last].dims[0],
         stride=block.geometry.stride,
         hin=block.hin,
         win=block.win,
@@ -121,7 +121,12 @@ def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
         masker_hidden=hidden,
         panel=panel,
     )
-    return _with_algorithm(record)
+    return _regnet_record(graph, block, record) if block.is_regnet else _with_algorithm(record)
+
+
+def _regnet_record(graph: Graph, block: BlockNodes, record: BlockRecord) -> RegNetRecord:
+    squeeze = graph.initializers[block.weights[4]].dims[0]
+    return RegNetRecord(**asdict(record), group=block.geometry.group, squeeze=squeeze, se_pool=block.se_pool)
 
 
 def _with_algorithm(record: BlockRecord) -> BlockRecord:
@@ -146,5 +151,8 @@ def _reason(record: BlockRecord) -> str:
         parts.append("skips the block per image" if whole else "computes kept patches only")
     if record.channel_groups:
         parts.append("computes kept channels only")
+    if isinstance(record, RegNetRecord):
+        early = "squeeze-excitation over kept positions" if record.se_pool else "squeeze-excitation over all positions"
+        return f"{' and '.join(parts)}; {early}"
     algorithm = "Winograd F(2x2)" if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else "direct"
     return f"{' and '.join(parts)}; conv2 {algorithm}"

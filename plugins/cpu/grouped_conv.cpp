@@ -1,0 +1,132 @@
+#include "cpu/grouped_conv.h"
+
+#include <algorithm>
+
+#include "core/packed_layout.h"
+
+namespace laudc {
+namespace cpu {
+namespace {
+
+constexpr int kTaps = 9;
+constexpr int64_t kMinMacsToShare = 300000;
+constexpr int kMinRowsPerTask = 48;
+
+struct Panel {
+  const float* b;
+  int ldb;
+};
+
+class GroupedConv {
+ public:
+  GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
+              const Bias& bias)
+      : context_(context), w_(w), kept_(kept), rows_(rows), bias_(bias) {}
+
+  void run() const {
+    const int count = rows_.range.end - rows_.range.begin;
+    const int parts = static_cast<int>(kept_.parts().size());
+    if (count == 0 || parts == 0) return;
+    const int threads = context_.parallel->width();
+    const int64_t macs = static_cast<int64_t>(count) * kTaps * parts * w_.group_width * w_.group_width;
+    if (threads == 1 || macs < kMinMacsToShare) return part_of_work(0, 1, 0, 1);
+    // Rows are shared out where there are enough, as in indexed_gemm: what a thread writes it reads again later.
+    const bool by_rows = count >= kMinRowsPerTask * threads;
+    const int tasks = by_rows ? threads : std::min(threads, parts);
+    context_.parallel->for_each(static_cast<size_t>(tasks), [&](size_t task) {
+      const int i = static_cast<int>(task);
+      by_rows ? part_of_work(i, tasks, 0, 1) : part_of_work(0, 1, i, tasks);
+    });
+  }
+
+ private:
+  // Share `row_task` of `row_tasks` of the rows, share `group_task` of `group_tasks` of the groups.
+  void part_of_work(int row_task, int row_tasks, int group_task, int group_tasks) const {
+    const int64_t count = rows_.range.end - rows_.range.begin;
+    const int begin = rows_.range.begin + static_cast<int>(count * row_task / row_tasks);
+    const int end = rows_.range.begin + static_cast<int>(count * (row_task + 1) / row_tasks);
+    const int64_t parts = static_cast<int64_t>(kept_.parts().size());
+    const int64_t first = parts * group_task / group_tasks, last = parts * (group_task + 1) / group_tasks;
+    auto scratch = context_.scratch->borrow();
+    for (int64_t i = first; i < last; ++i) {
+      const KeptGroups::Part& part = kept_.parts()[static_cast<size_t>(i)];
+      // Whole vectors are written; what they write too much, the next group of the same task overwrites. The last group
+      // of a task has another task's channels behind it, unless it is the last of all.
+      const bool whole_vectors = i + 1 < last || last == parts;
+      multiply(part, panel_of(part, &scratch->packed), begin, end, whole_vectors);
+    }
+  }
+
+  Panel panel_of(const KeptGroups::Part& part, Buffer* packed) const {
+    if (part.count == w_.group_width) {
+      return {w_.panels + static_cast<int64_t>(part.group) * kTaps * w_.group_width * w_.panel, w_.panel};
+    }
+    const int ldd = static_cast<int>(round_up(part.count, kAlign));
+    float* dst = packed->at_least(static_cast<size_t>(kTaps) * static_cast<size_t>(part.count * ldd));
+    const int32_t* local = kept_.local(part);
+    const float* src = w_.rows + static_cast<int64_t>(part.group) * w_.group_width * kTaps * w_.group_width;
+    for (int tap = 0; tap < kTaps; ++tap) {
+      const PackArgs args = {src + tap * w_.group_width,
+                             static_cast<int64_t>(kTaps) * w_.group_width,
+                             local,
+                             part.count,
+                             local,
+                             part.count,
+                             dst + static_cast<int64_t>(tap) * part.count * ldd,
+                             ldd};
+      context_.kernels->pack(args);
+    }
+    return {dst, ldd};
+  }
+
+  void multiply(const KeptGroups::Part& part, const Panel& panel, int begin, int end, bool whole_vectors) const {
+    const GemmArgs args = {rows_.a + part.first,
+                           rows_.a_rows,
+                           rows_.tap_offsets,
+                           kTaps,
+                           part.count,
+                           panel.b,
+                           panel.ldb,
+                           bias_.bias + part.first,
+                           nullptr,
+                           0,
+                           bias_.lo == nullptr ? nullptr : bias_.lo + part.first,
+                           rows_.c + part.first,
+                           rows_.c_rows,
+                           whole_vectors ? static_cast<int>(round_up(part.count, kAlign)) : part.count,
+                           nullptr,
+                           nullptr};
+    context_.kernels->gemm_store(args, begin, end);
+  }
+
+  const Context& context_;
+  const GroupedWeights& w_;
+  const KeptGroups& kept_;
+  const Rows& rows_;
+  const Bias& bias_;
+};
+
+}  // namespace
+
+KeptGroups::KeptGroups(const std::vector<int32_t>* kept, int groups, int group_width) {
+  if (kept == nullptr) {
+    for (int g = 0; g < groups; ++g) parts_.push_back({g, g * group_width, group_width});
+    return;
+  }
+  for (const int32_t channel : *kept) {
+    const int group = channel / group_width;
+    if (parts_.empty() || parts_.back().group != group) {
+      parts_.push_back({group, static_cast<int>(local_.size()), 0});
+    }
+    ++parts_.back().count;
+    local_.push_back(channel % group_width);
+  }
+}
+
+void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
+                  const Bias& bias) {
+  GroupedConv(context, weights, kept, rows, bias).run();
+}
+
+}  // namespace cpu
+}  // namespace laudc
