@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/packed_layout.h"
+#include "cpu/grid_conv.h"
 
 namespace laudc {
 namespace cpu {
@@ -20,8 +21,15 @@ struct Panel {
 class GroupedConv {
  public:
   GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
-              const Bias& bias)
-      : context_(context), w_(w), kept_(kept), rows_(rows), bias_(bias) {}
+              const Grid* grid, const float* bias)
+      : context_(context),
+        kernel_(grid == nullptr ? GridKernel{nullptr, 0} : grid_kernel(*context.kernels)),
+        w_(w),
+        kept_(kept),
+        rows_(rows),
+        grid_(grid),
+        bias_(bias),
+        zeros_(static_cast<size_t>(w.panel) + kMaxPanel, 0.0f) {}
 
   void run() const {
     const int count = rows_.range.end - rows_.range.begin;
@@ -42,9 +50,6 @@ class GroupedConv {
  private:
   // Share `row_task` of `row_tasks` of the rows, share `group_task` of `group_tasks` of the groups.
   void part_of_work(int row_task, int row_tasks, int group_task, int group_tasks) const {
-    const int64_t count = rows_.range.end - rows_.range.begin;
-    const int begin = rows_.range.begin + static_cast<int>(count * row_task / row_tasks);
-    const int end = rows_.range.begin + static_cast<int>(count * (row_task + 1) / row_tasks);
     const int64_t parts = static_cast<int64_t>(kept_.parts().size());
     const int64_t first = parts * group_task / group_tasks, last = parts * (group_task + 1) / group_tasks;
     auto scratch = context_.scratch->borrow();
@@ -53,7 +58,12 @@ class GroupedConv {
       // Whole vectors are written; what they write too much, the next group of the same task overwrites. The last group
       // of a task has another task's channels behind it, unless it is the last of all.
       const bool whole_vectors = i + 1 < last || last == parts;
-      multiply(part, panel_of(part, &scratch->packed), begin, end, whole_vectors);
+      const Panel panel = panel_of(part, &scratch->packed);
+      if (kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
+        multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors);
+      } else {
+        multiply_list(part, panel, share(rows_.range.begin, rows_.range.end, row_task, row_tasks), whole_vectors);
+      }
     }
   }
 
@@ -79,7 +89,29 @@ class GroupedConv {
     return {dst, ldd};
   }
 
-  void multiply(const KeptGroups::Part& part, const Panel& panel, int begin, int end, bool whole_vectors) const {
+  static SampleRange share(int begin, int end, int task, int tasks) {
+    const int64_t count = end - begin;
+    return {begin + static_cast<int>(count * task / tasks), begin + static_cast<int>(count * (task + 1) / tasks)};
+  }
+
+  void multiply_grid(const KeptGroups::Part& part, const Panel& panel, SampleRange lines, bool whole_vectors) const {
+    const GridConvArgs args = {rows_.a + part.first,
+                               grid_->window_row,
+                               grid_->window_pixel,
+                               rows_.tap_offsets,
+                               part.count,
+                               panel.b,
+                               panel.ldb,
+                               bias_ + part.first,
+                               rows_.c + part.first,
+                               grid_->out_pixel * grid_->width,
+                               grid_->out_pixel,
+                               grid_->width,
+                               whole_vectors ? static_cast<int>(round_up(part.count, 8)) : part.count};
+    kernel_.run(args, lines.begin, lines.end);
+  }
+
+  void multiply_list(const KeptGroups::Part& part, const Panel& panel, SampleRange rows, bool whole_vectors) const {
     const GemmArgs args = {rows_.a + part.first,
                            rows_.a_rows,
                            rows_.tap_offsets,
@@ -87,23 +119,26 @@ class GroupedConv {
                            part.count,
                            panel.b,
                            panel.ldb,
-                           bias_.bias + part.first,
+                           bias_ + part.first,
                            nullptr,
                            0,
-                           bias_.lo == nullptr ? nullptr : bias_.lo + part.first,
+                           zeros_.data(),
                            rows_.c + part.first,
                            rows_.c_rows,
                            whole_vectors ? static_cast<int>(round_up(part.count, kAlign)) : part.count,
                            nullptr,
                            nullptr};
-    context_.kernels->gemm_store(args, begin, end);
+    context_.kernels->gemm_store(args, rows.begin, rows.end);
   }
 
   const Context& context_;
+  const GridKernel kernel_;
   const GroupedWeights& w_;
   const KeptGroups& kept_;
   const Rows& rows_;
-  const Bias& bias_;
+  const Grid* grid_;
+  const float* bias_;
+  const std::vector<float> zeros_;
 };
 
 }  // namespace
@@ -124,8 +159,8 @@ KeptGroups::KeptGroups(const std::vector<int32_t>* kept, int groups, int group_w
 }
 
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Bias& bias) {
-  GroupedConv(context, weights, kept, rows, bias).run();
+                  const Grid* grid, const float* bias) {
+  GroupedConv(context, weights, kept, rows, grid, bias).run();
 }
 
 }  // namespace cpu

@@ -36,10 +36,17 @@ class KeptGroups {
   std::vector<int32_t> local_;
 };
 
-// c = max(conv + bias, lo). `rows` and `bias` as for indexed_gemm; pixels of rows.c have room for 16 floats more than
-// the kept channels, which are overwritten.
+// The rows of a call when they are all pixels of a grid, in floats.
+struct Grid {
+  int64_t window_row, window_pixel;  // between the windows of neighbouring output pixels
+  int64_t out_pixel;                 // between output pixels
+  int width, height;                 // of the output
+};
+
+// c = max(conv + bias, 0). `rows` as for indexed_gemm, `bias` one value per kept channel; pixels of rows.c have room
+// for 16 floats more than the kept channels, which are overwritten. `grid`: null when some pixels are left out.
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Bias& bias);
+                  const Grid* grid, const float* bias);
 
 }  // namespace cpu
 }  // namespace laudc
