@@ -1,8 +1,7 @@
 """The packed weights of one RegNetY block, laid out as `plugins/core/regnet_desc.h` says.
 
 Matrices and sections are as in `laudc.ops.packing`. Each group of the 3×3 convolution is a panel of its own, as wide as
-whole vectors. With a channel mask the convolution is stored by output channel too: groups that are kept in part are
-packed from that, so that only kept channels are multiplied.
+whole vectors.
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ def pack_regnet_block(record: RegNetRecord, weights: RegNetWeights) -> Array:
     out.add(a.T if record.channel_groups else pack_panels(a, record.panel))
     out.add(weights.a[1])
     out.add(_group_panels(weights.b[0], record.group))
-    out.add(weights.b[0].transpose(0, 2, 3, 1) if record.channel_groups else np.empty(0, np.float32))
     out.add(weights.b[1])
     for weight, bias in (weights.squeeze, weights.excite):
         out.add(pack_panels(as_matrix(weight), record.panel))

@@ -53,7 +53,6 @@ RegNetLayout regnet_layout(const RegNetDesc& desc) {
   out.a_w = cursor.take(d.channel() ? static_cast<int64_t>(d.width) * d.cin : panel_floats(d.cin, d.width, d.panel));
   out.a_b = cursor.take(d.width);
   out.b_panels = cursor.take(desc.group * taps * desc.group_panel());
-  out.b_rows = cursor.take(d.channel() ? d.width * taps : 0);
   out.b_b = cursor.take(d.width);
   out.squeeze_w = cursor.take(panel_floats(d.width, desc.squeeze, d.panel));
   out.squeeze_b = cursor.take(desc.squeeze);

@@ -41,7 +41,6 @@ struct RegNetLayout : MaskerLayout {
   int64_t a_w;        // K = cin, N = width in panels; channel mode: [width][cin]
   int64_t a_b;        // [width]
   int64_t b_panels;   // per group: [9 * group_width][group_panel], tap-major rows
-  int64_t b_rows;     // channel mode: [width][9][group_width], for groups that are kept in part
   int64_t b_b;        // [width]
   int64_t squeeze_w;  // K = width, N = squeeze in panels
   int64_t squeeze_b;  // [squeeze]

@@ -40,7 +40,7 @@ GridKernel grid_kernel(const KernelTable& table) {
   if (&table == &avx2_kernels()) return avx2_grid_kernel();
 #endif
   static_cast<void>(table);
-  return {nullptr, 0};
+  return {nullptr, 0, nullptr, 0};
 }
 
 }  // namespace cpu

@@ -24,10 +24,22 @@ struct GridConvArgs {
   int lanes;  // columns that are computed and written; multiples of 8 are written fastest
 };
 
+// Picks rows and columns out of a panel.
+struct CompactArgs {
+  const float* src;  // [taps][group_width][src_ld]
+  int taps, group_width, src_ld;
+  const int32_t* kept;  // ascending, the same rows (of every tap) and columns
+  int count;
+  float* dst;  // [taps * count][dst_ld]
+  int dst_ld;  // a multiple of 16
+};
+
 struct GridKernel {
-  // c = max(acc + bias, 0) for the rows [begin, end); null: there is none.
+  // c = max(acc + bias, 0) for the rows [begin, end); null: there is none. Likewise compact.
   void (*run)(const GridConvArgs&, int begin, int end);
   int max_lanes;  // most columns that it takes
+  void (*compact)(const CompactArgs&);
+  int max_group_width;  // widest group that compact() takes
 };
 
 // The grid kernel of the instruction set that `table` is for.

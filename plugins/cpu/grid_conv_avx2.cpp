@@ -12,7 +12,7 @@ void grid_conv(const GridConvArgs& g, int begin, int end) {
 
 }  // namespace
 
-GridKernel avx2_grid_kernel() { return {grid_conv, 24}; }
+GridKernel avx2_grid_kernel() { return {grid_conv, 24, nullptr, 0}; }
 
 }  // namespace cpu
 }  // namespace laudc

@@ -18,12 +18,22 @@ struct Panel {
   int ldb;
 };
 
+void compact_plain(const CompactArgs& p) {
+  float* dst = p.dst;
+  for (int t = 0; t < p.taps; ++t) {
+    for (int k = 0; k < p.count; ++k, dst += p.dst_ld) {
+      const float* row = p.src + (static_cast<int64_t>(t) * p.group_width + p.kept[k]) * p.src_ld;
+      for (int i = 0; i < p.count; ++i) dst[i] = row[p.kept[i]];
+    }
+  }
+}
+
 class GroupedConv {
  public:
   GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
               const Grid* grid, const float* bias)
       : context_(context),
-        kernel_(grid == nullptr ? GridKernel{nullptr, 0} : grid_kernel(*context.kernels)),
+        kernel_(grid_kernel(*context.kernels)),
         w_(w),
         kept_(kept),
         rows_(rows),
@@ -59,7 +69,7 @@ class GroupedConv {
       // of a task has another task's channels behind it, unless it is the last of all.
       const bool whole_vectors = i + 1 < last || last == parts;
       const Panel panel = panel_of(part, &scratch->packed);
-      if (kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
+      if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
         multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors);
       } else {
         multiply_list(part, panel, share(rows_.range.begin, rows_.range.end, row_task, row_tasks), whole_vectors);
@@ -74,17 +84,18 @@ class GroupedConv {
     const int ldd = static_cast<int>(round_up(part.count, kAlign));
     float* dst = packed->at_least(static_cast<size_t>(kTaps) * static_cast<size_t>(part.count * ldd));
     const int32_t* local = kept_.local(part);
-    const float* src = w_.rows + static_cast<int64_t>(part.group) * w_.group_width * kTaps * w_.group_width;
-    for (int tap = 0; tap < kTaps; ++tap) {
-      const PackArgs args = {src + tap * w_.group_width,
-                             static_cast<int64_t>(kTaps) * w_.group_width,
-                             local,
-                             part.count,
-                             local,
-                             part.count,
-                             dst + static_cast<int64_t>(tap) * part.count * ldd,
-                             ldd};
-      context_.kernels->pack(args);
+    const CompactArgs args = {w_.panels + static_cast<int64_t>(part.group) * kTaps * w_.group_width * w_.panel,
+                              kTaps,
+                              w_.group_width,
+                              w_.panel,
+                              local,
+                              part.count,
+                              dst,
+                              ldd};
+    if (kernel_.compact != nullptr && w_.group_width <= kernel_.max_group_width) {
+      kernel_.compact(args);
+    } else {
+      compact_plain(args);
     }
     return {dst, ldd};
   }

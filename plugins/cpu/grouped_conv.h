@@ -11,7 +11,6 @@ namespace cpu {
 
 struct GroupedWeights {
   const float* panels;  // per group: [taps * group_width][panel]
-  const float* rows;    // [groups * group_width][taps][group_width], for groups that are kept in part; may be null
   int groups;
   int group_width;  // channels in and out of one group
   int panel;

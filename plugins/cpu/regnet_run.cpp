@@ -291,8 +291,7 @@ class BlockCall {
   }
 
   void conv_b(const float* h1, float* h2) {
-    const GroupedWeights w = {at(b_.layout.b_panels), d_.channel() ? at(b_.layout.b_rows) : nullptr, b_.desc.group,
-                              b_.desc.group_width(), b_.desc.group_panel()};
+    const GroupedWeights w = {at(b_.layout.b_panels), b_.desc.group, b_.desc.group_width(), b_.desc.group_panel()};
     const KeptGroups groups(kept(), b_.desc.group, b_.desc.group_width());
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * s_.h1_row + t % 3 * s_.h1_pixel);
