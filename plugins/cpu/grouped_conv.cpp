@@ -65,9 +65,9 @@ class GroupedConv {
     auto scratch = context_.scratch->borrow();
     for (int64_t i = first; i < last; ++i) {
       const KeptGroups::Part& part = kept_.parts()[static_cast<size_t>(i)];
-      // Whole vectors are written; what they write too much, the next group of the same task overwrites. The last group
-      // of a task has another task's channels behind it, unless it is the last of all.
-      const bool whole_vectors = i + 1 < last || last == parts;
+      // Whole vectors are written where what they write too much is overwritten by the next groups of the same task.
+      // Near its end that would be another task's channels, unless nothing comes after them.
+      const bool whole_vectors = last == parts || part.first + round_up(part.count, kAlign) <= channels_before(last);
       const Panel panel = panel_of(part, &scratch->packed);
       if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
         multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors);
@@ -76,6 +76,9 @@ class GroupedConv {
       }
     }
   }
+
+  // Kept channels of the parts before part `i`.
+  int channels_before(int64_t i) const { return kept_.parts()[static_cast<size_t>(i)].first; }
 
   Panel panel_of(const KeptGroups::Part& part, Buffer* packed) const {
     if (part.count == w_.group_width) {
