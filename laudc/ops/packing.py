@@ -28,7 +28,6 @@ TAIL = 64  # slack behind the last section: kernels load whole vectors
 # Winograd F(2x2, 3x3): transformed filter = G g G'.
 _WINOGRAD_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float64)
 
-STEM_KERNEL = 7
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ def _check_shapes(record: BlockRecord, weights: BlockWeights) -> None:
 
 
 def pack_stem(weight: Array, bias: Array, panel: int) -> Array:
-    """Packed weights of the 7×7 stem: (cout, 3, 7, 7) → panels with K = (row, column, channel), then the bias."""
+    """Packed weights of a stem: (cout, 3, k, k) → panels with K = (row, column, channel), then the bias."""
     matrix = weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
     out = Sections()
     out.add(pack_panels(matrix, panel))

@@ -19,6 +19,7 @@ RUNS_KEY = "laudc.runs"
 RUN_OP = "BottleneckRun"
 REGNET_RUN_OP = "RegNetRun"
 STEM_OP = "StemConvPool"
+STEM_CONV_OP = "StemConv"
 COUNTS_PER_BLOCK = 4
 
 

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from laudc.ops import node_attributes
-from laudc.ops.packing import STEM_KERNEL, BlockWeights, pack_block, pack_stem
+from laudc.ops.packing import BlockWeights, pack_block, pack_stem
 from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUNS_KEY, STEM_OP, BlockRecord, RegNetRecord, encode_blocks
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUNS_KEY, BlockRecord, RegNetRecord, encode_blocks
 from laudc.schedule.blocks import BlockNodes, Graph
 from laudc.schedule.plan import Plan
+from laudc.schedule.stem import find_stem
 
 if TYPE_CHECKING:
     import onnx
@@ -151,20 +152,18 @@ class _Lowering:
         return name
 
     def _fuse_stem(self, value: str, result: str, channels: int) -> bool:
-        """Conv 7x7 s2 → ReLU → max pool 3x3 s2 before the first run becomes one op."""
+        """The layers that make the first run's input from the image become one op, where our kernels know them."""
         import onnx
 
-        pool = self.graph.producers.get(value)
-        relu = self.graph.producers.get(pool.input[0]) if pool is not None else None
-        conv = self.graph.producers.get(relu.input[0]) if relu is not None else None
-        if pool is None or relu is None or conv is None or not _is_stem(self.graph, conv, relu, pool):
+        stem = find_stem(self.graph, value)
+        if stem is None:
             return False
-        weight, bias = self.graph.array(conv.input[1]), self.graph.array(conv.input[2])
+        weight, bias = self.graph.array(stem.conv.input[1]), self.graph.array(stem.conv.input[2])
         packed = self._initializer("stem.packed", pack_stem(weight, bias, self.panel))
         self.nodes.append(
             onnx.helper.make_node(
-                STEM_OP,
-                [conv.input[0], packed],
+                stem.op,
+                [stem.conv.input[0], packed],
                 [result],
                 name="stem",
                 domain=DOMAIN,
@@ -228,24 +227,6 @@ def _transpose(source: str, target: str, perm: list[int]) -> onnx.NodeProto:
 
 def _axis(node: onnx.NodeProto) -> int:
     return int(node_attributes(node).get("axis", 1))  # type: ignore[arg-type]
-
-
-def _is_stem(graph: Graph, conv: onnx.NodeProto, relu: onnx.NodeProto, pool: onnx.NodeProto) -> bool:
-    if (conv.op_type, relu.op_type, pool.op_type) != ("Conv", "Relu", "MaxPool") or len(conv.input) != 3:
-        return False
-    if conv.input[1] not in graph.initializers or conv.input[2] not in graph.initializers:
-        return False
-    conv_attributes, pool_attributes = node_attributes(conv), node_attributes(pool)
-    return (
-        tuple(graph.initializers[conv.input[1]].dims[1:]) == (3, STEM_KERNEL, STEM_KERNEL)
-        and conv_attributes.get("strides") == [2, 2]
-        and conv_attributes.get("pads") == [3] * 4
-        and pool_attributes.get("kernel_shape") == [3, 3]
-        and pool_attributes.get("strides") == [2, 2]
-        and pool_attributes.get("pads") == [1] * 4
-        and not pool_attributes.get("ceil_mode", 0)
-        and all(len(graph.consumers[node.output[0]]) == 1 for node in (conv, relu))
-    )
 
 
 def _in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:

@@ -104,6 +104,7 @@ struct Kernel {
 CustomOp bottleneck_run_op();
 CustomOp regnet_run_op();
 CustomOp stem_conv_pool_op();
+CustomOp stem_conv_op();
 
 // Set once, when the library is registered.
 const Api& api();

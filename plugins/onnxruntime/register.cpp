@@ -18,7 +18,7 @@ constexpr uint32_t kOpVersion = kMinApiVersion;
 Api g_api;
 
 struct Library {
-  CustomOp ops[3];
+  CustomOp ops[4];
   CustomOpDomain* domain = nullptr;
 };
 
@@ -26,6 +26,7 @@ Status* make_library(Library* library) {
   library->ops[0] = bottleneck_run_op();
   library->ops[1] = stem_conv_pool_op();
   library->ops[2] = regnet_run_op();
+  library->ops[3] = stem_conv_op();
   if (Status* status = g_api.create_domain("ai.laudc", &library->domain)) return status;
   for (CustomOp& op : library->ops) {
     op.version = kOpVersion;
