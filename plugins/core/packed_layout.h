@@ -27,24 +27,8 @@ inline int64_t panel_floats(int64_t rows, int columns, int panel) {
   return static_cast<int64_t>(panel_count(columns, panel)) * rows * panel;
 }
 
-<<<<<<< HEAD
-struct PackedLayout {
-  // Offsets in floats from the start of the initializer.
-  int64_t conv1_w;    // K = cin, N = width; channel mode: [width][cin]
-  int64_t conv1_b;    // [width]: bias; min(bias, 0) in channel mode
-  int64_t conv1_lo;   // [width]: lower clamp: 0; -max(bias, 0) in channel mode
-  int64_t conv2_w;    // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width.
-                      // channel mode: [width][9][width] for both
-  int64_t conv2_b;    // [classes][bias_stride]
-  int64_t conv2_lo;   // [width]
-  int64_t conv3_w;    // per mask group: K = width, N = cout / parts
-  int64_t conv3_b;    // [cout]
-  int64_t proj_w;     // K = cin, N = cout
-  int64_t proj_b;     // [cout]
-=======
 // Where the maskers' weights lie, in floats from the start of the initializer.
 struct MaskerLayout {
->>>>>>> 2bf7347 (RegNetY blocks run natively: grouped convolution, exact squeeze-excitation, kept channels only)
   int64_t spatial_w;  // [mask_groups][cin]: keep row minus drop row
   int64_t spatial_b;  // [mask_groups]
   int64_t masker1_w;  // Mlp: [hidden][cin]. Conv: K = cin, N = hidden in panels
@@ -59,7 +43,7 @@ struct PackedLayout : MaskerLayout {
   int64_t conv1_b;   // [width]: bias; min(bias, 0) in channel mode
   int64_t conv1_lo;  // [width]: lower clamp: 0; -max(bias, 0) in channel mode
   int64_t conv2_w;   // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width.
-                     // channel mode: direct [width][9][width], Winograd [16][width][width]
+                     // channel mode: [width][9][width] for both
   int64_t conv2_b;   // [classes][bias_stride]
   int64_t conv2_lo;  // [width]
   int64_t conv3_w;   // per mask group: K = width, N = cout / parts

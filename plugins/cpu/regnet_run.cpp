@@ -77,7 +77,7 @@ struct Lists {
 struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
-  Buffer h2;
+  Buffer h2, packed;
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   Decisions decisions;
   IotaCache iota;
@@ -447,7 +447,7 @@ void RegNetRun::State::report_margins(const Workspace& ws, const BlockDesc& d, i
 
 void RegNetRun::State::slice(const float* x, int64_t first_sample, int samples, const Parallel& parallel, Workspace* ws,
                              const RunOutputs& out) {
-  const Context context = {&kernels(), &parallel, &ws->tasks};
+  const Context context = {&kernels(), &parallel, &ws->tasks, &ws->packed};
   const BlockDesc& head = blocks.front().desc.block;
   const float* in = x;
   int64_t in_pixel = head.cin;
