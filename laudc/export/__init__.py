@@ -27,6 +27,7 @@ def export(
     input_size: int | tuple[int, int] | None = None,
     dynamic_batch: bool = True,
     opset: int = 20,
+    se_pool: str | None = None,
 ) -> onnx.ModelProto:
     """Turn a LAUDNet checkpoint or model into portable ONNX.
 
@@ -43,6 +44,9 @@ def export(
             masks can take another one than they were configured for, which is the default.
         dynamic_batch: leave the number of images open; else it is 1.
         opset: version of the default ONNX domain, 18 to 23.
+        se_pool: RegNetY with spatial masks only. "all" averages over all positions before squeeze-excitation, as
+            the network was trained; "active" over kept positions only, which is faster and another network,
+            whose outputs differ. None takes what the configuration says, "all" by default.
 
     Returns:
         The model; input `input` (N, 3, H, W) float32, output `logits` (N, classes).
@@ -53,7 +57,7 @@ def export(
     from laudc.export.source import load_source
     from laudc.export.write import build_model, write_model
 
-    source = load_source(checkpoint_or_model, arch=arch, config=config)
+    source = load_source(checkpoint_or_model, arch=arch, config=config, se_pool=se_pool)
     model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch, opset=opset)
     if output is not None:
         write_model(model, output)

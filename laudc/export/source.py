@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
@@ -36,6 +36,7 @@ def load_source(
     *,
     arch: str | None = None,
     config: Config | DynamicConfig | None = None,
+    se_pool: str | None = None,
 ) -> Source:
     """Load a checkpoint, or take a model as it is.
 
@@ -45,13 +46,15 @@ def load_source(
     _require_torch()
     if isinstance(origin, (str, os.PathLike)):
         loaded = load_checkpoint(origin, arch=arch, config=config)
+        if se_pool is not None:
+            loaded = _load(origin, _with_se_pool(loaded.config, se_pool))
         recorded = loaded.metrics.get("preprocess", {})
         return Source(
             loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {}
         )
-    if arch is not None or config is not None:
+    if arch is not None or config is not None or se_pool is not None:
         raise UserError(
-            "arch and config cannot be given with a model in memory",
+            "arch, config and se_pool cannot be given with a model in memory",
             "the model brings its own configuration",
             "Leave them out, or export a checkpoint file",
         )
@@ -149,6 +152,21 @@ def _parse_config(data: Mapping[str, Any], arch: str | None) -> DynamicConfig:
 
 def _bad_config(what: str, error: Exception) -> UserError:
     return UserError(f"{what} describes no network", str(error), _CONFIG_FIX)
+
+
+def _with_se_pool(config: DynamicConfig, se_pool: str) -> DynamicConfig:
+    from laudnet import RegNetConfig
+
+    if not isinstance(config, RegNetConfig) or not config.has_spatial_masks:
+        raise UserError(
+            f"--se-pool {se_pool} does not apply to this network",
+            "only a RegNetY with spatial masks averages over positions that may be skipped",
+            "Leave out --se-pool",
+        )
+    try:
+        return replace(config, se_pool=se_pool)
+    except ValueError as error:
+        raise _bad_config("the option se_pool", error) from error
 
 
 def _with_arch(config: DynamicConfig, arch: str | None) -> DynamicConfig:
