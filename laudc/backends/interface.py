@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -20,6 +20,15 @@ class Availability:
 
     ok: bool
     reason: str = ""
+
+
+def join_outputs(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A network's outputs (B, ...) as one array: the only one as it is, several as one row per image."""
+    import numpy as np
+
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
 
 
 class Runner(Protocol):
@@ -41,7 +50,7 @@ class Runner(Protocol):
         """Names of the blocks in `last_counts` and `block_times_ns`."""
 
     def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
-        """Runs and also returns per block `spatial_margin` (B,gs,mh,mw) and `channel_margin` (B,g), keep − drop."""
+        """Joined outputs, and per block `spatial_margin` (B,gs,mh,mw) and `channel_margin` (B,g), keep − drop."""
 
 
 class Backend(Protocol):

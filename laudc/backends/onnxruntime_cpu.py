@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laudc.backends.interface import Availability
+from laudc.backends.interface import Availability, join_outputs
 from laudc.backends.native import library_abi, library_path
 from laudc.errors import UserError
 from laudc.ops.scheduled import RUNS_KEY
@@ -167,7 +167,7 @@ class OrtRunner:
                 blocks[run["dense"]["name"]] = _masks_as_margins(run["dense"], values)
             else:
                 blocks.update(_split_margins(run["blocks"], values[run["margins"]]))
-        return values[self._results[0]], blocks
+        return join_outputs([values[name] for name in self._results]), blocks
 
 
 def _described_outputs(run: dict[str, Any]) -> list[str]:

@@ -46,7 +46,8 @@ def emit(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
     return emitter(graph, module, path, x)
 
 
-def _conv_out(x: Value, conv: Any, channels: int) -> tuple[int | None, ...]:
+def conv_out(x: Value, conv: Any, channels: int) -> tuple[int | None, ...]:
+    """Shape of what a convolution or pooling makes of `x`."""
     sizes = []
     for axis in (0, 1):
         (kernel, stride, padding, dilation) = (
@@ -62,7 +63,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)  # type: ignore[return-value]
 
 
-def _window(layer: Any) -> dict[str, list[int]]:
+def window(layer: Any) -> dict[str, list[int]]:
     """Attributes that Conv and MaxPool share."""
     return {
         "kernel_shape": list(_pair(layer.kernel_size)),
@@ -78,21 +79,24 @@ def _folded(graph: GraphBuilder, conv: Any, norm: Any, path: str) -> tuple[Value
     return graph.constant(f"{path}.weight", weight), graph.constant(f"{path}.bias", bias)
 
 
-def _parameters(graph: GraphBuilder, layer: Any, path: str) -> tuple[Value, Value]:
+def parameters(graph: GraphBuilder, layer: Any, path: str) -> tuple[Value, Value]:
+    """Initializers of a layer's weight and bias."""
     return (
         graph.constant(f"{path}.weight", to_array(layer.weight)),
         graph.constant(f"{path}.bias", to_array(layer.bias)),
     )
 
 
-def _conv_norm(graph: GraphBuilder, conv: Any, norm: Any, path: str, x: Value) -> Value:
+def conv_norm(graph: GraphBuilder, conv: Any, norm: Any, path: str, x: Value) -> Value:
+    """A convolution with its normalisation folded in."""
     inputs = (x, *_folded(graph, conv, norm, path))
-    shape = _conv_out(x, conv, conv.out_channels)
-    return graph.standard("Conv", path, inputs, shape, {"group": conv.groups, **_window(conv)})
+    shape = conv_out(x, conv, conv.out_channels)
+    return graph.standard("Conv", path, inputs, shape, {"group": conv.groups, **window(conv)})
 
 
 @_emits("torch.nn.modules.activation.ReLU")
 def _relu(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
+    """A convolution with its normalisation folded in."""
     return graph.standard("Relu", path, [x], x.shape)
 
 
@@ -100,14 +104,32 @@ def _relu(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
 def _max_pool(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
     channels = x.shape[1]
     assert channels is not None
-    return graph.standard("MaxPool", path, [x], _conv_out(x, module, channels), _window(module))
+    return graph.standard("MaxPool", path, [x], conv_out(x, module, channels), window(module))
+
+
+def emit_network(graph: GraphBuilder, model: Any, image: Value) -> list[Value]:
+    """Add the nodes of a whole network and return its outputs.
+
+    Raises:
+        UserError: as `emit`.
+    """
+    if f"{type(model).__module__}.{type(model).__qualname__}" == "laudnet.detector.LaudDetector":
+        from laudc.export.detector import emit_detector
+
+        return emit_detector(graph, model, image)
+    return [emit(graph, model, "", image)]
+
+
+def resnet_stem(graph: GraphBuilder, trunk: Any, prefix: str, x: Value) -> Value:
+    """The layers between the image and a ResNet's first block."""
+    x = conv_norm(graph, trunk.conv1, trunk.bn1, f"{prefix}conv1", x)
+    x = emit(graph, trunk.relu, f"{prefix}relu", x)
+    return emit(graph, trunk.maxpool, f"{prefix}maxpool", x)
 
 
 @_emits("laudnet.resnet.LaudResNet")
 def _resnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
-    x = _conv_norm(graph, model.conv1, model.bn1, "conv1", x)
-    x = emit(graph, model.relu, "relu", x)
-    x = emit(graph, model.maxpool, "maxpool", x)
+    x = resnet_stem(graph, model, "", x)
     for name, block in model.blocks():
         x = emit(graph, block, name, x)
     return _classifier(graph, model.fc, x)
@@ -118,7 +140,7 @@ def _classifier(graph: GraphBuilder, fc: Any, x: Value) -> Value:
     channels = x.shape[1]
     pooled = graph.standard("GlobalAveragePool", "avgpool", [x], (x.shape[0], channels, 1, 1))
     flat = graph.standard("Flatten", "flatten", [pooled], (x.shape[0], channels), {"axis": 1})
-    inputs = (flat, *_parameters(graph, fc, "fc"))
+    inputs = (flat, *parameters(graph, fc, "fc"))
     shape = (x.shape[0], fc.out_features)
     return graph.standard("Gemm", "fc", inputs, shape, {"transB": 1}, output=names.OUTPUT)
 
@@ -154,13 +176,13 @@ def _projected(graph: GraphBuilder, projection: Any, path: str, x: Value) -> Val
     if projection is None:
         return x
     conv, norm = projection
-    return _conv_norm(graph, conv, norm, f"{path}.0", x)
+    return conv_norm(graph, conv, norm, f"{path}.0", x)
 
 
 @_emits("laudnet.regnet.LaudRegNet")
 def _regnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
     conv, norm, relu = model.stem
-    x = emit(graph, relu, "stem.2", _conv_norm(graph, conv, norm, "stem.0", x))
+    x = emit(graph, relu, "stem.2", conv_norm(graph, conv, norm, "stem.0", x))
     for name, block in model.blocks():
         x = emit(graph, block, name, x)
     return _classifier(graph, model.fc, x)
@@ -174,8 +196,8 @@ def _regnet_block(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value
     weights = [
         *_folded(graph, branch.a[0], branch.a[1], f"{path}.f.a.0"),
         *_folded(graph, branch.b[0], branch.b[1], f"{path}.f.b.0"),
-        *_parameters(graph, branch.se.fc1, f"{path}.f.se.fc1"),
-        *_parameters(graph, branch.se.fc2, f"{path}.f.se.fc2"),
+        *parameters(graph, branch.se.fc1, f"{path}.f.se.fc1"),
+        *parameters(graph, branch.se.fc2, f"{path}.f.se.fc2"),
         *_folded(graph, branch.c[0], branch.c[1], f"{path}.f.c.0"),
     ]
     attributes: dict[str, Any] = _geometry(branch.b[0], f"{path}.f.b").attributes()
@@ -225,27 +247,27 @@ def _spatial_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Va
     cells = (masker.mask_size, masker.mask_size) if masker.mask_size < height else (height, width)
     rows = graph.constant(f"{path}.pool_rows", pool_matrix(height, cells[0]))
     columns = graph.constant(f"{path}.pool_cols", pool_matrix(width, cells[1]).T)
-    inputs = (x, rows, columns, *_parameters(graph, masker.conv, f"{path}.conv"))
+    inputs = (x, rows, columns, *parameters(graph, masker.conv, f"{path}.conv"))
     return graph.semantic("SpatialMasker", path, inputs, output=_mask_name(path))
 
 
 @_emits("laudnet.maskers.LinearChannelMasker")
 def _linear_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
-    inputs = (x, *_parameters(graph, masker.conv, f"{path}.conv"))
+    inputs = (x, *parameters(graph, masker.conv, f"{path}.conv"))
     return graph.semantic("ChannelMaskerLinear", path, inputs, output=_mask_name(path))
 
 
 @_emits("laudnet.maskers.MlpChannelMasker")
 def _mlp_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
-    first = _parameters(graph, masker.conv[0], f"{path}.conv.0")
-    last = _parameters(graph, masker.conv[2], f"{path}.conv.2")
+    first = parameters(graph, masker.conv[0], f"{path}.conv.0")
+    last = parameters(graph, masker.conv[2], f"{path}.conv.2")
     return graph.semantic("ChannelMaskerMlp", path, (x, *first, *last), output=_mask_name(path))
 
 
 @_emits("laudnet.maskers.ConvChannelMasker")
 def _conv_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
     first = _folded(graph, masker.conv[0], masker.conv[1], f"{path}.conv.0")
-    last = _parameters(graph, masker.linear, f"{path}.linear")
+    last = parameters(graph, masker.linear, f"{path}.linear")
     return graph.semantic("ChannelMaskerConv", path, (x, *first, *last), output=_mask_name(path))
 
 

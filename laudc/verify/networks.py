@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from laudc.backends.interface import join_outputs
 from laudc.errors import UserError
 from laudc.ops import names
 from laudc.verify.outcome import Array, BlockOutcome, Decisions, Outcome
@@ -47,8 +48,7 @@ class TorchNetwork:
         from laudc.export.source import load_source
 
         source = load_source(path, arch=arch, config=config)
-        own = source.config.input_size
-        self.size = (own, own) if source.config.has_spatial_masks else None
+        self.size = source.config.image_size if source.config.has_spatial_masks else None
         self.fixed_batch: int | None = None
         self.preprocess = source.preprocess
         self._model = source.model.eval()
@@ -84,7 +84,7 @@ class PortableNetwork:
         self.size: tuple[int, int] | None
         self.fixed_batch, self.size = _input_shape(model)
         self._input = model.graph.input[0].name
-        self._logits = model.graph.output[0].name
+        self._results = [output.name for output in model.graph.output]
         self._outputs = [output.name for output in instrumented.graph.output]
         self._session = _open_session(instrumented, threads)
 
@@ -100,7 +100,7 @@ class PortableNetwork:
             parts = names.split_mask_value(name)
             if parts is not None and parts[0] in blocks:
                 blocks[parts[0]].decisions[parts[1]] = Decisions(value > 0)
-        return Outcome(found[self._logits], tuple(blocks.values()))
+        return Outcome(join_outputs([found[name] for name in self._results]), tuple(blocks.values()))
 
 
 def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:

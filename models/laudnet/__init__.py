@@ -2,6 +2,8 @@
 
 from .checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from .config import DynamicConfig, LaudConfig
+from .detector import LaudDetector
+from .detector_config import DetectorConfig
 from .errors import CheckpointError
 from .families import build_model, config_from_dict
 from .hyper_set import read_config_from_hyper_set
@@ -15,10 +17,12 @@ __all__ = [
     "BlockTrace",
     "Bottleneck",
     "CheckpointError",
+    "DetectorConfig",
     "DynamicBlock",
     "DynamicConfig",
     "DynamicNetwork",
     "LaudConfig",
+    "LaudDetector",
     "LaudRegNet",
     "LaudResNet",
     "LoadedCheckpoint",

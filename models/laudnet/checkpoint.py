@@ -66,11 +66,22 @@ def load_checkpoint(path: str | os.PathLike[str], config: DynamicConfig | None =
     file = Path(path)
     data = read(file)
     contents = _interpret(file, unpickle(file, data), len(data), use_own_config=config is None)
-    chosen = config or contents.config
+    chosen = config or contents.config or _config_from_tensors(file, contents.tensors)
     if chosen is None:
         raise _unknown_configuration(file, contents.tensors)
     model = _assemble(file, chosen, contents.tensors)
     return LoadedCheckpoint(model, chosen, contents.kind, hashlib.sha256(data).hexdigest(), contents.metrics)
+
+
+def _config_from_tensors(file: Path, tensors: Mapping[str, Tensor]) -> DynamicConfig | None:
+    """The configuration of families whose tensors tell it all; None for the others."""
+    family = family_of_tensors(tensors)
+    if family is None or not any(".masker_" in key for key in tensors):
+        return None
+    try:
+        return family.config_from_tensors(tensors)
+    except ValueError as error:
+        raise CheckpointError(str(file), f"its tensors describe no network we know: {error}", _CONFIG_FIX) from None
 
 
 def save_checkpoint(
@@ -178,7 +189,8 @@ def _tensors(file: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _assemble(file: Path, config: DynamicConfig, tensors: Mapping[str, Tensor]) -> DynamicNetwork:
+def _assemble(file: Path, config: DynamicConfig, found: Mapping[str, Tensor]) -> DynamicNetwork:
+    tensors = family_of(config).select(config, found)
     with torch.device("meta"):
         model = build_model(config)
     _compare(file, config, {key: tuple(value.shape) for key, value in model.state_dict().items()}, tensors)

@@ -133,6 +133,11 @@ class DynamicConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the network is meant for, in pixels."""
+        return self.input_size, self.input_size
+
+    @property
     def stem_channels(self) -> int:
         """Channels of the first block's input."""
         raise NotImplementedError

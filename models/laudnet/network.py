@@ -113,10 +113,6 @@ class DynamicNetwork(nn.Module):
 
     config: DynamicConfig
 
-    def __init__(self, config: DynamicConfig) -> None:
-        super().__init__()
-        self.config = config
-
     def blocks(self) -> Iterator[tuple[str, DynamicBlock]]:
         """(module path, block) in forward order."""
         raise NotImplementedError

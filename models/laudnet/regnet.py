@@ -98,7 +98,8 @@ class LaudRegNet(DynamicNetwork):
     config: RegNetConfig
 
     def __init__(self, config: RegNetConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         channels = config.stem_channels
         self.stem = nn.Sequential(*_conv_norm(3, channels, 3, 2), nn.ReLU())
         self.trunk_output = nn.Sequential()

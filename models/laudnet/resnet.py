@@ -64,37 +64,35 @@ class Bottleneck(DynamicBlock):
         return self.relu(y + identity)
 
 
-class LaudResNet(DynamicNetwork):
-    """LAUD-ResNet built from a `LaudConfig`. See `DynamicNetwork` for how to run it."""
-
-    config: LaudConfig
+class ResNetTrunk(nn.Module):
+    """Stem and stages of a LAUD-ResNet: what a classifier and a detector's backbone share, key by key."""
 
     def __init__(self, config: LaudConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         channels = config.stem_channels
         self.conv1 = nn.Conv2d(3, channels, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         for index in range(STAGES):
-            self.add_module(f"layer{index + 1}", self._make_stage(index, channels))
+            self.add_module(f"layer{index + 1}", self._make_stage(config, index, channels))
             channels = config.stage(index).out_channels
-        self.fc = nn.Linear(channels, config.num_classes)
-        self._initialise()
+        self._initialise(config)
 
-    def _make_stage(self, index: int, in_channels: int) -> nn.Sequential:
-        config, blocks = self.config, []
+    @staticmethod
+    def _make_stage(config: LaudConfig, index: int, in_channels: int) -> nn.Sequential:
+        blocks = []
         for position in range(config.layers[index]):
             blocks.append(Bottleneck(config, index, in_channels, first=position == 0))
             in_channels = config.stage(index).out_channels
         return nn.Sequential(*blocks)
 
-    def _initialise(self) -> None:
+    def _initialise(self, config: LaudConfig) -> None:
         # Maskers keep the initialisation they chose themselves.
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and ".masker_" not in name:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if self.config.zero_init_residual:
+        if config.zero_init_residual:
             for _, block in self.blocks():
                 nn.init.zeros_(block.bn3.weight)
 
@@ -107,8 +105,23 @@ class LaudResNet(DynamicNetwork):
                 assert isinstance(block, Bottleneck)
                 yield f"layer{number}.{index}", block
 
-    def _stem(self, x: Tensor) -> Tensor:
+    def stem(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) -> the first stage's input."""
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+
+
+class LaudResNet(ResNetTrunk, DynamicNetwork):
+    """LAUD-ResNet built from a `LaudConfig`. See `DynamicNetwork` for how to run it."""
+
+    config: LaudConfig
+
+    def __init__(self, config: LaudConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.fc = nn.Linear(config.stage(STAGES - 1).out_channels, config.num_classes)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        return self.stem(x)
 
     def _head(self, x: Tensor) -> Tensor:
         return self.fc(x.mean((2, 3)))

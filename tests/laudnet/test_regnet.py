@@ -86,7 +86,8 @@ def test_against_the_definition(mode: str) -> None:
 )
 def test_sizes_are_the_published_ones(arch: str, parameters: float) -> None:
     with torch.device("meta"):
-        model = laudnet.build_model(RegNetConfig.for_arch(arch, dyn_mode=("channel",) * 4, channel_masker_layers=(2,) * 4))
+        config = RegNetConfig.for_arch(arch, dyn_mode=("channel",) * 4, channel_masker_layers=(2,) * 4)
+        model = laudnet.build_model(config)
     found = sum(p.numel() for p in model.parameters())
     assert abs(found - parameters) < 0.01e6
 
