@@ -20,7 +20,9 @@ Emitter = Callable[[GraphBuilder, Any, str, Value], Value]
 _EMITTERS: dict[str, Emitter] = {}
 
 
-def _emits(qualified_name: str) -> Callable[[Emitter], Emitter]:
+def emits(qualified_name: str) -> Callable[[Emitter], Emitter]:
+    """Register the decorated function as the emitter of a class."""
+
     def register(emitter: Emitter) -> Emitter:
         _EMITTERS[qualified_name] = emitter
         return emitter
@@ -94,13 +96,13 @@ def conv_norm(graph: GraphBuilder, conv: Any, norm: Any, path: str, x: Value) ->
     return graph.standard("Conv", path, inputs, shape, {"group": conv.groups, **window(conv)})
 
 
-@_emits("torch.nn.modules.activation.ReLU")
+@emits("torch.nn.modules.activation.ReLU")
 def _relu(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
     """A convolution with its normalisation folded in."""
     return graph.standard("Relu", path, [x], x.shape)
 
 
-@_emits("torch.nn.modules.pooling.MaxPool2d")
+@emits("torch.nn.modules.pooling.MaxPool2d")
 def _max_pool(graph: GraphBuilder, module: Any, path: str, x: Value) -> Value:
     channels = x.shape[1]
     assert channels is not None
@@ -127,7 +129,7 @@ def resnet_stem(graph: GraphBuilder, trunk: Any, prefix: str, x: Value) -> Value
     return emit(graph, trunk.maxpool, f"{prefix}maxpool", x)
 
 
-@_emits("laudnet.resnet.LaudResNet")
+@emits("laudnet.resnet.LaudResNet")
 def _resnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
     x = resnet_stem(graph, model, "", x)
     for name, block in model.blocks():
@@ -145,7 +147,7 @@ def _classifier(graph: GraphBuilder, fc: Any, x: Value) -> Value:
     return graph.standard("Gemm", "fc", inputs, shape, {"transB": 1}, output=names.OUTPUT)
 
 
-@_emits("laudnet.resnet.Bottleneck")
+@emits("laudnet.resnet.Bottleneck")
 def _bottleneck(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
     masks = _masks(graph, block, path, x)
     residual = _projected(graph, block.downsample, f"{path}.downsample", x)
@@ -240,7 +242,7 @@ def _geometry(conv: Any, path: str) -> Geometry:
     return Geometry(stride, conv.groups, dilation)
 
 
-@_emits("laudnet.maskers.SpatialMasker")
+@emits("laudnet.maskers.SpatialMasker")
 def _spatial_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
     height, width = x.shape[2:]
     assert height is not None and width is not None
@@ -251,20 +253,20 @@ def _spatial_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Va
     return graph.semantic("SpatialMasker", path, inputs, output=_mask_name(path))
 
 
-@_emits("laudnet.maskers.LinearChannelMasker")
+@emits("laudnet.maskers.LinearChannelMasker")
 def _linear_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
     inputs = (x, *parameters(graph, masker.conv, f"{path}.conv"))
     return graph.semantic("ChannelMaskerLinear", path, inputs, output=_mask_name(path))
 
 
-@_emits("laudnet.maskers.MlpChannelMasker")
+@emits("laudnet.maskers.MlpChannelMasker")
 def _mlp_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
     first = parameters(graph, masker.conv[0], f"{path}.conv.0")
     last = parameters(graph, masker.conv[2], f"{path}.conv.2")
     return graph.semantic("ChannelMaskerMlp", path, (x, *first, *last), output=_mask_name(path))
 
 
-@_emits("laudnet.maskers.ConvChannelMasker")
+@emits("laudnet.maskers.ConvChannelMasker")
 def _conv_masker(graph: GraphBuilder, masker: Any, path: str, x: Value) -> Value:
     first = _folded(graph, masker.conv[0], masker.conv[1], f"{path}.conv.0")
     last = parameters(graph, masker.linear, f"{path}.linear")

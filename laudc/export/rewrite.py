@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
-from laudc.ops import BLOCKS, BOTTLENECKS, DOMAIN, MASKERS, Geometry, block_inputs, check_contract
+from laudc.export.dense_vit import dense_attention, dense_mlp
+from laudc.ops import (
+    BLOCKS,
+    BOTTLENECKS,
+    DOMAIN,
+    MASKERS,
+    Geometry,
+    block_inputs,
+    check_contract,
+    known_shapes,
+)
 
 if TYPE_CHECKING:
     import onnx
+
+    from laudc.ops.spec import Shape
 
 
 def dense_twin(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,7 +40,8 @@ def dense_twin(model: onnx.ModelProto) -> onnx.ModelProto:
 
     _require_portable(model)
     source = model.graph
-    nodes = [made for node in source.node for made in _dense(node)]
+    shapes = known_shapes(model)
+    nodes = _in_use([made for node in source.node for made in _dense(node, shapes)], source.output)
     used = {name for node in nodes for name in (*node.input, *node.output)}
     graph = helper.make_graph(
         nodes,
@@ -78,10 +91,27 @@ def _require_portable(model: onnx.ModelProto) -> None:
         )
 
 
-def _dense(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+def _in_use(nodes: list[onnx.NodeProto], outputs: Iterable[onnx.ValueInfoProto]) -> list[onnx.NodeProto]:
+    """The nodes that some output depends on, in order: what only a masker read goes with it."""
+    wanted = {value.name for value in outputs}
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _dense(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Iterator[onnx.NodeProto]:
     """The plain nodes that stand for one node of the portable graph."""
     if node.op_type in BLOCKS:
         yield from _dense_bottleneck(node) if node.op_type in BOTTLENECKS else _dense_regnet_block(node)
+    elif node.op_type == "DynamicAttention":
+        heads = shapes[node.input[3]][1]
+        assert heads is not None
+        yield from dense_attention(node, heads)
+    elif node.op_type == "DynamicMlp":
+        yield from dense_mlp(node)
     elif node.op_type not in MASKERS:
         yield node
 

@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import laudc.export.vit_emitters  # noqa: F401  (registers its emitters)
 from laudc.errors import UserError
 from laudc.export.builder import GraphBuilder
 from laudc.export.emitters import emit_network

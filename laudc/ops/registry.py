@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from laudc.ops.bottleneck import CHANNEL_BOTTLENECK, DYNAMIC_BOTTLENECK, SPATIAL_BOTTLENECK
 from laudc.ops.channel_masker import CHANNEL_MASKER_CONV, CHANNEL_MASKER_LINEAR, CHANNEL_MASKER_MLP
+from laudc.ops.policies import POLICY_MASKER, TOKEN_MASKER
 from laudc.ops.regnet_block import CHANNEL_REGNET_BLOCK, DYNAMIC_REGNET_BLOCK, SPATIAL_REGNET_BLOCK
 from laudc.ops.spatial_masker import SPATIAL_MASKER
 from laudc.ops.spec import OpSpec
+from laudc.ops.transformer import DYNAMIC_ATTENTION, DYNAMIC_MLP
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +30,10 @@ SEMANTIC: dict[str, OpSpec] = {
         SPATIAL_REGNET_BLOCK,
         CHANNEL_REGNET_BLOCK,
         DYNAMIC_REGNET_BLOCK,
+        TOKEN_MASKER,
+        POLICY_MASKER,
+        DYNAMIC_ATTENTION,
+        DYNAMIC_MLP,
     )
 }
 
