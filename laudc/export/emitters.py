@@ -181,7 +181,7 @@ def _projected(graph: GraphBuilder, projection: Any, path: str, x: Value) -> Val
     return conv_norm(graph, conv, norm, f"{path}.0", x)
 
 
-@_emits("laudnet.regnet.LaudRegNet")
+@emits("laudnet.regnet.LaudRegNet")
 def _regnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
     conv, norm, relu = model.stem
     x = emit(graph, relu, "stem.2", conv_norm(graph, conv, norm, "stem.0", x))
@@ -190,7 +190,7 @@ def _regnet(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
     return _classifier(graph, model.fc, x)
 
 
-@_emits("laudnet.regnet.RegNetBlock")
+@emits("laudnet.regnet.RegNetBlock")
 def _regnet_block(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
     masks = _masks(graph, block, path, x)
     residual = _projected(graph, block.proj, f"{path}.proj", x)
