@@ -11,7 +11,9 @@ from laudc.ops import node_attributes
 from laudc.ops.packing import BlockWeights, pack_block, pack_stem
 from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
 from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUNS_KEY, BlockRecord, RegNetRecord, encode_blocks
+from laudc.ops.scheduled_vit import VitRecord
 from laudc.schedule.blocks import BlockNodes, Graph
+from laudc.schedule.lower_vit import lower_vit
 from laudc.schedule.plan import Plan
 from laudc.schedule.stem import find_stem
 
@@ -29,6 +31,8 @@ def lower(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
     for every dense block its masks; the metadata `laudc.runs` says which blocks they describe.
     """
     graph = Graph(model)
+    if any(isinstance(block.record, VitRecord) for block in plan.blocks) or not graph.blocks():
+        return lower_vit(graph, plan)
     return _Lowering(graph, plan).model()
 
 
@@ -59,7 +63,7 @@ class _Lowering:
         self._fuse_heads()
         self._expose_masks()
         source = self.graph.model
-        nodes = _in_use(self.nodes, [value.name for value in (*source.graph.output, *self.outputs)])
+        nodes = in_use(self.nodes, [value.name for value in (*source.graph.output, *self.outputs)])
         used = {name for node in nodes for name in node.input}
         weights = [t for t in (*source.graph.initializer, *self.new_initializers) if t.name in used]
         lowered = onnx.helper.make_graph(
@@ -103,7 +107,7 @@ class _Lowering:
         packed = []
         for block in run:
             record = self.records[block.name]
-            assert record is not None
+            assert isinstance(record, BlockRecord)
             records.append(record)
             packed.append(
                 self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block)))
@@ -229,7 +233,7 @@ def _axis(node: onnx.NodeProto) -> int:
     return int(node_attributes(node).get("axis", 1))  # type: ignore[arg-type]
 
 
-def _in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+def in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
     """The nodes that some output depends on, in order."""
     wanted = set(outputs)
     kept = []

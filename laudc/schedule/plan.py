@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
+from laudc.ops.scheduled_vit import VitRecord
 from laudc.schedule.blocks import BlockNodes, Graph
+from laudc.schedule.vit_blocks import VitBlock, vit_blocks, vit_record
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +40,7 @@ class BlockPlan:
     name: str
     execution: str
     reason: str
-    record: BlockRecord | None = None
+    record: BlockRecord | VitRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for manifests and reports."""
@@ -76,24 +78,38 @@ def make_plan(model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64) 
     if choice not in CHOICES:
         raise UserError(f"unknown schedule '{choice}'", f"known are {', '.join(CHOICES)}", "use one of these")
     graph = Graph(model)
-    blocks = tuple(_plan_block(graph, block, choice, panel) for block in graph.blocks())
-    return Plan(choice, panel, blocks)
+    blocks = [_plan_block(graph, block, choice, panel) for block in graph.blocks()]
+    blocks += [_plan_vit_block(graph, block, choice, panel) for block in vit_blocks(graph)]
+    return Plan(choice, panel, tuple(blocks))
 
 
 def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> BlockPlan:
+    dense = _why_dense(block.name, graph.why_not_native(block), choice)
+    if dense is not None:
+        return dense
+    record = _record(graph, block, panel)
+    return BlockPlan(block.name, "sparse", _reason(record), record)
+
+
+def _plan_vit_block(graph: Graph, block: VitBlock, choice: str, panel: int) -> BlockPlan:
+    dense = _why_dense(block.name, block.obstacle, choice)
+    if dense is not None:
+        return dense
+    record = vit_record(graph, block, panel)
+    return BlockPlan(block.name, "sparse", _vit_reason(record), record)
+
+
+def _why_dense(name: str, obstacle: str, choice: str) -> BlockPlan | None:
+    """The plan of a block that the runtime computes itself; None where our kernels do."""
     if choice == "dense":
-        return BlockPlan(block.name, "dense", "asked for with --schedule dense")
-    obstacle = graph.why_not_native(block)
+        return BlockPlan(name, "dense", "asked for with --schedule dense")
     if obstacle and choice == "sparse":
         raise UserError(
-            f"block {block.name} cannot be scheduled sparse",
+            f"block {name} cannot be scheduled sparse",
             f"the kernels do not cover it: {obstacle}",
             "use --schedule auto, which leaves such blocks to the runtime",
         )
-    if obstacle:
-        return BlockPlan(block.name, "dense", f"not covered by the kernels: {obstacle}")
-    record = _record(graph, block, panel)
-    return BlockPlan(block.name, "sparse", _reason(record), record)
+    return BlockPlan(name, "dense", f"not covered by the kernels: {obstacle}") if obstacle else None
 
 
 def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
@@ -156,3 +172,10 @@ def _reason(record: BlockRecord) -> str:
         return f"{' and '.join(parts)}; {early}"
     algorithm = "Winograd F(2x2)" if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else "direct"
     return f"{' and '.join(parts)}; conv2 {algorithm}"
+
+
+def _vit_reason(record: VitRecord) -> str:
+    chosen = {"token": "tokens", "head": "heads", "layer": "sublayers"}
+    kept = [chosen[kind] for kind in record.decisions]
+    what = f"computes kept {' and '.join((', '.join(kept[:-1]), kept[-1]) if kept[1:] else kept)} only" if kept else "chooses nothing"
+    return f"{what}; only the class token is read after it" if record.first_only else what
