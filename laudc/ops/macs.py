@@ -36,6 +36,7 @@ from laudc.ops.numeric import upsample_mask
 from laudc.ops.registry import BLOCKS, REGNET_BLOCKS, block_inputs
 from laudc.ops.regnet_block import se_pool_of
 from laudc.ops.spec import Array, Shape
+from laudc.ops.vit_macs import VitBlockMacs, VitBlockShape, vit_block_macs
 
 if TYPE_CHECKING:
     import onnx
@@ -45,10 +46,17 @@ _KERNEL = 3
 
 @dataclass(frozen=True)
 class BlockMasks:
-    """Masks of one block for one image: channel (g,), spatial (gs, mh, mw) of 0 and 1; None: it has none."""
+    """Masks of one block for one image, of 0 and 1; None: it has none.
+
+    channel (g,) and spatial (gs, mh, mw) of convolutional blocks; token (L-1,), head (h,) and layer (2,) of
+    transformer blocks.
+    """
 
     channel: Array | None = None
     spatial: Array | None = None
+    token: Array | None = None
+    head: Array | None = None
+    layer: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class BlockShape:
 class NetworkShape:
     """The blocks of a network in order, and the MACs of what surrounds them for one image."""
 
-    blocks: tuple[BlockShape, ...]
+    blocks: tuple[BlockShape | VitBlockShape, ...]
     stem: int
     head: int
 
@@ -105,7 +113,7 @@ class BlockMacs:
 class NetworkMacs:
     """MACs of a network for one image."""
 
-    blocks: tuple[BlockMacs, ...]
+    blocks: tuple[BlockMacs | VitBlockMacs, ...]
     stem: int
     head: int
 
@@ -154,8 +162,14 @@ def conv1_positions(shape: BlockShape, spatial: Array | None) -> Array:
     return needed
 
 
-def block_macs(shape: BlockShape, masks: BlockMasks) -> BlockMacs:
+def block_macs(shape: BlockShape | VitBlockShape, masks: BlockMasks) -> BlockMacs | VitBlockMacs:
     """MACs of one block for one image."""
+    if isinstance(shape, VitBlockShape):
+        return vit_block_macs(shape, token=masks.token, head=masks.head, layer=masks.layer)
+    return _conv_block_macs(shape, masks)
+
+
+def _conv_block_macs(shape: BlockShape, masks: BlockMasks) -> BlockMacs:
     kept = _kept_per_conv_group(shape, masks.channel)
     kept_total = sum(kept)
     positions3 = conv3_positions(shape, masks.spatial)
@@ -199,8 +213,8 @@ def masks_of_image(values: Mapping[str, Array], image: int) -> dict[str, BlockMa
     """Masks by block of one image of a batch.
 
     Args:
-        values: arrays by name; those called `BLOCK.mask_channel` (B, g) and `BLOCK.mask_spatial` (B, gs, mh,
-            mw) are used, as `laudc.export.with_masks_as_outputs` gives them, others are passed over.
+        values: arrays by name; those called `BLOCK.mask_KIND` (B, ...) are used, as
+            `laudc.export.with_masks_as_outputs` gives them, others are passed over.
         image: index in the batch.
     """
     found: dict[str, dict[str, Array]] = {}
@@ -235,17 +249,23 @@ class _Reader:
         projections = [
             self._producers[node.input[1]].name for node in blocks if node.input[1] != node.input[0]
         ]
+        outside = ("Conv", "MatMul")
         stem = self._sum(
-            node for node in self._graph.node if node.op_type == "Conv" and node.name not in projections
+            node for node in self._graph.node if node.op_type in outside and node.name not in projections
         )
         head = self._sum(node for node in self._graph.node if node.op_type == "Gemm")
-        return NetworkShape(tuple(self._block(node) for node in blocks), stem, head)
+        convolutional = [self._block(node) for node in blocks]
+        transformer = [self._vit_block(node) for node in self._graph.node if node.op_type == "DynamicMlp"]
+        return NetworkShape((*convolutional, *transformer), stem, head)
 
     def _sum(self, nodes: Iterable[onnx.NodeProto]) -> int:
         return sum(self._layer(node) for node in nodes)
 
     def _layer(self, node: onnx.NodeProto) -> int:
-        """MACs of a Conv or Gemm for one image: weights of one output position times their number."""
+        """MACs of a Conv, Gemm or MatMul for one image: weights of one output position times their number."""
+        if node.op_type == "MatMul":
+            left, made = self._dims(node.input[0]), self._dims(node.output[0])
+            return left[-1] * int(np.prod(made[1:], dtype=np.int64))
         outputs = self._dims(node.output[0])[2:]
         return int(np.prod(outputs, dtype=np.int64)) * int(np.prod(self._dims(node.input[1]), dtype=np.int64))
 
@@ -267,6 +287,26 @@ class _Reader:
             squeeze=self._dims(inputs.weights[4])[0] if squeezes else 0,
             pools_all=squeezes and not se_pool_of(attributes),
         )
+
+    def _vit_block(self, mlp: onnx.NodeProto) -> VitBlockShape:
+        attention = self._producers[mlp.input[0]]
+        tokens, dim = self._dims(mlp.input[0])[1:]
+        policies = {mask for mask in attention.input[2:5] if mask in self._producers}
+        return VitBlockShape(
+            name=names.block_of_node(mlp.name),
+            tokens=tokens,
+            dim=dim,
+            heads=self._dims(attention.input[3])[1],
+            hidden=self._dims(mlp.input[5])[0],
+            masker=sum(self._policy(self._producers[mask]) for mask in policies),
+            tokens_in_mlp=mlp.input[2] == attention.input[2],
+            dropped_heads=_number(attention, "dropped_heads"),
+            head_width=_number(mlp, "head_width"),
+        )
+
+    def _policy(self, node: onnx.NodeProto) -> int:
+        """MACs of a TokenMasker or PolicyMasker for one image."""
+        return int(np.prod(self._dims(node.output[0])[1:])) * self._dims(node.input[0])[-1]
 
     def _masker(self, node: onnx.NodeProto) -> int:
         x = self._dims(node.input[0])
@@ -300,3 +340,9 @@ class _Reader:
                 "Export the model with laudc export",
             )
         return known  # type: ignore[return-value]
+
+
+def _number(node: onnx.NodeProto, name: str) -> int:
+    value = node_attributes(node)[name]
+    assert isinstance(value, int)
+    return value

@@ -59,6 +59,9 @@ class BlockProfile:
     activation: float | None
     ideal_speedup: float | None
     dense: Timing | None
+    token_rate: float | None = None
+    head_rate: float | None = None
+    layer_rate: float | None = None
 
     @property
     def speedup(self) -> float | None:

@@ -65,9 +65,9 @@ class TorchNetwork:
 def _torch_block(block: Any) -> BlockOutcome:
     decisions = {}
     for kind in _KINDS:
-        keep, margin = getattr(block, f"{kind}_keep"), getattr(block, f"{kind}_margin")
+        keep = getattr(block, f"{kind}_keep", None)
         if keep is not None:
-            decisions[kind] = Decisions(keep.numpy(), margin.numpy())
+            decisions[kind] = Decisions(keep.numpy(), getattr(block, f"{kind}_margin").numpy())
     return BlockOutcome(block.name, decisions, block.gap.numpy())
 
 
@@ -92,7 +92,7 @@ class PortableNetwork:
         """Run one batch; means are known, margins are not."""
         found = dict(zip(self._outputs, self._session.run(None, {self._input: images}), strict=True))
         blocks: dict[str, BlockOutcome] = {
-            name.removesuffix(_GAP): BlockOutcome(name.removesuffix(_GAP), {}, value[:, :, 0, 0])
+            name.removesuffix(_GAP): BlockOutcome(name.removesuffix(_GAP), {}, value.reshape(len(value), -1))
             for name, value in found.items()
             if name.endswith(_GAP)
         }
@@ -111,10 +111,15 @@ def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     from laudc.ops import BLOCKS
 
     shown = with_masks_as_outputs(model)
-    for node in [node for node in shown.graph.node if node.op_type in BLOCKS]:
-        name = node.name + _GAP
-        shown.graph.node.append(helper.make_node("GlobalAveragePool", [node.output[0]], [name], name=name))
-        shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None, 1, 1]))
+    for node in [node for node in shown.graph.node if node.op_type in BLOCKS or node.op_type == "DynamicMlp"]:
+        name, value, dims = names.block_of_node(node.name) + _GAP, node.output[0], ["N", None, 1, 1]
+        if node.op_type == "DynamicMlp":
+            # Tokens are averaged like the positions of a map.
+            turned, dims = f"{name}.tokens", ["N", None, 1]
+            shown.graph.node.append(helper.make_node("Transpose", [value], [turned], name=turned, perm=[0, 2, 1]))
+            value = turned
+        shown.graph.node.append(helper.make_node("GlobalAveragePool", [value], [name], name=name))
+        shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
     return shown
 
 
@@ -172,8 +177,7 @@ def _engine_block(name: str, margins: Mapping[str, Array | None]) -> BlockOutcom
     for kind in _KINDS:
         margin = margins.get(f"{kind}_margin")
         if margin is not None:
-            # A NaN compares false and drops, as it must.
-            decisions[kind] = Decisions(np.asarray(margin >= 0), margin)
+            decisions[kind] = Decisions(names.kept(kind, margin), margin)
     return BlockOutcome(name, decisions)
 
 

@@ -26,6 +26,18 @@ class BlockRun:
     in_size: tuple[int, int]
     out_size: tuple[int, int]
 
+    def trace(self) -> BlockTrace:
+        """The decisions as plain tensors."""
+        channel, spatial = self.channel, self.spatial
+        return BlockTrace(
+            name=self.name,
+            gap=self.gap,
+            channel_margin=None if channel is None else channel.margin,
+            spatial_margin=None if spatial is None else spatial.margin,
+            channel_keep=None if channel is None else channel.keep.bool(),
+            spatial_keep=None if spatial is None else spatial.keep.bool(),
+        )
+
 
 @dataclass(frozen=True)
 class ModelRun:
@@ -210,16 +222,4 @@ def trace(model: DynamicNetwork, x: Tensor) -> Trace:
         raise ValueError("trace: the model is in training mode, where masks are random; call model.eval() first")
     with torch.no_grad():
         run = model.run(x)
-    return Trace(run.logits, tuple(_trace_block(block) for block in run.blocks))
-
-
-def _trace_block(run: BlockRun) -> BlockTrace:
-    channel, spatial = run.channel, run.spatial
-    return BlockTrace(
-        name=run.name,
-        gap=run.gap,
-        channel_margin=None if channel is None else channel.margin,
-        spatial_margin=None if spatial is None else spatial.margin,
-        channel_keep=None if channel is None else channel.keep.bool(),
-        spatial_keep=None if spatial is None else spatial.keep.bool(),
-    )
+    return Trace(run.logits, tuple(block.trace() for block in run.blocks))
