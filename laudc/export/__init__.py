@@ -13,17 +13,17 @@ from laudc import make_callable
 
 if TYPE_CHECKING:
     import onnx
-    from laudnet import DynamicConfig, DynamicNetwork
+    from laudnet import AnyConfig, AnyNetwork
 
 __all__ = ["dense_twin", "export", "with_masks_as_outputs"]
 
 
 def export(
-    checkpoint_or_model: str | os.PathLike[str] | DynamicNetwork,
+    checkpoint_or_model: str | os.PathLike[str] | AnyNetwork,
     output: str | os.PathLike[str] | None = None,
     *,
     arch: str | None = None,
-    config: str | os.PathLike[str] | Mapping[str, Any] | DynamicConfig | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | AnyConfig | None = None,
     input_size: int | tuple[int, int] | None = None,
     dynamic_batch: bool = True,
     opset: int = 20,

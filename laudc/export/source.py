@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
-    from laudnet import DynamicConfig, DynamicNetwork, LoadedCheckpoint
+    from laudnet import AnyConfig, AnyNetwork, LoadedCheckpoint
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -25,17 +25,17 @@ class Source:
     recorded about the preparation of images, possibly nothing.
     """
 
-    model: DynamicNetwork
-    config: DynamicConfig
+    model: AnyNetwork
+    config: AnyConfig
     sha256: str | None
     preprocess: Mapping[str, Any]
 
 
 def load_source(
-    origin: str | os.PathLike[str] | DynamicNetwork,
+    origin: str | os.PathLike[str] | AnyNetwork,
     *,
     arch: str | None = None,
-    config: Config | DynamicConfig | None = None,
+    config: Config | AnyConfig | None = None,
     se_pool: str | None = None,
 ) -> Source:
     """Load a checkpoint, or take a model as it is.
@@ -69,7 +69,7 @@ def load_source(
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | DynamicConfig | None = None
+    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | AnyConfig | None = None
 ) -> LoadedCheckpoint:
     """`laudnet.load_checkpoint` with the options of the command line, and its errors as UserError."""
     import laudnet
@@ -94,7 +94,7 @@ def load_checkpoint(
     return loaded
 
 
-def _load(path: str | os.PathLike[str], config: DynamicConfig) -> LoadedCheckpoint:
+def _load(path: str | os.PathLike[str], config: AnyConfig) -> LoadedCheckpoint:
     import laudnet
 
     try:
@@ -118,7 +118,7 @@ def _require_torch() -> None:
         ) from error
 
 
-def _read_config(config: Config | DynamicConfig, arch: str | None) -> DynamicConfig:
+def _read_config(config: Config | AnyConfig, arch: str | None) -> AnyConfig:
     if isinstance(config, Mapping):
         return _parse_config(config, arch)
     if not isinstance(config, (str, os.PathLike)):
@@ -140,7 +140,7 @@ def _read_config(config: Config | DynamicConfig, arch: str | None) -> DynamicCon
     return _parse_config(data, arch)
 
 
-def _parse_config(data: Mapping[str, Any], arch: str | None) -> DynamicConfig:
+def _parse_config(data: Mapping[str, Any], arch: str | None) -> AnyConfig:
     from laudnet import config_from_dict
 
     known = {**({"arch": arch} if arch is not None else {}), **data}
@@ -154,7 +154,7 @@ def _bad_config(what: str, error: Exception) -> UserError:
     return UserError(f"{what} describes no network", str(error), _CONFIG_FIX)
 
 
-def _with_se_pool(config: DynamicConfig, se_pool: str) -> DynamicConfig:
+def _with_se_pool(config: AnyConfig, se_pool: str) -> AnyConfig:
     from laudnet import RegNetConfig
 
     if not isinstance(config, RegNetConfig) or not config.has_spatial_masks:
@@ -169,7 +169,7 @@ def _with_se_pool(config: DynamicConfig, se_pool: str) -> DynamicConfig:
         raise _bad_config("the option se_pool", error) from error
 
 
-def _with_arch(config: DynamicConfig, arch: str | None) -> DynamicConfig:
+def _with_arch(config: AnyConfig, arch: str | None) -> AnyConfig:
     if arch is not None and config.arch != arch:
         raise UserError(
             f"--arch {arch} and the configuration contradict each other",

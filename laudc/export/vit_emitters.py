@@ -263,7 +263,8 @@ def _block(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
     )
     v = _layer_norm(graph, block.norm2, f"{path}.norm2", x)
     in_mlp = tokens if block.tokens_in_mlp else _all(graph, f"{path}.all_tokens.mlp", _known(x.shape[1]) - 1)
-    weights = [*_parameters(graph, block.mlp.fc1, f"{path}.mlp.fc1"), *_parameters(graph, block.mlp.fc2, f"{path}.mlp.fc2")]
+    weights = _parameters(graph, block.mlp.fc1, f"{path}.mlp.fc1")
+    weights += _parameters(graph, block.mlp.fc2, f"{path}.mlp.fc2")
     return graph.semantic(
         "DynamicMlp",
         names.mlp_node(path),

@@ -80,7 +80,7 @@ def _image_size(source: Source, wanted: int | tuple[int, int] | None) -> tuple[i
     if (height, width) != own and source.config.has_spatial_masks:
         raise UserError(
             f"this model cannot take images of {height}x{width}",
-            f"its spatial and layer masks are tied to the {own[0]}x{own[1]} images it was trained with",
+            f"its masks of positions, tokens or layers are tied to the {own[0]}x{own[1]} images it was trained with",
             "Leave out --input-size, or export a model that has channel masks only",
         )
     return height, width
@@ -116,7 +116,8 @@ def preprocess(source: Source, size: tuple[int, int]) -> dict[str, Any]:
         "resize": round(max(size) * _RESIZE_RATIO),
         "interpolation": "bilinear",
     }
+    family = getattr(source.config, "preprocess", {})
     if hasattr(source.model, "outputs"):
         # Detectors see the whole image: resized to fit, padded at the bottom and on the right.
         defaults = {**defaults, "resize": None, "fit": "pad"}
-    return {**defaults, **source.preprocess, "crop": list(size), "input_size": list(size)}
+    return {**defaults, **family, **source.preprocess, "crop": list(size), "input_size": list(size)}

@@ -42,6 +42,8 @@ BOTTLENECKS = frozenset(name for name in SEMANTIC if name.endswith("Bottleneck")
 REGNET_BLOCKS = frozenset(name for name in SEMANTIC if name.endswith("RegNetBlock"))
 #: Residual blocks of all families: nodes with X, R, the masks and the weights as inputs, in this order.
 BLOCKS = BOTTLENECKS | REGNET_BLOCKS
+#: The node that makes a dynamic block's output, of any family. A transformer block is two nodes, attention and MLP.
+BLOCK_ENDS = BLOCKS | {DYNAMIC_MLP.name}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Run = list[tuple[VitBlock, VitRecord]]
 
 
 def lower_vit(graph: Graph, plan: Plan) -> onnx.ModelProto:
-    """The scheduled model of a transformer. Consecutive sparse blocks become one `VitRun`; dense ones keep their bodies.
+    """The scheduled model of a transformer. Consecutive sparse blocks become one `VitRun`; dense ones keep their body.
 
     Extra outputs and metadata are as of `laudc.schedule.lower`.
     """

@@ -176,6 +176,9 @@ def _reason(record: BlockRecord) -> str:
 
 def _vit_reason(record: VitRecord) -> str:
     chosen = {"token": "tokens", "head": "heads", "layer": "sublayers"}
-    kept = [chosen[kind] for kind in record.decisions]
-    what = f"computes kept {' and '.join((', '.join(kept[:-1]), kept[-1]) if kept[1:] else kept)} only" if kept else "chooses nothing"
-    return f"{what}; only the class token is read after it" if record.first_only else what
+    *others, last = [chosen[kind] for kind in record.decisions] or ["everything"]
+    kept = f"{', '.join(others)} and {last}" if others else last
+    parts = [f"computes kept {kept} only" if record.decisions else "computes everything"]
+    if record.first_only:
+        parts.append("only the class token is read after it")
+    return "; ".join(parts)

@@ -108,12 +108,12 @@ def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx import TensorProto, helper
 
     from laudc.export import with_masks_as_outputs
-    from laudc.ops import BLOCKS
+    from laudc.ops import BLOCK_ENDS, BLOCKS
 
     shown = with_masks_as_outputs(model)
-    for node in [node for node in shown.graph.node if node.op_type in BLOCKS or node.op_type == "DynamicMlp"]:
+    for node in [node for node in shown.graph.node if node.op_type in BLOCK_ENDS]:
         name, value, dims = names.block_of_node(node.name) + _GAP, node.output[0], ["N", None, 1, 1]
-        if node.op_type == "DynamicMlp":
+        if node.op_type not in BLOCKS:
             # Tokens are averaged like the positions of a map.
             turned, dims = f"{name}.tokens", ["N", None, 1]
             shown.graph.node.append(helper.make_node("Transpose", [value], [turned], name=turned, perm=[0, 2, 1]))

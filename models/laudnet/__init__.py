@@ -5,15 +5,19 @@ from .config import DynamicConfig, LaudConfig
 from .detector import LaudDetector
 from .detector_config import DetectorConfig
 from .errors import CheckpointError
-from .families import build_model, config_from_dict
+from .families import AnyConfig, AnyNetwork, build_model, config_from_dict
 from .hyper_set import read_config_from_hyper_set
 from .maskers import nearest_index
 from .network import BlockTrace, DynamicBlock, DynamicNetwork, Trace, trace
 from .regnet import LaudRegNet, RegNetBlock
 from .regnet_config import RegNetConfig
 from .resnet import Bottleneck, LaudResNet
+from .vit import LaudVit, VitBlockTrace
+from .vit_config import VitConfig
 
 __all__ = [
+    "AnyConfig",
+    "AnyNetwork",
     "BlockTrace",
     "Bottleneck",
     "CheckpointError",
@@ -25,10 +29,13 @@ __all__ = [
     "LaudDetector",
     "LaudRegNet",
     "LaudResNet",
+    "LaudVit",
     "LoadedCheckpoint",
     "RegNetBlock",
     "RegNetConfig",
     "Trace",
+    "VitBlockTrace",
+    "VitConfig",
     "build_model",
     "config_from_dict",
     "load_checkpoint",

@@ -5,8 +5,8 @@ A checkpoint is data: nothing in it is ever executed. Files go through torch's r
 that training scripts commonly leave behind, and refused by name otherwise. The network is built on the meta
 device and takes the file's own tensors once all shapes agree, so no file claims more memory than it holds.
 
-Three kinds of file are read: the authors' `.pth.tar` (configuration in its `hyper_set` string), bare state
-dicts (configuration from the caller), and our own format, a plain dict
+Four kinds of file are read: the authors' `.pth.tar` (configuration in its `hyper_set` string), AdaViT's (from its
+arguments and tensors, see `adavit`), bare state dicts (configuration from the caller), and our own format, a plain dict
 `{'format': 'laudnet/1', 'config': {...}, 'state_dict': {...}, 'metrics': {...}}`.
 """
 
@@ -24,18 +24,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .config import DynamicConfig
 from .errors import CheckpointError
-from .families import build_model, config_from_dict, family_of, family_of_tensors, name_of_tensors
+from .families import (
+    AnyConfig,
+    AnyNetwork,
+    build_model,
+    config_from_dict,
+    family_of,
+    family_of_tensors,
+    name_of_tensors,
+)
 from .hyper_set import read_config_from_hyper_set
-from .network import DynamicNetwork
 from .untrusted import Inert, check_tensors, read, some, unpickle
+from .vit_config import VitConfig
 
 FORMAT = "laudnet/1"
 SourceKind = Literal["laudnet", "authors", "state_dict"]
 
-_STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "net")
-_FAMILY_FIX = "name the right network with --arch, or use a LAUD-ResNet or LAUD-RegNetY checkpoint"
+_STATE_DICT_KEYS = ("state_dict_ema", "state_dict", "model", "model_state_dict", "net")
+_FAMILY_FIX = "name the right network with --arch, or use a LAUD-ResNet, LAUD-RegNetY or LAUD-T2T-ViT checkpoint"
 _CONFIG_FIX = "say what it is with --arch NAME, or --config FILE for anything but its defaults"
 
 
@@ -43,8 +50,8 @@ _CONFIG_FIX = "say what it is with --arch NAME, or --config FILE for anything bu
 class LoadedCheckpoint:
     """model: fp32, in eval mode; sha256: of the file; metrics: what training recorded (our format only)."""
 
-    model: DynamicNetwork
-    config: DynamicConfig
+    model: AnyNetwork
+    config: AnyConfig
     source_kind: SourceKind
     sha256: str
     metrics: Mapping[str, Any]
@@ -54,11 +61,11 @@ class LoadedCheckpoint:
 class _Contents:
     tensors: dict[str, Tensor]
     kind: SourceKind
-    config: DynamicConfig | None
+    config: AnyConfig | None
     metrics: Mapping[str, Any]
 
 
-def load_checkpoint(path: str | os.PathLike[str], config: DynamicConfig | None = None) -> LoadedCheckpoint:
+def load_checkpoint(path: str | os.PathLike[str], config: AnyConfig | None = None) -> LoadedCheckpoint:
     """Read a checkpoint; `config` is needed for bare state dicts and overrules what other files say.
 
     Raises CheckpointError for everything that can be wrong with a file.
@@ -73,10 +80,10 @@ def load_checkpoint(path: str | os.PathLike[str], config: DynamicConfig | None =
     return LoadedCheckpoint(model, chosen, contents.kind, hashlib.sha256(data).hexdigest(), contents.metrics)
 
 
-def _config_from_tensors(file: Path, tensors: Mapping[str, Tensor]) -> DynamicConfig | None:
+def _config_from_tensors(file: Path, tensors: Mapping[str, Tensor]) -> AnyConfig | None:
     """The configuration of families whose tensors tell it all; None for the others."""
     family = family_of_tensors(tensors)
-    if family is None or not any(".masker_" in key for key in tensors):
+    if family is None or not any(family.deciders in key for key in tensors):
         return None
     try:
         return family.config_from_tensors(tensors)
@@ -86,7 +93,7 @@ def _config_from_tensors(file: Path, tensors: Mapping[str, Tensor]) -> DynamicCo
 
 def save_checkpoint(
     path: str | os.PathLike[str],
-    model: DynamicNetwork,
+    model: AnyNetwork,
     metrics: Mapping[str, Any] | None = None,
     weight_dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -139,8 +146,10 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
         raise CheckpointError(str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead")
     tensors = _tensors(file, content)
     check_tensors(file, tensors, file_size)
+    family = family_of_tensors(tensors)
+    tensors = family.convert(tensors) if family is not None else tensors
     kind: SourceKind = "state_dict"
-    config: DynamicConfig | None = None
+    config: AnyConfig | None = None
     metrics: Mapping[str, Any] = {}
     try:
         if "format" in content:
@@ -149,6 +158,9 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
             kind = "authors"
             # A caller's configuration may be there because this one cannot be read.
             config = read_config_from_hyper_set(content["hyper_set"], tensors) if use_own_config else None
+        elif family is not None and family.read_config is not None:
+            kind = "authors" if "arch" in content else "state_dict"
+            config = family.read_config(content, tensors) if use_own_config else None
     except CheckpointError as error:
         raise CheckpointError(str(file), f"{error.what}: {error.why}", error.fix) from None
     except ValueError as error:
@@ -156,7 +168,7 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
     return _Contents(tensors, kind, config, metrics)
 
 
-def _own_config(file: Path, content: Mapping[Any, Any]) -> DynamicConfig:
+def _own_config(file: Path, content: Mapping[Any, Any]) -> AnyConfig:
     if content["format"] != FORMAT:
         raise CheckpointError(
             "format",
@@ -189,7 +201,7 @@ def _tensors(file: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _assemble(file: Path, config: DynamicConfig, found: Mapping[str, Tensor]) -> DynamicNetwork:
+def _assemble(file: Path, config: AnyConfig, found: Mapping[str, Tensor]) -> AnyNetwork:
     tensors = family_of(config).select(config, found)
     with torch.device("meta"):
         model = build_model(config)
@@ -200,7 +212,7 @@ def _assemble(file: Path, config: DynamicConfig, found: Mapping[str, Tensor]) ->
 
 
 def _compare(
-    file: Path, config: DynamicConfig, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
+    file: Path, config: AnyConfig, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
 ) -> None:
     missing = [key for key in wanted if key not in tensors]
     unexpected = [key for key in tensors if key not in wanted]
@@ -221,7 +233,7 @@ def _compare(
 
 
 def _probable_cause(
-    config: DynamicConfig,
+    config: AnyConfig,
     missing: list[str],
     unexpected: list[str],
     mismatched: list[str],
@@ -238,16 +250,23 @@ def _probable_cause(
             f"it has {shown} blocks where {wanted} are expected",
             "name the right network with --arch, or save the whole state_dict() again",
         )
-    if not any(".masker_" in key for key in tensors):
+    if not any(family.deciders in key for key in tensors):
         return "it is a static network without maskers", "use a dynamic network's checkpoint"
-    if any(".masker_" in key for key in missing + unexpected):
-        return "its maskers are of another kind", "correct dyn_mode, channel_masker or its layers in --config"
+    if any(family.deciders in key for key in missing + unexpected):
+        return "its maskers are of another kind", f"correct {_mask_options(config)} in --config"
     if mismatched:
         return _cause_of_shapes(config, mismatched, tensors)
     return "it is incomplete or comes from a changed network", "save the whole state_dict() again"
 
 
-def _cause_of_shapes(config: DynamicConfig, mismatched: list[str], tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+def _mask_options(config: AnyConfig) -> str:
+    """The options that say which maskers a network has."""
+    if isinstance(config, VitConfig):
+        return "ada_head, ada_layer, ada_token, keep_layers or ada_token_start_layer"
+    return "dyn_mode, channel_masker or its layers"
+
+
+def _cause_of_shapes(config: AnyConfig, mismatched: list[str], tensors: Mapping[str, Tensor]) -> tuple[str, str]:
     found = family_of(config).options_from_shapes(tensors)
     for name, value in found.items():
         if value != getattr(config, name):
@@ -255,7 +274,7 @@ def _cause_of_shapes(config: DynamicConfig, mismatched: list[str], tensors: Mapp
                 f"its {name} is {value}, the configuration says {getattr(config, name)}",
                 f"correct {name} in --config",
             )
-    if all(".masker_" in key for key in mismatched):
+    if all(family_of(config).deciders in key for key in mismatched):
         return (
             "its maskers decide about other groups",
             "correct channel_dyn_granularity, spatial_mask_channel_group or reduction_ratio in --config",

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from . import adavit
 from .config import STAGES, DynamicConfig, LaudConfig
 from .detector import LaudDetector
 from .detector_config import DetectorConfig
@@ -16,8 +17,12 @@ from .network import DynamicNetwork
 from .regnet import LaudRegNet
 from .regnet_config import RegNetConfig
 from .resnet import LaudResNet
+from .vit import LaudVit
+from .vit_config import VitConfig
 
 Tensors = Mapping[str, Tensor]
+AnyConfig = DynamicConfig | VitConfig
+AnyNetwork = DynamicNetwork | LaudVit
 
 
 def _resnet_options(tensors: Tensors) -> dict[str, Any]:
@@ -118,19 +123,26 @@ class Family:
     """One family of networks.
 
     name: with its article, for messages. config, network: classes. mark: how the keys of such a state dict begin.
-    block_key: pattern whose two groups are the number of a stage (from 1) and of a block (from 0).
+    block_key: pattern whose two groups are the number of a stage (from 1) and of a block (from 0); one group, the
+    block, where there are no stages.
     options_from_shapes: what tensor shapes give away of a configuration, nothing for tensors of another family.
     tells_all: whether that is the whole configuration. select: the tensors of a file that a configuration needs.
+    deciders: what the keys of maskers or policies have in common.
+    read_config: from a file's content and tensors, where the family's authors have their own layout; its errors are
+    CheckpointError and ValueError. convert: other forms of the tensors to ours.
     """
 
     name: str
-    config: type[DynamicConfig]
-    network: Callable[[Any], DynamicNetwork]
+    config: type[Any]
+    network: Callable[[Any], AnyNetwork]
     mark: str
     block_key: re.Pattern[str]
     options_from_shapes: Callable[[Tensors], dict[str, Any]]
     tells_all: bool = False
     select: Callable[[Any, Tensors], Tensors] = _all_tensors
+    deciders: str = ".masker_"
+    read_config: Callable[[Mapping[Any, Any], Tensors], AnyConfig] | None = None
+    convert: Callable[[Tensors], dict[str, Tensor]] = dict
 
     @property
     def archs(self) -> tuple[str, ...]:
@@ -149,6 +161,8 @@ class Family:
     def depth(self, tensors: Tensors) -> tuple[int, ...]:
         """Blocks per stage that the keys speak of."""
         found = [self.block_key.match(key) for key in tensors]
+        if self.block_key.groups == 1:
+            return (len({match.group(1) for match in found if match}),)
         blocks = {(int(match.group(1)), int(match.group(2))) for match in found if match}
         return tuple(sum(stage == number for stage, _ in blocks) for number in range(1, STAGES + 1))
 
@@ -180,13 +194,18 @@ FAMILIES = (
         tells_all=True,
         select=_detector_tensors,
     ),
+    Family(
+        name="a vision transformer",
+        config=VitConfig,
+        network=LaudVit,
+        mark="cls_token",
+        block_key=re.compile(r"blocks\.(\d{1,4})\."),
+        options_from_shapes=adavit.options_from_shapes,
+        deciders="_select.",
+        read_config=adavit.read_config,
+        convert=adavit.split_qkv,
+    ),
 )
-#: Networks that look familiar but are none of ours: how their keys begin, and what they are.
-_FOREIGN = {
-    "tokens_to_token.": "a T2T-ViT",
-    "cls_token": "a vision transformer",
-}
-
 
 def known_archs() -> tuple[str, ...]:
     """Architecture names of all families."""
@@ -198,7 +217,7 @@ def family_of_arch(arch: object) -> Family | None:
     return next((family for family in FAMILIES if arch in family.archs), None)
 
 
-def family_of(config: DynamicConfig) -> Family:
+def family_of(config: AnyConfig) -> Family:
     """The family of a configuration."""
     return next(family for family in FAMILIES if type(config) is family.config)
 
@@ -210,12 +229,11 @@ def family_of_tensors(tensors: Tensors) -> Family | None:
 
 def name_of_tensors(tensors: Tensors) -> str | None:
     """What these tensors look like ('a RegNet'), None if like nothing known."""
-    foreign = next((name for mark, name in _FOREIGN.items() if any(key.startswith(mark) for key in tensors)), None)
     family = family_of_tensors(tensors)
-    return foreign or (family.name if family else None)
+    return family.name if family else None
 
 
-def config_from_dict(data: Mapping[str, Any]) -> DynamicConfig:
+def config_from_dict(data: Mapping[str, Any]) -> AnyConfig:
     """Configuration of any family; `arch` decides which. ValueError for anything that is none."""
     if not isinstance(data, Mapping):
         raise ValueError(f"configuration: expected a mapping, got {type(data).__name__}")
@@ -223,9 +241,10 @@ def config_from_dict(data: Mapping[str, Any]) -> DynamicConfig:
     family = family_of_arch(arch)
     if family is None:
         raise ValueError(f"arch: {arch!r} is not known; known are {', '.join(known_archs())}")
-    return family.config.from_dict(data)
+    config: AnyConfig = family.config.from_dict(data)
+    return config
 
 
-def build_model(config: DynamicConfig) -> DynamicNetwork:
+def build_model(config: AnyConfig) -> AnyNetwork:
     """A freshly initialised model of `config`, in training mode as any new module."""
     return family_of(config).network(config)

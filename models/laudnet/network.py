@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .config import DynamicConfig
 from .maskers import ChannelMasker, Decision, Masker, SpatialMasker, make_channel_masker, upsample_mask
+
+if TYPE_CHECKING:
+    from .vit import LaudVit, VitBlockTrace
 
 
 @dataclass(frozen=True)
@@ -207,13 +211,13 @@ class BlockTrace:
 
 @dataclass(frozen=True)
 class Trace:
-    """logits (B, num_classes) and one BlockTrace per block in forward order."""
+    """logits (B, num_classes) and one record per block in forward order, of the family's kind."""
 
     logits: Tensor
-    blocks: tuple[BlockTrace, ...]
+    blocks: tuple[BlockTrace | VitBlockTrace, ...]
 
 
-def trace(model: DynamicNetwork, x: Tensor) -> Trace:
+def trace(model: DynamicNetwork | LaudVit, x: Tensor) -> Trace:
     """Run `model` on x (B, 3, H, W) without gradients and report every decision.
 
     ValueError in training mode, whose masks are random samples.

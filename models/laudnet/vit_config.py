@@ -57,8 +57,10 @@ class VitConfig:
     the field, for anything the network could not be built with; a value of the wrong type too.
     """
 
-    family: ClassVar[str] = "vit"
-    has_spatial_masks: ClassVar[bool] = True  # positions are embedded: the input size is fixed
+    has_spatial_masks: ClassVar[bool] = True  # token masks, and embedded positions: the input size is fixed
+    #: Blocks of each published architecture, and names of those whose sizes are free.
+    DEPTHS: ClassVar[Mapping[str, tuple[int, ...]]] = {name: (sizes["depth"],) for name, sizes in VIT_ARCHS.items()}
+    FREE_DEPTH: ClassVar[tuple[str, ...]] = (CUSTOM_VIT,)
 
     arch: str = "ada_step_t2t_vit_19_lnorm"
     embed_dim: int = 448
@@ -109,6 +111,11 @@ class VitConfig:
         return asdict(self)
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """Blocks; a transformer is one stage."""
+        return (self.depth,)
+
+    @property
     def head_dim(self) -> int:
         """Features per head."""
         return self.embed_dim // self.num_heads
@@ -132,6 +139,16 @@ class VitConfig:
     def tokens(self) -> int:
         """Tokens of an image, class token included."""
         return self.grid**2 + 1
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return (self.input_size, self.input_size)
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        """How AdaViT prepares images for evaluation, as far as it differs from LAUDNet: crop ratio 0.9, bicubic."""
+        return {"resize": int(self.input_size / 0.9), "interpolation": "bicubic"}
 
     @property
     def is_dynamic(self) -> bool:
