@@ -11,7 +11,16 @@ from laudc.ops.contract import (
     semantic_nodes,
     strip_bodies,
 )
-from laudc.ops.registry import BLOCK_ENDS, BLOCKS, BOTTLENECKS, MASKERS, REGNET_BLOCKS, SEMANTIC, BlockInputs, block_inputs
+from laudc.ops.registry import (
+    BLOCK_ENDS,
+    BLOCKS,
+    BOTTLENECKS,
+    MASKERS,
+    REGNET_BLOCKS,
+    SEMANTIC,
+    BlockInputs,
+    block_inputs,
+)
 from laudc.ops.spec import DEFAULT_OPSET, DOMAIN, MAX_OPSET, MIN_OPSET, VERSION, OpSpec, ShapeError
 
 __all__ = [

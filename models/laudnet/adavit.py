@@ -50,7 +50,10 @@ def read_config(content: Mapping[Any, Any], tensors: Tensors) -> VitConfig:
             "ada_token_nonstep is set: all blocks share the tokens that one of them chose",
             "use a checkpoint whose blocks choose their own tokens",
         )
-    options = {**options_from_shapes(tensors), **_policies(tensors)}
+    sizes = options_from_shapes(tensors)
+    if not sizes:
+        raise ValueError("cls_token or head.weight is missing, so it is no classifier")
+    options = {**sizes, "num_heads": _heads(sizes, content.get("arch"), args), **_policies(tensors)}
     options["ada_token_with_mlp"] = options["ada_token"]
     # A switch without its policy (block 0 has no heads to choose from) is of no consequence.
     wanted = {name: bool(args[name]) for name in _VARIANTS if name in args}
@@ -83,13 +86,15 @@ def options_from_shapes(tensors: Tensors) -> dict[str, Any]:
     options: dict[str, Any] = {
         "embed_dim": dim,
         "depth": depth,
-        "num_heads": _heads(shapes, dim, depth),
         "mlp_ratio": hidden / max(1, dim),
         "qkv_bias": "blocks.0.attn.query.bias" in tensors,
         "tokens_to_token": t2t,
         "layer_norm_eps": _T2T_EPS if t2t else _PATCH_EPS,
         "num_classes": head[0],
     }
+    chosen = next((shape[0] for key, shape in shapes.items() if key.endswith("head_select.mlp_head.weight")), None)
+    if chosen is not None:
+        options["num_heads"] = chosen
     positions = shapes.get("pos_embed", ())
     if len(positions) == 3 and positions[1] > 1:
         options["input_size"] = math.isqrt(positions[1] - 1) * (16 if t2t else patch)
@@ -100,12 +105,21 @@ def options_from_shapes(tensors: Tensors) -> dict[str, Any]:
     return options
 
 
-def _heads(shapes: Mapping[str, tuple[int, ...]], dim: int, depth: int) -> int:
-    """From a head policy; without one from the published network of this size, else heads of 64 features."""
-    chosen = next((shape[0] for key, shape in shapes.items() if key.endswith("head_select.mlp_head.weight")), None)
-    published = (s["num_heads"] for s in VIT_ARCHS.values() if (s["embed_dim"], s["depth"]) == (dim, depth))
-    heads: int = chosen or next(published, max(1, dim // 64))
-    return heads
+def _heads(sizes: Mapping[str, Any], arch: object, args: Mapping[str, Any]) -> int:
+    """Of the head policy; without one those of the published network. Weights of attention leave no trace of heads."""
+    dim, depth = sizes["embed_dim"], sizes["depth"]
+    published = [s["num_heads"] for s in VIT_ARCHS.values() if (s["embed_dim"], s["depth"]) == (dim, depth)]
+    named = VIT_ARCHS.get(arch, {}) if isinstance(arch, str) else {}
+    found = sizes.get("num_heads") or args.get("num_heads") or next(iter(published), None)
+    if found is None and named.get("embed_dim") == dim:
+        found = named["num_heads"]
+    if isinstance(found, int):
+        return found
+    raise CheckpointError(
+        "tensors",
+        f"they do not say how many heads share the {dim} features (no block chooses heads)",
+        "say arch, sizes and num_heads with --config FILE",
+    )
 
 
 def _blocks(tensors: Tensors, part: str) -> Iterable[int]:
