@@ -119,7 +119,16 @@ class _Reader:
             weights += list(node.input[1:]) if node is not None else []
         if any(name not in self.graph.initializers for name in weights):
             return "its weights are not constants"
-        return ""
+        return "a value inside it is read elsewhere" if self._is_read_elsewhere(block) else ""
+
+    def _is_read_elsewhere(self, block: VitBlock) -> bool:
+        inside = {id(node) for node in block.nodes}
+        shown = {value.name for value in self.graph.model.graph.output}
+        inner = [value for node in block.nodes if node is not block.mlp for value in node.output]
+        return any(
+            value in shown or any(id(reader) not in inside for reader in self.graph.consumers.get(value, []))
+            for value in inner
+        )
 
     @staticmethod
     def _masks(block: VitBlock) -> Iterator[tuple[str, str]]:

@@ -46,8 +46,9 @@ class HeadTask {
   const float* pack_keys(const float* keys, AttentionScratch* scratch) const {
     float* packed = scratch->keys.at_least(static_cast<size_t>(panels_ * panel_stride()));
     for (int p = 0; p < panels_; ++p) {
-      const PackArgs pack = {keys + p * kMaxPanel * args_.stride, args_.stride, nullptr, lanes(p), nullptr,
-                             args_.head_dim, packed + p * panel_stride(), kMaxPanel};
+      const PackArgs pack = {
+          keys + p * kMaxPanel * args_.stride, args_.stride, nullptr, lanes(p), nullptr, args_.head_dim,
+          packed + p * panel_stride(),         kMaxPanel};
       kernels_.pack(pack);
     }
     return packed;
@@ -70,8 +71,8 @@ class HeadTask {
 
   void multiply(const float* a, const int32_t* a_rows, int depth, const float* b, int ldb, float* c,
                 const int32_t* c_rows, int columns, int count) const {
-    const GemmArgs gemm = {a,       a_rows, &kNoOffset, 1,       depth,   b,       ldb,    kNoBias, nullptr,
-                           0,       nullptr, c,          c_rows, columns, nullptr, nullptr};
+    const GemmArgs gemm = {a,       a_rows, &kNoOffset, 1, depth,  b,       ldb,     kNoBias,
+                           nullptr, 0,      nullptr,    c, c_rows, columns, nullptr, nullptr};
     kernels_.gemm_store(gemm, 0, count);
   }
 

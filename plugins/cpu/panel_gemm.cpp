@@ -50,12 +50,25 @@ void panel_gemm(const Parallel& parallel, GemmFunction gemm, const std::vector<P
     const int64_t last = share(job_count, group + 1, job_chunks);
     for (int64_t j = share(job_count, group, job_chunks); j < last; ++j) {
       const PanelJob& job = jobs[static_cast<size_t>(j)];
-      Prefetch ahead = j + 1 < last ? ahead_of(jobs[static_cast<size_t>(j) + 1].b, ahead_floats)
-                                    : ahead_of(next, next_floats);
-      const GemmArgs args = {rows.a,   rows.a_rows,         depth.a_taps, depth.taps, depth.taps > 0 ? depth.k_count : 0,
-                             job.b,    panel,               job.bias,     nullptr,    0,
-                             nullptr,  rows.c + job.column, rows.c_rows,  job.lanes,  &ahead,
-                             nullptr,  depth.b_taps};
+      Prefetch ahead =
+          j + 1 < last ? ahead_of(jobs[static_cast<size_t>(j) + 1].b, ahead_floats) : ahead_of(next, next_floats);
+      const GemmArgs args = {rows.a,
+                             rows.a_rows,
+                             depth.a_taps,
+                             depth.taps,
+                             depth.taps > 0 ? depth.k_count : 0,
+                             job.b,
+                             panel,
+                             job.bias,
+                             nullptr,
+                             0,
+                             nullptr,
+                             rows.c + job.column,
+                             rows.c_rows,
+                             job.lanes,
+                             &ahead,
+                             nullptr,
+                             depth.b_taps};
       gemm(args, begin, end);
     }
   });

@@ -37,8 +37,8 @@ struct Workspace {
   Buffer policy;      // [dim]: normalised class token
   Pool<AttentionScratch> attention;
   IotaCache iota;
-  std::vector<float> margins;          // of one image and block, as in VitOutputs
-  std::vector<int32_t> kept_tokens;    // offsets in the residual stream, the class token's first
+  std::vector<float> margins;        // of one image and block, as in VitOutputs
+  std::vector<int32_t> kept_tokens;  // offsets in the residual stream, the class token's first
   std::vector<int32_t> kept_heads, all_heads, dropped_heads;
   std::vector<int32_t> head_taps;
   std::vector<int64_t> head_panel_taps, part_panel_taps;
@@ -201,7 +201,8 @@ class BlockCall {
   void add_jobs(const float* matrix, int64_t depth, int columns, const float* bias, int first) {
     for (int p = 0; p < panel_count(columns, d_.panel); ++p) {
       const int column = first + p * d_.panel;
-      ws_->jobs.push_back({matrix + p * depth * d_.panel, bias + column, column, std::min(d_.panel, columns - p * d_.panel)});
+      ws_->jobs.push_back(
+          {matrix + p * depth * d_.panel, bias + column, column, std::min(d_.panel, columns - p * d_.panel)});
     }
   }
 
@@ -227,9 +228,7 @@ class BlockCall {
   }
 
   // The features of the kept heads.
-  Depth head_depth() {
-    return chosen(d_.heads, d_.head_dim(), &ws_->head_taps, &ws_->head_panel_taps);
-  }
+  Depth head_depth() { return chosen(d_.heads, d_.head_dim(), &ws_->head_taps, &ws_->head_panel_taps); }
 
   // Of `parts` stretches of `width` values those that belong to kept heads.
   Depth chosen(int parts, int width, std::vector<int32_t>* taps, std::vector<int64_t>* panel_taps) {
@@ -355,8 +354,8 @@ void VitRun::State::slice(const float* x, int64_t first, int64_t images, const P
     margin_at += block.desc.margins();
     if (out.block_ns != nullptr) out.block_ns[i] += now_ns() - start;
   }
-  const size_t wanted = (blocks.back().desc.first_only ? 1 : static_cast<size_t>(head.tokens)) *
-                        static_cast<size_t>(head.dim);
+  const size_t wanted =
+      (blocks.back().desc.first_only ? 1 : static_cast<size_t>(head.tokens)) * static_cast<size_t>(head.dim);
   for (int64_t image = 0; image < images; ++image) {
     std::memcpy(out.y + static_cast<size_t>(first + image) * wanted, tokens + static_cast<size_t>(image) * image_floats,
                 wanted * sizeof(float));
