@@ -123,7 +123,8 @@ class VitConfig:
     @property
     def hidden(self) -> int:
         """Hidden units of an MLP."""
-        return int(self.embed_dim * self.mlp_ratio)
+        # A ratio that was computed from both sizes must give back the one it came from.
+        return int(self.embed_dim * self.mlp_ratio + 1e-6)
 
     @property
     def scale(self) -> float:
