@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from laudc.backends.interface import join_outputs
 from laudc.errors import UserError
 from laudc.ops import names

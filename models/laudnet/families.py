@@ -207,6 +207,7 @@ FAMILIES = (
     ),
 )
 
+
 def known_archs() -> tuple[str, ...]:
     """Architecture names of all families."""
     return tuple(arch for family in FAMILIES for arch in family.archs)
