@@ -34,6 +34,7 @@ def dense_session(model: Any, threads: int) -> Callable[[np.ndarray], Any]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         dense_twin(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -42,13 +43,14 @@ def dense_session(model: Any, threads: int) -> Callable[[np.ndarray], Any]:
 
 def ideal_speedup(model: Any, trace: dict[str, dict[str, np.ndarray]]) -> float:
     """FLOP-ideal speed-up for the first image of a trace."""
+    from laudc.ops import names
     from laudc.ops.macs import masks_of_image, network_macs, network_shape
 
-    values = {
-        f"{block}.mask_{kind.removesuffix('_margin')}": (margin >= 0).astype(np.float32)
-        for block, kinds in trace.items()
-        for kind, margin in kinds.items()
-    }
+    values = {}
+    for block, kinds in trace.items():
+        for key, margin in kinds.items():
+            kind = key.removesuffix("_margin")
+            values[names.mask_value(block, kind)] = names.kept(kind, margin)
     return network_macs(network_shape(model), masks_of_image(values, 0)).ideal_speedup
 
 
@@ -66,11 +68,11 @@ def interleave(candidates: dict[str, Callable[[], Any]], rounds: int) -> dict[st
     return times
 
 
-def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str, folder: str) -> list[dict[str, Any]]:
+def measure(network: Any, facts: dict[str, Any], threads: list[int], rounds: int, folder: str) -> list[dict[str, Any]]:
+    """One row per number of threads; `network` has a model and the image for its masks, `facts` name the row."""
     import laudc
     from laudc import backends
 
-    network = build(mode, rate, arch=arch)
     model = laudc.export(network.model)
     path = Path(folder, "model.laudc")
     laudc.build_engine(model, path, portable=False)
@@ -89,9 +91,7 @@ def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str, 
         block_ms = np.asarray(engine.block_times_ns, float) / 1e6
         rows.append(
             {
-                "arch": arch,
-                "mode": mode,
-                "rate": rate,
+                **facts,
                 "threads": count,
                 "laudc_ms": laudc_ms,
                 "dense_ms": dense_ms,
@@ -105,13 +105,22 @@ def measure(mode: str, rate: float, threads: list[int], rounds: int, arch: str, 
             }
         )
         print(
-            f"{arch:>14} {mode:>13} {rate:4.0%} {count}t  laudc {laudc_ms:7.1f} ms  dense {dense_ms:7.1f} ms  "
+            f"{' '.join(map(str, facts.values())):>36} {count}t  laudc {laudc_ms:7.1f} ms  dense {dense_ms:7.1f} ms  "
             f"{rows[-1]['speedup']:5.2f}x of {ideal:5.2f}x = {rows[-1]['share']:.2f}  "
             f"(outside blocks {rows[-1]['outside_blocks_ms']:.1f} ms)",
             flush=True,
         )
         assert np.isfinite(logits).all()
     return rows
+
+
+def write(path: str, rows: list[dict[str, Any]]) -> None:
+    """The rows and what they were measured with, as JSON."""
+    import onnxruntime
+
+    record = {"machine": platform.processor(), "onnxruntime": onnxruntime.__version__, "rows": rows}
+    with open(path, "w") as file:
+        json.dump(record, file, indent=1)
 
 
 def main() -> None:
@@ -128,14 +137,16 @@ def main() -> None:
             row
             for mode in args.modes
             for rate in args.rates
-            for row in measure(mode, rate, args.threads, args.rounds, args.arch, folder)
+            for row in measure(
+                build(mode, rate, arch=args.arch),
+                {"arch": args.arch, "mode": mode, "rate": rate},
+                args.threads,
+                args.rounds,
+                folder,
+            )
         ]
     if args.out:
-        import onnxruntime
-
-        record = {"machine": platform.processor(), "onnxruntime": onnxruntime.__version__, "rows": rows}
-        with open(args.out, "w") as file:
-            json.dump(record, file, indent=1)
+        write(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Full-size networks: engine against the PyTorch model, logits and every mask decision, batch 4 and batch 1.
 
-    python benchmarks/exactness.py [--archs uni_resnet50 uni_resnet101] [--modes ...]
+    python benchmarks/exactness.py [--archs uni_resnet50 uni_resnet101 ada_step_t2t_vit_19_lnorm] [--modes ...]
 
 A decision that differs is a tie when the model's own margin is below 1e-5, else a flip.
 """
@@ -11,6 +11,7 @@ import argparse
 from typing import Any
 
 import numpy as np
+import vit_networks
 from networks import MODES, build
 
 TIE = 1e-5
@@ -18,13 +19,16 @@ TIE = 1e-5
 
 def compare(runner: Any, reference: Any, images: np.ndarray) -> str:
     """Largest logit error relative to the largest logit, flips, ties, number of decisions."""
+    from laudc.ops import names
+
     logits, trace = runner.trace(images)
     wanted = reference.logits.numpy()[: len(images)]
     flips = ties = decisions = 0
     for block in reference.blocks:
         for kind, found in trace[block.name].items():
             margin = getattr(block, kind).numpy()[: len(images)]
-            turned = (margin >= 0) != (found.reshape(margin.shape) >= 0)
+            found = found.reshape(margin.shape)
+            turned = names.kept(kind.removesuffix("_margin"), margin) != names.kept(kind.removesuffix("_margin"), found)
             flips += int((turned & (np.abs(margin) >= TIE)).sum())
             ties += int((turned & (np.abs(margin) < TIE)).sum())
             decisions += turned.size
@@ -41,13 +45,15 @@ def main() -> None:
     from laudc.schedule import lower, make_plan
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archs", nargs="+", default=["uni_resnet50", "uni_resnet101"])
-    parser.add_argument("--modes", nargs="+", default=list(MODES))
+    archs = ["uni_resnet50", "uni_resnet101", "ada_step_t2t_vit_19_lnorm"]
+    parser.add_argument("--archs", nargs="+", default=archs)
+    parser.add_argument("--modes", nargs="+", help="default: all of the family")
     args = parser.parse_args()
     backend = backends.get("onnxruntime")
     for arch in args.archs:
-        for mode in args.modes:
-            network = build(mode, 0.5, arch=arch)
+        transformer = arch.startswith("ada_")
+        for mode in args.modes or (vit_networks.MODES if transformer else MODES):
+            network = vit_networks.build(mode, arch=arch) if transformer else build(mode, 0.5, arch=arch)
             model = export(network.model)
             plan = make_plan(model, panel=backend.native_abi()["panel"])
             runner = backend.load(backend.compile(lower(model, plan)))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from laudnet.config import LaudConfig
+from laudnet import Bottleneck, DynamicBlock, DynamicNetwork, RegNetBlock, build_model, config_from_dict
 from laudnet.maskers import Decision, Masker, SpatialMasker
-from laudnet.resnet import LaudResNet, build_model
+from torch import nn
 
 MODES = {
     "channel-G1": {
@@ -45,7 +45,7 @@ class Network:
     """A network and the image its masks were set on: (1, 3, H, W), normalised."""
 
     name: str
-    model: LaudResNet
+    model: DynamicNetwork
     image: np.ndarray
 
 
@@ -87,13 +87,21 @@ class _RateSetter:
         return [parameter for name, parameter in masker.named_parameters() if name.endswith("bias")][-1]
 
 
+def _branch_norm(block: DynamicBlock) -> nn.Module:
+    """The normalisation that a block's branch ends with."""
+    if isinstance(block, RegNetBlock):
+        return block.f.c[1]
+    assert isinstance(block, Bottleneck)
+    return block.bn3
+
+
 def build(mode: str, rate: float, *, arch: str = "uni_resnet101", size: int = 224, seed: int = 0) -> Network:
     """A network of `mode` (a key of MODES) whose masks keep `rate` on its image."""
     torch.manual_seed(seed)
-    model = build_model(LaudConfig.for_arch(arch, input_size=size, **MODES[mode])).eval()
+    model = build_model(config_from_dict({"arch": arch, "input_size": size, **MODES[mode]})).eval()
     with torch.no_grad():
         for _, block in model.blocks():
-            block.bn3.weight.fill_(0.2)  # keeps activations of 33 residual blocks in range
+            _branch_norm(block).weight.fill_(0.2)  # keeps activations of 33 residual blocks in range
     image = torch.randn(1, 3, size, size)
     setter = _RateSetter(rate, seed)
     hooks = [masker.register_forward_hook(setter) for masker in model.maskers()]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -22,6 +22,15 @@ class Availability:
     reason: str = ""
 
 
+def join_outputs(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A network's outputs (B, ...) as one array: the only one as it is, several as one row per image."""
+    import numpy as np
+
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
+
+
 class Runner(Protocol):
     """A loaded engine."""
 
@@ -30,7 +39,9 @@ class Runner(Protocol):
 
     @property
     def last_counts(self) -> NDArray[np.int32] | None:
-        """(batch, blocks, 4) of the last run: conv1 rows, conv2/3 rows, kept mask cells, kept channel groups."""
+        """(batch, blocks, 4) of the last run: conv1 rows, conv2/3 rows, kept mask cells, kept channel groups; of
+        transformer blocks attended tokens, tokens in the MLP, kept tokens, kept heads.
+        """
 
     @property
     def block_times_ns(self) -> NDArray[np.int64] | None:
@@ -41,7 +52,9 @@ class Runner(Protocol):
         """Names of the blocks in `last_counts` and `block_times_ns`."""
 
     def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
-        """Runs and also returns per block `spatial_margin` (B,gs,mh,mw) and `channel_margin` (B,g), keep − drop."""
+        """Joined outputs, and per block `spatial_margin` (B,gs,mh,mw) and `channel_margin` (B,g), keep − drop, or
+        `token_margin` (B,L-1), `head_margin` (B,h) and `layer_margin` (B,2), as far as the block has them.
+        """
 
 
 class Backend(Protocol):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def onnx_facts(model: onnx.ModelProto) -> dict[str, Any]:
     """What an ONNX model is: origin, opsets, inputs, outputs, operators, weights, laudc's metadata."""
     from laudc.engine.build import metadata, tensor_record
-    from laudc.ops import BOTTLENECKS, DOMAIN
+    from laudc.ops import BLOCK_ENDS, DOMAIN
 
     operators = Counter(_operator(node) for node in model.graph.node)
     known = metadata(model)
@@ -25,9 +25,7 @@ def onnx_facts(model: onnx.ModelProto) -> dict[str, Any]:
         "outputs": [_tensor(tensor_record(info)) for info in model.graph.output],
         "operators": dict(sorted(operators.items())),
         "functions": sorted(f"{function.domain}.{function.name}" for function in model.functions),
-        "dynamic_blocks": sum(
-            node.domain == DOMAIN and node.op_type in BOTTLENECKS for node in model.graph.node
-        ),
+        "dynamic_blocks": sum(node.domain == DOMAIN and node.op_type in BLOCK_ENDS for node in model.graph.node),
         "weights": _weight_count(model),
         "laudc": known,
     }

@@ -16,6 +16,12 @@ from laudc.cli.types import ImageSize
 @click.option("--input-size", type=ImageSize(), metavar="N|HxW", help="Image size [default: as trained].")
 @click.option("--dynamic-batch/--fixed-batch", default=True, help="Any batch size (default), or just 1.")
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset.")
+@click.option(
+    "--se-pool",
+    type=click.Choice(["all", "active"]),
+    help="RegNetY with spatial masks: squeeze-excitation averages over all positions, as trained (default), or over "
+    "kept ones only: faster, but another network, whose outputs differ.",
+)
 @shared_options
 @click.pass_obj
 def command(
@@ -27,6 +33,7 @@ def command(
     input_size: tuple[int, int] | None,
     dynamic_batch: bool,
     opset: int,
+    se_pool: str | None,
 ) -> None:
     """Turns a LAUDNet CHECKPOINT into portable ONNX.
 
@@ -50,7 +57,13 @@ def command(
         input_size=input_size,
         dynamic_batch=dynamic_batch,
         opset=opset,
+        se_pool=se_pool,
     )
+    if se_pool == "active":
+        session.say(
+            "squeeze-excitation averages over kept positions only: this is not the network that was trained, and its "
+            "outputs differ from the checkpoint's (laudc verify will say by how much)"
+        )
     facts = onnx_facts(model)
     session.write({"kind": "export", "output": output, "sha256": sha256_file(output), "model": facts})
     session.say(f"{output}: {facts['arch']}, {facts['dynamic_blocks']} dynamic blocks, opset {opset}")

@@ -112,6 +112,8 @@ def _differences(bundle: Bundle) -> list[Difference]:
 
 def _block_row(block: dict[str, Any]) -> list[str]:
     record = block.get("record") or {}
+    if "tokens" in record:
+        return _transformer_row(block, record)
 
     def value(key: str) -> str:
         return str(record[key]) if record.get(key) else "-"
@@ -128,6 +130,14 @@ def _block_row(block: dict[str, Any]) -> list[str]:
         value("channel_groups"),
         block["reason"],
     ]
+
+
+def _transformer_row(block: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    features = [str(record[key]) for key in ("dim", "hidden", "dim")]
+    tokens = "tokens" if record["token_policy"] else "-"
+    heads = str(record["heads"]) if record["head_policy"] else "-"
+    size = f"{record['tokens']} tokens"
+    return [block["name"], block["execution"], *features, size, tokens, heads, block["reason"]]
 
 
 def _show_onnx(session: Session, file: str, model: onnx.ModelProto) -> None:

@@ -60,7 +60,8 @@ class Engine:
     def active_counts(self) -> NDArray[np.int32] | None:
         """What the last call computed, int32 (batch, blocks, 4); None before the first call.
 
-        Per image and block: conv1 rows, conv2 and conv3 rows, kept spatial mask cells, kept channel groups.
+        Per image and block: conv1 rows, conv2 and conv3 rows, kept spatial mask cells, kept channel groups. Of a
+        transformer block: tokens whose attention and whose MLP were computed, kept tokens, kept heads.
         """
         return self._open_runner().last_counts
 
@@ -70,9 +71,11 @@ class Engine:
         return self._open_runner().block_times_ns
 
     def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
-        """The logits, and per block the decisions' margins `spatial_margin` and `channel_margin`.
+        """The logits, and per block the margins of its decisions: `spatial_margin` and `channel_margin`, or of a
+        transformer block `token_margin`, `head_margin` and `layer_margin`, as far as it has them.
 
-        A margin is keep minus drop: a decision keeps from 0 on. Slower than a call.
+        A margin is keep minus drop: a decision keeps from 0 on, in transformers above 0
+        (`laudc.ops.names.kept`). Slower than a call.
         """
         self._check_images(images)
         return self._open_runner().trace(images)

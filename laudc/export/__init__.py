@@ -13,20 +13,21 @@ from laudc import make_callable
 
 if TYPE_CHECKING:
     import onnx
-    from laudnet import LaudConfig, LaudResNet
+    from laudnet import AnyConfig, AnyNetwork
 
 __all__ = ["dense_twin", "export", "with_masks_as_outputs"]
 
 
 def export(
-    checkpoint_or_model: str | os.PathLike[str] | LaudResNet,
+    checkpoint_or_model: str | os.PathLike[str] | AnyNetwork,
     output: str | os.PathLike[str] | None = None,
     *,
     arch: str | None = None,
-    config: str | os.PathLike[str] | Mapping[str, Any] | LaudConfig | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | AnyConfig | None = None,
     input_size: int | tuple[int, int] | None = None,
     dynamic_batch: bool = True,
     opset: int = 20,
+    se_pool: str | None = None,
 ) -> onnx.ModelProto:
     """Turn a LAUDNet checkpoint or model into portable ONNX.
 
@@ -34,14 +35,18 @@ def export(
     body of standard ops, so that any ONNX runtime runs it. The same input gives the same bytes.
 
     Args:
-        checkpoint_or_model: path of a checkpoint, or a `laudnet.LaudResNet`.
+        checkpoint_or_model: path of a checkpoint, or one of laudnet's networks.
         output: where to write the file; None writes none.
         arch: architecture of a checkpoint that does not say it; else it must agree with the checkpoint.
-        config: LaudConfig, mapping, or path of a JSON or YAML file; overrules what the checkpoint says.
+        config: configuration record, mapping, or path of a JSON or YAML file; overrules what the checkpoint
+            says.
         input_size: side of the image in pixels, or (height, width). Only models without spatial and layer
             masks can take another one than they were configured for, which is the default.
         dynamic_batch: leave the number of images open; else it is 1.
         opset: version of the default ONNX domain, 18 to 23.
+        se_pool: RegNetY with spatial masks only. "all" averages over all positions before squeeze-excitation, as
+            the network was trained; "active" over kept positions only, which is faster and another network,
+            whose outputs differ. None takes what the configuration says, "all" by default.
 
     Returns:
         The model; input `input` (N, 3, H, W) float32, output `logits` (N, classes).
@@ -52,7 +57,7 @@ def export(
     from laudc.export.source import load_source
     from laudc.export.write import build_model, write_model
 
-    source = load_source(checkpoint_or_model, arch=arch, config=config)
+    source = load_source(checkpoint_or_model, arch=arch, config=config, se_pool=se_pool)
     model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch, opset=opset)
     if output is not None:
         write_model(model, output)

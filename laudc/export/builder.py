@@ -48,7 +48,7 @@ class GraphBuilder:
         from onnx import numpy_helper
 
         value = self._remember(Value(name, array.shape))
-        self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self._initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return value
 
     def standard(

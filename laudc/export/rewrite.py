@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
-from laudc.ops import BOTTLENECKS, DOMAIN, MASKERS, Geometry, check_contract
+from laudc.export.dense_vit import dense_attention, dense_mlp
+from laudc.ops import (
+    BLOCKS,
+    BOTTLENECKS,
+    DOMAIN,
+    MASKERS,
+    Geometry,
+    block_inputs,
+    check_contract,
+    known_shapes,
+)
 
 if TYPE_CHECKING:
     import onnx
+
+    from laudc.ops.spec import Shape
 
 
 def dense_twin(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,7 +40,8 @@ def dense_twin(model: onnx.ModelProto) -> onnx.ModelProto:
 
     _require_portable(model)
     source = model.graph
-    nodes = [made for node in source.node for made in _dense(node)]
+    shapes = known_shapes(model)
+    nodes = _in_use([made for node in source.node for made in _dense(node, shapes)], source.output)
     used = {name for node in nodes for name in (*node.input, *node.output)}
     graph = helper.make_graph(
         nodes,
@@ -78,38 +91,98 @@ def _require_portable(model: onnx.ModelProto) -> None:
         )
 
 
-def _dense(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+def _in_use(nodes: list[onnx.NodeProto], outputs: Iterable[onnx.ValueInfoProto]) -> list[onnx.NodeProto]:
+    """The nodes that some output depends on, in order: what only a masker read goes with it."""
+    wanted = {value.name for value in outputs}
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _dense(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> Iterator[onnx.NodeProto]:
     """The plain nodes that stand for one node of the portable graph."""
-    if node.op_type in BOTTLENECKS:
-        yield from _dense_block(node)
+    if node.op_type in BLOCKS:
+        yield from _dense_bottleneck(node) if node.op_type in BOTTLENECKS else _dense_regnet_block(node)
+    elif node.op_type == "DynamicAttention":
+        heads = shapes[node.input[3]][1]
+        assert heads is not None
+        yield from dense_attention(node, heads)
+    elif node.op_type == "DynamicMlp":
+        yield from dense_mlp(node)
     elif node.op_type not in MASKERS:
         yield node
 
 
-def _dense_block(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    from onnx import helper
+class _Steps:
+    """Makes the plain nodes of one block, each named after the block's module path and its part."""
 
-    geometry = Geometry.from_node(node)
-    x, residual = node.input[:2]
-    w1, b1, w2, b2, w3, b3 = node.input[-6:]
-    name = node.name
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self.name = node.name
+        self.output = node.output[0]
+        self.geometry = Geometry.from_node(node)
+        self.inputs = block_inputs(node)
 
-    def step(op: str, part: str, inputs: list[str], **attributes: Any) -> onnx.NodeProto:
-        return helper.make_node(op, inputs, [f"{name}.{part}.output"], name=f"{name}.{part}", **attributes)
+    def step(self, op: str, part: str, inputs: list[str], **attributes: Any) -> onnx.NodeProto:
+        """A node whose output is `self.made(part)`."""
+        from onnx import helper
 
-    yield step("Conv", "conv1", [x, w1, b1], kernel_shape=[1, 1])
-    yield step("Relu", "relu1", [f"{name}.conv1.output"])
-    yield step(
-        "Conv",
-        "conv2",
-        [f"{name}.relu1.output", w2, b2],
-        kernel_shape=[3, 3],
-        strides=[geometry.stride] * 2,
-        pads=[geometry.dilation] * 4,
-        dilations=[geometry.dilation] * 2,
-        group=geometry.group,
-    )
-    yield step("Relu", "relu2", [f"{name}.conv2.output"])
-    yield step("Conv", "conv3", [f"{name}.relu2.output", w3, b3], kernel_shape=[1, 1])
-    yield step("Add", "add", [f"{name}.conv3.output", residual])
-    yield helper.make_node("Relu", [f"{name}.add.output"], [node.output[0]], name=f"{name}.relu3")
+        return helper.make_node(op, inputs, [self.made(part)], name=f"{self.name}.{part}", **attributes)
+
+    def made(self, part: str) -> str:
+        """Name of what a part makes."""
+        return f"{self.name}.{part}.output"
+
+    def conv1x1(self, part: str, x: str, weight: str, bias: str) -> onnx.NodeProto:
+        """A 1×1 convolution."""
+        return self.step("Conv", part, [x, weight, bias], kernel_shape=[1, 1])
+
+    def conv3x3(self, part: str, x: str, weight: str, bias: str) -> onnx.NodeProto:
+        """The block's 3×3 convolution."""
+        return self.step(
+            "Conv",
+            part,
+            [x, weight, bias],
+            kernel_shape=[3, 3],
+            strides=[self.geometry.stride] * 2,
+            pads=[self.geometry.dilation] * 4,
+            dilations=[self.geometry.dilation] * 2,
+            group=self.geometry.group,
+        )
+
+    def residual(self, branch: str) -> Iterator[onnx.NodeProto]:
+        """relu(branch + residual), the block's output."""
+        from onnx import helper
+
+        yield self.step("Add", "add", [self.made(branch), self.inputs.residual])
+        yield helper.make_node("Relu", [self.made("add")], [self.output], name=f"{self.name}.relu3")
+
+
+def _dense_bottleneck(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    s = _Steps(node)
+    w1, b1, w2, b2, w3, b3 = s.inputs.weights
+    yield s.conv1x1("conv1", s.inputs.x, w1, b1)
+    yield s.step("Relu", "relu1", [s.made("conv1")])
+    yield s.conv3x3("conv2", s.made("relu1"), w2, b2)
+    yield s.step("Relu", "relu2", [s.made("conv2")])
+    yield s.conv1x1("conv3", s.made("relu2"), w3, b3)
+    yield from s.residual("conv3")
+
+
+def _dense_regnet_block(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    s = _Steps(node)
+    wa, ba, wb, bb, ws, bs, we, be, wc, bc = s.inputs.weights
+    yield s.conv1x1("a", s.inputs.x, wa, ba)
+    yield s.step("Relu", "relu_a", [s.made("a")])
+    yield s.conv3x3("b", s.made("relu_a"), wb, bb)
+    yield s.step("Relu", "relu_b", [s.made("b")])
+    yield s.step("GlobalAveragePool", "se.mean", [s.made("relu_b")])
+    yield s.conv1x1("se.fc1", s.made("se.mean"), ws, bs)
+    yield s.step("Relu", "se.relu", [s.made("se.fc1")])
+    yield s.conv1x1("se.fc2", s.made("se.relu"), we, be)
+    yield s.step("Sigmoid", "se.gate", [s.made("se.fc2")])
+    yield s.step("Mul", "se.scale", [s.made("relu_b"), s.made("se.gate")])
+    yield s.conv1x1("c", s.made("se.scale"), wc, bc)
+    yield from s.residual("c")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
-    from laudnet import LaudConfig, LaudResNet, LoadedCheckpoint
+    from laudnet import AnyConfig, AnyNetwork, LoadedCheckpoint
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
-_CONFIG_FIX = "Correct the configuration; `laudnet.LaudConfig` describes its fields"
+_CONFIG_FIX = "Correct the configuration; `laudnet.LaudConfig` and `laudnet.RegNetConfig` describe its fields"
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,18 @@ class Source:
     recorded about the preparation of images, possibly nothing.
     """
 
-    model: LaudResNet
-    config: LaudConfig
+    model: AnyNetwork
+    config: AnyConfig
     sha256: str | None
     preprocess: Mapping[str, Any]
 
 
 def load_source(
-    origin: str | os.PathLike[str] | LaudResNet,
+    origin: str | os.PathLike[str] | AnyNetwork,
     *,
     arch: str | None = None,
-    config: Config | LaudConfig | None = None,
+    config: Config | AnyConfig | None = None,
+    se_pool: str | None = None,
 ) -> Source:
     """Load a checkpoint, or take a model as it is.
 
@@ -45,13 +46,15 @@ def load_source(
     _require_torch()
     if isinstance(origin, (str, os.PathLike)):
         loaded = load_checkpoint(origin, arch=arch, config=config)
+        if se_pool is not None:
+            loaded = _load(origin, _with_se_pool(loaded.config, se_pool))
         recorded = loaded.metrics.get("preprocess", {})
         return Source(
             loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {}
         )
-    if arch is not None or config is not None:
+    if arch is not None or config is not None or se_pool is not None:
         raise UserError(
-            "arch and config cannot be given with a model in memory",
+            "arch, config and se_pool cannot be given with a model in memory",
             "the model brings its own configuration",
             "Leave them out, or export a checkpoint file",
         )
@@ -60,13 +63,13 @@ def load_source(
         raise UserError(
             f"a {type(origin).__name__} cannot be exported",
             "it is neither the path of a checkpoint nor a laudnet model",
-            "Pass a path or a `laudnet.LaudResNet`",
+            "Pass a path or one of laudnet's networks",
         )
     return Source(origin, own, None, {})
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | LaudConfig | None = None
+    path: str | os.PathLike[str], *, arch: str | None = None, config: Config | AnyConfig | None = None
 ) -> LoadedCheckpoint:
     """`laudnet.load_checkpoint` with the options of the command line, and its errors as UserError."""
     import laudnet
@@ -91,7 +94,7 @@ def load_checkpoint(
     return loaded
 
 
-def _load(path: str | os.PathLike[str], config: LaudConfig) -> LoadedCheckpoint:
+def _load(path: str | os.PathLike[str], config: AnyConfig) -> LoadedCheckpoint:
     import laudnet
 
     try:
@@ -115,7 +118,7 @@ def _require_torch() -> None:
         ) from error
 
 
-def _read_config(config: Config | LaudConfig, arch: str | None) -> LaudConfig:
+def _read_config(config: Config | AnyConfig, arch: str | None) -> AnyConfig:
     if isinstance(config, Mapping):
         return _parse_config(config, arch)
     if not isinstance(config, (str, os.PathLike)):
@@ -137,12 +140,12 @@ def _read_config(config: Config | LaudConfig, arch: str | None) -> LaudConfig:
     return _parse_config(data, arch)
 
 
-def _parse_config(data: Mapping[str, Any], arch: str | None) -> LaudConfig:
-    from laudnet import LaudConfig
+def _parse_config(data: Mapping[str, Any], arch: str | None) -> AnyConfig:
+    from laudnet import config_from_dict
 
     known = {**({"arch": arch} if arch is not None else {}), **data}
     try:
-        return _with_arch(LaudConfig.from_dict(known), arch)
+        return _with_arch(config_from_dict(known), arch)
     except (TypeError, ValueError) as error:
         raise _bad_config("the configuration", error) from error
 
@@ -151,7 +154,22 @@ def _bad_config(what: str, error: Exception) -> UserError:
     return UserError(f"{what} describes no network", str(error), _CONFIG_FIX)
 
 
-def _with_arch(config: LaudConfig, arch: str | None) -> LaudConfig:
+def _with_se_pool(config: AnyConfig, se_pool: str) -> AnyConfig:
+    from laudnet import RegNetConfig
+
+    if not isinstance(config, RegNetConfig) or not config.has_spatial_masks:
+        raise UserError(
+            f"--se-pool {se_pool} does not apply to this network",
+            "only a RegNetY with spatial masks averages over positions that may be skipped",
+            "Leave out --se-pool",
+        )
+    try:
+        return replace(config, se_pool=se_pool)
+    except ValueError as error:
+        raise _bad_config("the option se_pool", error) from error
+
+
+def _with_arch(config: AnyConfig, arch: str | None) -> AnyConfig:
     if arch is not None and config.arch != arch:
         raise UserError(
             f"--arch {arch} and the configuration contradict each other",

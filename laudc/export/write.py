@@ -6,9 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import laudc.export.vit_emitters  # noqa: F401  (registers its emitters)
 from laudc.errors import UserError
 from laudc.export.builder import GraphBuilder
-from laudc.export.emitters import emit
+from laudc.export.emitters import emit_network
 from laudc.export.source import Source
 from laudc.files import atomic_write
 from laudc.ops import DEFAULT_OPSET, MAX_OPSET, MIN_OPSET, check_contract, names
@@ -33,8 +34,7 @@ def build_model(
     height, width = _image_size(source, input_size)
     graph = GraphBuilder()
     image = graph.input(names.INPUT, (None if dynamic_batch else 1, 3, height, width))
-    logits = emit(graph, source.model, "", image)
-    model = graph.finish([logits], source.config.arch, opset)
+    model = graph.finish(emit_network(graph, source.model, image), source.config.arch, opset)
     _describe(model, source, (height, width))
     check_contract(model)
     return model
@@ -67,20 +67,20 @@ def _check_opset(opset: int) -> None:
 
 def _image_size(source: Source, wanted: int | tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the images, checked."""
-    own = source.config.input_size
+    own = source.config.image_size
     if wanted is None:
-        return own, own
+        return own
     height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
     if not all(1 <= side <= _LARGEST_SIDE for side in (height, width)):
         raise UserError(
             f"an input size of {height}x{width} cannot be exported",
             f"sides must be from 1 to {_LARGEST_SIDE} pixels",
-            f"Use --input-size {own}",
+            f"Use --input-size {own[0]}x{own[1]}",
         )
-    if (height, width) != (own, own) and source.config.has_spatial_masks:
+    if (height, width) != own and source.config.has_spatial_masks:
         raise UserError(
             f"this model cannot take images of {height}x{width}",
-            f"its spatial and layer masks are tied to the {own}x{own} images it was trained with",
+            f"its masks of positions, tokens or layers are tied to the {own[0]}x{own[1]} images it was trained with",
             "Leave out --input-size, or export a model that has channel masks only",
         )
     return height, width
@@ -116,4 +116,8 @@ def preprocess(source: Source, size: tuple[int, int]) -> dict[str, Any]:
         "resize": round(max(size) * _RESIZE_RATIO),
         "interpolation": "bilinear",
     }
-    return {**defaults, **source.preprocess, "crop": list(size), "input_size": list(size)}
+    family = getattr(source.config, "preprocess", {})
+    if hasattr(source.model, "outputs"):
+        # Detectors see the whole image: resized to fit, padded at the bottom and on the right.
+        defaults = {**defaults, "resize": None, "fit": "pad"}
+    return {**defaults, **family, **source.preprocess, "crop": list(size), "input_size": list(size)}

@@ -11,11 +11,23 @@ from laudc.ops.contract import (
     semantic_nodes,
     strip_bodies,
 )
-from laudc.ops.registry import BOTTLENECKS, MASKERS, SEMANTIC
+from laudc.ops.registry import (
+    BLOCK_ENDS,
+    BLOCKS,
+    BOTTLENECKS,
+    MASKERS,
+    REGNET_BLOCKS,
+    SEMANTIC,
+    BlockInputs,
+    block_inputs,
+)
 from laudc.ops.spec import DEFAULT_OPSET, DOMAIN, MAX_OPSET, MIN_OPSET, VERSION, OpSpec, ShapeError
 
 __all__ = [
+    "BLOCK_ENDS",
+    "BLOCKS",
     "BOTTLENECKS",
+    "BlockInputs",
     "DEFAULT_OPSET",
     "DOMAIN",
     "MASKERS",
@@ -25,8 +37,10 @@ __all__ = [
     "VERSION",
     "Geometry",
     "OpSpec",
+    "REGNET_BLOCKS",
     "ShapeError",
     "attach_bodies",
+    "block_inputs",
     "check_contract",
     "known_shapes",
     "model_opset",

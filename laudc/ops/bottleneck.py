@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from laudc.ops import fragments, numeric
 from laudc.ops.attributes import BOTTLENECK_ATTRIBUTES, Geometry
-from laudc.ops.spec import Array, Attributes, Dim, OpSpec, Shape, expect_rank, expect_shape, require
+from laudc.ops.mask_shapes import check_channel_mask, check_spatial_mask, divides
+from laudc.ops.spec import Array, Attributes, OpSpec, Shape, expect_rank, expect_shape, require
 
 _WEIGHTS = ("W1", "B1", "W2", "B2", "W3", "B3")
 
@@ -86,29 +87,6 @@ def reference_dynamic(
     return bottleneck(x, r, c, m, *weights, geometry=Geometry.from_attributes(attributes))
 
 
-def _divides(groups: Dim, total: Dim) -> bool:
-    return groups is None or total is None or (groups > 0 and total % groups == 0)
-
-
-def _check_channel_mask(mask: Shape, batch: Dim, width: Dim) -> None:
-    expect_rank("C", mask, 2)
-    expect_shape("C", mask, (batch, mask[1]))
-    require(
-        _divides(mask[1], width), f"C has {mask[1]} groups, which do not divide the {width} channels of conv1"
-    )
-
-
-def _check_spatial_mask(mask: Shape, out: Shape) -> None:
-    expect_rank("M", mask, 4)
-    expect_shape("M", mask, (out[0], *mask[1:]))
-    require(
-        _divides(mask[1], out[1]), f"M has {mask[1]} groups, which do not divide the {out[1]} output channels"
-    )
-    for name, cells, size in zip(("rows", "columns"), mask[2:], out[2:], strict=True):
-        fits = cells is None or size is None or 1 <= cells <= size
-        require(fits, f"M has {cells} {name} for an output map of {size}")
-
-
 def infer_bottleneck(x: Shape, residual: Shape, weights: Sequence[Shape], geometry: Geometry) -> Shape:
     """Output shape of a bottleneck after checking everything but its masks."""
     w1, b1, w2, b2, w3, b3 = weights
@@ -116,7 +94,7 @@ def infer_bottleneck(x: Shape, residual: Shape, weights: Sequence[Shape], geomet
         expect_rank(name, shape, 4)
     width, cout = w1[0], w3[0]
     require(
-        _divides(geometry.group, width),
+        divides(geometry.group, width),
         f"group {geometry.group} does not divide the {width} channels of conv2",
     )
     expect_shape("W1", w1, (width, x[1], 1, 1))
@@ -134,7 +112,7 @@ def infer_spatial(shapes: Sequence[Shape], attributes: Attributes) -> Shape:
     """Shape rule of SpatialBottleneck."""
     x, residual, mask, *weights = shapes
     out = infer_bottleneck(x, residual, weights, Geometry.from_attributes(attributes))
-    _check_spatial_mask(mask, out)
+    check_spatial_mask(mask, out)
     return out
 
 
@@ -142,7 +120,7 @@ def infer_channel(shapes: Sequence[Shape], attributes: Attributes) -> Shape:
     """Shape rule of ChannelBottleneck."""
     x, residual, mask, *weights = shapes
     out = infer_bottleneck(x, residual, weights, Geometry.from_attributes(attributes))
-    _check_channel_mask(mask, x[0], weights[0][0])
+    check_channel_mask(mask, x[0], weights[0][0])
     return out
 
 
@@ -150,8 +128,8 @@ def infer_dynamic(shapes: Sequence[Shape], attributes: Attributes) -> Shape:
     """Shape rule of DynamicBottleneck."""
     x, residual, channel_mask, spatial_mask, *weights = shapes
     out = infer_bottleneck(x, residual, weights, Geometry.from_attributes(attributes))
-    _check_channel_mask(channel_mask, x[0], weights[0][0])
-    _check_spatial_mask(spatial_mask, out)
+    check_channel_mask(channel_mask, x[0], weights[0][0])
+    check_spatial_mask(spatial_mask, out)
     return out
 
 

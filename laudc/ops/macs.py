@@ -8,7 +8,12 @@ values the result depends on, and only those are counted:
   channels;
 * conv2: positions that any mask group keeps; kept channels in, kept channels out (per convolution group);
 * conv1: input positions that a counted conv2 position reads; kept channels;
+* squeeze-excitation (RegNetY): its two layers, for the kept channels. As it averages over all positions, conv1 and
+  conv2 count everywhere in such a block, unless no position is kept at all or the averaging is over the kept
+  positions only (`laudc.ops.regnet_block`);
 * projection, stem and head: everything, always.
+
+RegNetY's convolutions a, b, c are called conv1, conv2, conv3 here.
 
 Products with zero padding count like any other, as is usual for the dense network. Maskers count as overhead
 of the dynamic network only: the dense one has none. A pooling inside a masker counts one per value that it
@@ -28,8 +33,10 @@ from laudc.ops import names
 from laudc.ops.attributes import Geometry, node_attributes
 from laudc.ops.contract import known_shapes
 from laudc.ops.numeric import upsample_mask
-from laudc.ops.registry import BOTTLENECKS
+from laudc.ops.registry import BLOCKS, REGNET_BLOCKS, block_inputs
+from laudc.ops.regnet_block import se_pool_of
 from laudc.ops.spec import Array, Shape
+from laudc.ops.vit_macs import VitBlockMacs, VitBlockShape, vit_block_macs
 
 if TYPE_CHECKING:
     import onnx
@@ -39,10 +46,17 @@ _KERNEL = 3
 
 @dataclass(frozen=True)
 class BlockMasks:
-    """Masks of one block for one image: channel (g,), spatial (gs, mh, mw) of 0 and 1; None: it has none."""
+    """Masks of one block for one image, of 0 and 1; None: it has none.
+
+    channel (g,) and spatial (gs, mh, mw) of convolutional blocks; token (L-1,), head (h,) and layer (2,) of
+    transformer blocks.
+    """
 
     channel: Array | None = None
     spatial: Array | None = None
+    token: Array | None = None
+    head: Array | None = None
+    layer: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,8 @@ class BlockShape:
     """Everything about a block that its MACs depend on, except the masks.
 
     in_size and out_size are (height, width) in pixels; `channels` are those between the convolutions;
-    `masker` is the MACs of all its maskers for one image.
+    `masker` is the MACs of all its maskers for one image; `squeeze` is the hidden channels of
+    squeeze-excitation, 0 without; `pools_all` whether that averages over all positions.
     """
 
     name: str
@@ -62,13 +77,15 @@ class BlockShape:
     geometry: Geometry
     projection: bool
     masker: int
+    squeeze: int = 0
+    pools_all: bool = False
 
 
 @dataclass(frozen=True)
 class NetworkShape:
     """The blocks of a network in order, and the MACs of what surrounds them for one image."""
 
-    blocks: tuple[BlockShape, ...]
+    blocks: tuple[BlockShape | VitBlockShape, ...]
     stem: int
     head: int
 
@@ -84,18 +101,19 @@ class BlockMacs:
     conv3: int
     projection: int
     masker: int
+    excitation: int = 0
 
     @property
     def active(self) -> int:
         """All MACs the masks leave, maskers included."""
-        return self.conv1 + self.conv2 + self.conv3 + self.projection + self.masker
+        return self.conv1 + self.conv2 + self.conv3 + self.excitation + self.projection + self.masker
 
 
 @dataclass(frozen=True)
 class NetworkMacs:
     """MACs of a network for one image."""
 
-    blocks: tuple[BlockMacs, ...]
+    blocks: tuple[BlockMacs | VitBlockMacs, ...]
     stem: int
     head: int
 
@@ -123,8 +141,11 @@ def conv3_positions(shape: BlockShape, spatial: Array | None) -> Array:
 
 
 def conv2_positions(shape: BlockShape, spatial: Array | None) -> Array:
-    """Positions that conv2 must compute, bool (Ho, Wo): the union over the mask groups."""
-    return np.asarray(conv3_positions(shape, spatial).any(axis=0))
+    """Positions that conv2 must compute, bool (Ho, Wo): the union over the mask groups; all of them where
+    squeeze-excitation averages over all.
+    """
+    union = np.asarray(conv3_positions(shape, spatial).any(axis=0))
+    return np.ones_like(union) if shape.pools_all and union.any() else union
 
 
 def conv1_positions(shape: BlockShape, spatial: Array | None) -> Array:
@@ -141,20 +162,26 @@ def conv1_positions(shape: BlockShape, spatial: Array | None) -> Array:
     return needed
 
 
-def block_macs(shape: BlockShape, masks: BlockMasks) -> BlockMacs:
+def block_macs(shape: BlockShape | VitBlockShape, masks: BlockMasks) -> BlockMacs | VitBlockMacs:
     """MACs of one block for one image."""
+    if isinstance(shape, VitBlockShape):
+        return vit_block_macs(shape, token=masks.token, head=masks.head, layer=masks.layer)
+    return _conv_block_macs(shape, masks)
+
+
+def _conv_block_macs(shape: BlockShape, masks: BlockMasks) -> BlockMacs:
     kept = _kept_per_conv_group(shape, masks.channel)
     kept_total = sum(kept)
     positions3 = conv3_positions(shape, masks.spatial)
     share = shape.out_channels // positions3.shape[0]
     pairs = sum(channels * channels for channels in kept)
     conv1 = int(conv1_positions(shape, masks.spatial).sum()) * shape.in_channels * kept_total
-    conv2 = int(positions3.any(axis=0).sum()) * _KERNEL * _KERNEL * pairs
+    conv2 = int(conv2_positions(shape, masks.spatial).sum()) * _KERNEL * _KERNEL * pairs
     conv3 = int(positions3.sum()) * share * kept_total
     projection = _area(shape.out_size) * shape.in_channels * shape.out_channels if shape.projection else 0
-    return BlockMacs(
-        shape.name, _dense_convs(shape) + projection, conv1, conv2, conv3, projection, shape.masker
-    )
+    excitation = 2 * shape.squeeze * kept_total if conv3 else 0
+    dense = _dense_convs(shape) + 2 * shape.squeeze * shape.channels + projection
+    return BlockMacs(shape.name, dense, conv1, conv2, conv3, projection, shape.masker, excitation)
 
 
 def _kept_per_conv_group(shape: BlockShape, channel: Array | None) -> list[int]:
@@ -186,8 +213,8 @@ def masks_of_image(values: Mapping[str, Array], image: int) -> dict[str, BlockMa
     """Masks by block of one image of a batch.
 
     Args:
-        values: arrays by name; those called `BLOCK.mask_channel` (B, g) and `BLOCK.mask_spatial` (B, gs, mh,
-            mw) are used, as `laudc.export.with_masks_as_outputs` gives them, others are passed over.
+        values: arrays by name; those called `BLOCK.mask_KIND` (B, ...) are used, as
+            `laudc.export.with_masks_as_outputs` gives them, others are passed over.
         image: index in the batch.
     """
     found: dict[str, dict[str, Array]] = {}
@@ -218,40 +245,68 @@ class _Reader:
         self._producers = {output: node for node in self._graph.node for output in node.output}
 
     def read(self) -> NetworkShape:
-        bottlenecks = [node for node in self._graph.node if node.op_type in BOTTLENECKS]
+        blocks = [node for node in self._graph.node if node.op_type in BLOCKS]
         projections = [
-            self._producers[node.input[1]].name for node in bottlenecks if node.input[1] != node.input[0]
+            self._producers[node.input[1]].name for node in blocks if node.input[1] != node.input[0]
         ]
+        outside = ("Conv", "MatMul")
         stem = self._sum(
-            node for node in self._graph.node if node.op_type == "Conv" and node.name not in projections
+            node for node in self._graph.node if node.op_type in outside and node.name not in projections
         )
         head = self._sum(node for node in self._graph.node if node.op_type == "Gemm")
-        return NetworkShape(tuple(self._block(node) for node in bottlenecks), stem, head)
+        convolutional = [self._block(node) for node in blocks]
+        transformer = [self._vit_block(node) for node in self._graph.node if node.op_type == "DynamicMlp"]
+        return NetworkShape((*convolutional, *transformer), stem, head)
 
     def _sum(self, nodes: Iterable[onnx.NodeProto]) -> int:
         return sum(self._layer(node) for node in nodes)
 
     def _layer(self, node: onnx.NodeProto) -> int:
-        """MACs of a Conv or Gemm for one image: weights of one output position times their number."""
+        """MACs of a Conv, Gemm or MatMul for one image: weights of one output position times their number."""
+        if node.op_type == "MatMul":
+            left, made = self._dims(node.input[0]), self._dims(node.output[0])
+            return left[-1] * int(np.prod(made[1:], dtype=np.int64))
         outputs = self._dims(node.output[0])[2:]
         return int(np.prod(outputs, dtype=np.int64)) * int(np.prod(self._dims(node.input[1]), dtype=np.int64))
 
     def _block(self, node: onnx.NodeProto) -> BlockShape:
-        weights = node.input[-6:]
-        w1, w3 = self._dims(weights[0]), self._dims(weights[4])
-        x, y = self._dims(node.input[0]), self._dims(node.output[0])
-        masks = node.input[2 : len(node.input) - 6]
+        inputs, attributes = block_inputs(node), node_attributes(node)
+        first, last = self._dims(inputs.weights[0]), self._dims(inputs.weights[-2])
+        x, y = self._dims(inputs.x), self._dims(node.output[0])
+        squeezes = node.op_type in REGNET_BLOCKS
         return BlockShape(
             name=node.name,
-            in_channels=w1[1],
-            channels=w1[0],
-            out_channels=w3[0],
+            in_channels=first[1],
+            channels=first[0],
+            out_channels=last[0],
             in_size=(x[2], x[3]),
             out_size=(y[2], y[3]),
-            geometry=Geometry.from_attributes(node_attributes(node)),
-            projection=node.input[1] != node.input[0],
-            masker=sum(self._masker(self._producers[mask]) for mask in masks if mask in self._producers),
+            geometry=Geometry.from_attributes(attributes),
+            projection=inputs.residual != inputs.x,
+            masker=sum(self._masker(self._producers[mask]) for mask in inputs.masks if mask in self._producers),
+            squeeze=self._dims(inputs.weights[4])[0] if squeezes else 0,
+            pools_all=squeezes and not se_pool_of(attributes),
         )
+
+    def _vit_block(self, mlp: onnx.NodeProto) -> VitBlockShape:
+        attention = self._producers[mlp.input[0]]
+        tokens, dim = self._dims(mlp.input[0])[1:]
+        policies = {mask for mask in attention.input[2:5] if mask in self._producers}
+        return VitBlockShape(
+            name=names.block_of_node(mlp.name),
+            tokens=tokens,
+            dim=dim,
+            heads=self._dims(attention.input[3])[1],
+            hidden=self._dims(mlp.input[5])[0],
+            masker=sum(self._policy(self._producers[mask]) for mask in policies),
+            tokens_in_mlp=mlp.input[2] == attention.input[2],
+            dropped_heads=_number(attention, "dropped_heads"),
+            head_width=_number(mlp, "head_width"),
+        )
+
+    def _policy(self, node: onnx.NodeProto) -> int:
+        """MACs of a TokenMasker or PolicyMasker for one image."""
+        return int(np.prod(self._dims(node.output[0])[1:])) * self._dims(node.input[0])[-1]
 
     def _masker(self, node: onnx.NodeProto) -> int:
         x = self._dims(node.input[0])
@@ -285,3 +340,9 @@ class _Reader:
                 "Export the model with laudc export",
             )
         return known  # type: ignore[return-value]
+
+
+def _number(node: onnx.NodeProto, name: str) -> int:
+    value = node_attributes(node)[name]
+    assert isinstance(value, int)
+    return value

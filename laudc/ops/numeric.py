@@ -16,6 +16,11 @@ def relu(x: Array) -> Array:
     return np.maximum(x, 0)
 
 
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(−x)) element by element."""
+    return np.asarray(1 / (1 + np.exp(-x)), x.dtype)
+
+
 def conv2d(
     x: Array,
     weight: Array,

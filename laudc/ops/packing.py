@@ -28,7 +28,6 @@ TAIL = 64  # slack behind the last section: kernels load whole vectors
 # Winograd F(2x2, 3x3): transformed filter = G g G'.
 _WINOGRAD_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float64)
 
-STEM_KERNEL = 7
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,22 @@ def pack_panels(matrix: Array, panel: int) -> Array:
 
 
 @dataclass
-class _Sections:
+class Sections:
+    """Collects the sections of one initializer."""
+
     parts: list[Array] = field(default_factory=list)
 
     def add(self, values: Array) -> None:
+        """The next section."""
         flat = np.asarray(values, np.float32).ravel()
         self.parts.append(np.pad(flat, (0, -flat.size % ALIGN)))
 
     def joined(self) -> Array:
+        """All sections and the slack behind them."""
         return np.concatenate([*self.parts, np.zeros(TAIL, np.float32)])
 
 
-def _as_matrix(weight: Array) -> Array:
+def as_matrix(weight: Array) -> Array:
     """(N, K, 1, 1) or (N, K) → (K, N)."""
     return weight.reshape(weight.shape[0], -1).T
 
@@ -167,8 +170,8 @@ def pack_block(record: BlockRecord, weights: BlockWeights) -> Array:
     """
     _check_shapes(record, weights)
     biases = _shifted_biases(weights) if record.channel_groups else _plain_biases(weights)
-    out = _Sections()
-    out.add(_arrange(_as_matrix(weights.conv1[0]), record))
+    out = Sections()
+    out.add(_arrange(as_matrix(weights.conv1[0]), record))
     out.add(biases.conv1)
     out.add(biases.conv1_lo)
     matrices = _conv2_matrices(weights.conv2[0], record)
@@ -176,22 +179,29 @@ def pack_block(record: BlockRecord, weights: BlockWeights) -> Array:
     out.add(np.pad(biases.conv2, ((0, 0), (0, -record.width % ALIGN))))
     out.add(biases.conv2_lo)
     groups = np.split(weights.conv3[0], record.conv3_parts)
-    out.add(np.concatenate([pack_panels(_as_matrix(group), record.panel) for group in groups]))
+    out.add(np.concatenate([pack_panels(as_matrix(group), record.panel) for group in groups]))
     out.add(biases.conv3)
     if weights.projection is not None:
-        out.add(pack_panels(_as_matrix(weights.projection[0]), record.panel))
+        out.add(pack_panels(as_matrix(weights.projection[0]), record.panel))
         out.add(weights.projection[1])
-    if weights.spatial_masker is not None:
-        out.add(keep_minus_drop(weights.spatial_masker[0].reshape(2 * record.mask_groups, -1)))
-        out.add(keep_minus_drop(weights.spatial_masker[1]))
-    if weights.channel_masker is not None:
-        _add_channel_masker(out, record, weights.channel_masker)
+    add_maskers(out, record, weights.spatial_masker, weights.channel_masker)
     return out.joined()
 
 
-def _add_channel_masker(out: _Sections, record: BlockRecord, masker: MaskerWeights) -> None:
+def add_maskers(
+    out: Sections, record: BlockRecord, spatial: tuple[Array, Array] | None, channel: MaskerWeights | None
+) -> None:
+    """The sections of a block's maskers, which come last in every layout."""
+    if spatial is not None:
+        out.add(keep_minus_drop(spatial[0].reshape(2 * record.mask_groups, -1)))
+        out.add(keep_minus_drop(spatial[1]))
+    if channel is not None:
+        _add_channel_masker(out, record, channel)
+
+
+def _add_channel_masker(out: Sections, record: BlockRecord, masker: MaskerWeights) -> None:
     if masker.hidden_w is not None and masker.hidden_b is not None:
-        matrix = _as_matrix(masker.hidden_w)
+        matrix = as_matrix(masker.hidden_w)
         in_panels = record.channel_masker == ChannelMasker.CONV
         out.add(pack_panels(matrix, record.panel) if in_panels else matrix.T)
         out.add(masker.hidden_b)
@@ -215,9 +225,9 @@ def _check_shapes(record: BlockRecord, weights: BlockWeights) -> None:
 
 
 def pack_stem(weight: Array, bias: Array, panel: int) -> Array:
-    """Packed weights of the 7×7 stem: (cout, 3, 7, 7) → panels with K = (row, column, channel), then the bias."""
+    """Packed weights of a stem: (cout, 3, k, k) → panels with K = (row, column, channel), then the bias."""
     matrix = weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
-    out = _Sections()
+    out = Sections()
     out.add(pack_panels(matrix, panel))
     out.add(bias)
     return out.joined()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from typing import ClassVar, TypeVar
 
 from laudc.ops.spec import DOMAIN as DOMAIN
 
@@ -16,7 +17,9 @@ ABI_VERSION = 2
 RUNS_KEY = "laudc.runs"
 
 RUN_OP = "BottleneckRun"
+REGNET_RUN_OP = "RegNetRun"
 STEM_OP = "StemConvPool"
+STEM_CONV_OP = "StemConv"
 COUNTS_PER_BLOCK = 4
 
 
@@ -61,6 +64,9 @@ class BlockRecord:
     panel: int = 64
     reserved: int = 0
 
+    #: The op that runs blocks with such records.
+    RUN_OP: ClassVar[str] = RUN_OP
+
     @property
     def hout(self) -> int:
         """Rows of the block output."""
@@ -87,6 +93,23 @@ class BlockRecord:
         return self.spatial_cells + self.channel_groups
 
 
+@dataclass(frozen=True)
+class RegNetRecord(BlockRecord):
+    """One RegNetY block of a run; see `plugins/core/regnet_desc.h`.
+
+    `group`: convolution groups of conv b; `squeeze`: hidden channels of squeeze-excitation; `se_pool`: as the attribute
+    of the semantic op.
+    """
+
+    group: int = 1
+    squeeze: int = 1
+    se_pool: int = 0
+
+    RUN_OP: ClassVar[str] = REGNET_RUN_OP
+
+
+_Record = TypeVar("_Record", bound=BlockRecord)
+RECORDS: dict[str, type[BlockRecord]] = {kind.RUN_OP: kind for kind in (BlockRecord, RegNetRecord)}
 BLOCK_FIELDS = tuple(field.name for field in fields(BlockRecord))
 
 
@@ -95,13 +118,13 @@ def encode_blocks(records: Sequence[BlockRecord]) -> list[int]:
     return [int(value) for record in records for value in astuple(record)]
 
 
-def decode_blocks(values: Sequence[int]) -> list[BlockRecord]:
-    """The records in a `blocks` attribute.
+def decode_blocks(values: Sequence[int], kind: type[_Record] = BlockRecord) -> list[_Record]:  # type: ignore[assignment]
+    """The records of one kind in a `blocks` attribute.
 
     Raises:
         ValueError: the number of values is not a multiple of the fields of a record.
     """
-    size = len(BLOCK_FIELDS)
+    size = len(fields(kind))
     if not values or len(values) % size:
         raise ValueError(f"{len(values)} values are not records of {size} fields")
-    return [BlockRecord(*values[at : at + size]) for at in range(0, len(values), size)]
+    return [kind(*values[at : at + size]) for at in range(0, len(values), size)]

@@ -20,8 +20,11 @@ Masks = dict[str, "NDArray[np.float32]"]
 class BlockActivation:
     """Means over all images: kept share per kind of mask (None: no such mask), active and dense MACs."""
 
-    spatial_rate: float | None
-    channel_rate: float | None
+    spatial_rate: float | None = None
+    channel_rate: float | None = None
+    token_rate: float | None = None
+    head_rate: float | None = None
+    layer_rate: float | None = None
     active_macs: float | None = None
     dense_macs: float | None = None
 
@@ -55,8 +58,9 @@ def trace_masks(engine: Engine, batches: Iterable[NDArray[np.float32]]) -> Masks
     for images in batches:
         for block, margins in engine.trace(images)[1].items():
             for key, margin in margins.items():
-                value = names.mask_value(block, key.removesuffix("_margin"))
-                found.setdefault(value, []).append((margin >= 0).astype(np.float32))
+                kind = key.removesuffix("_margin")
+                value = names.mask_value(block, kind)
+                found.setdefault(value, []).append(names.kept(kind, margin).astype(np.float32))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -71,16 +75,13 @@ def count_activation(masks: Masks, shape: NetworkShape | None) -> Activation:
     counted = [network_macs(shape, masks_of_image(masks, image)) for image in range(images)]
     blocks = {
         block.name: BlockActivation(
-            **rates.get(block.name, _NO_RATES),
+            **rates.get(block.name, {}),
             active_macs=_mean(macs.blocks[index].active for macs in counted),
             dense_macs=float(block.dense),
         )
         for index, block in enumerate(counted[0].blocks)
     }
     return Activation(_mean(macs.active for macs in counted), float(counted[0].dense), blocks)
-
-
-_NO_RATES: dict[str, Any] = {"spatial_rate": None, "channel_rate": None}
 
 
 def _rates(masks: Masks) -> dict[str, dict[str, Any]]:
@@ -91,7 +92,7 @@ def _rates(masks: Masks) -> dict[str, dict[str, Any]]:
         parts = names.split_mask_value(name)
         if parts is not None:
             block, kind = parts
-            rates.setdefault(block, dict(_NO_RATES))[f"{kind}_rate"] = float(mask.mean())
+            rates.setdefault(block, {})[f"{kind}_rate"] = float(mask.mean())
     return rates
 
 

@@ -45,6 +45,7 @@ class Timing:
 class BlockProfile:
     """One block over all measured runs.
 
+    Rates are kept shares of patches (spatial), channels, tokens, heads, and sublayers (layer).
     `activation` is active MACs over dense MACs, `ideal_speedup` the reverse; rates of masks that the block
     does not have are None. `timing` is None for a block that the runtime computes itself, among its other
     operators. `dense` comes from a separate profiled pass of the dense network.
@@ -59,6 +60,14 @@ class BlockProfile:
     activation: float | None
     ideal_speedup: float | None
     dense: Timing | None
+    token_rate: float | None = None
+    head_rate: float | None = None
+    layer_rate: float | None = None
+
+    def rate(self, kind: str) -> float | None:
+        """Kept share of a kind of decision, None if the block has no such mask."""
+        found: float | None = getattr(self, f"{kind}_rate")
+        return found
 
     @property
     def speedup(self) -> float | None:
@@ -100,6 +109,17 @@ class ProfileResult:
     ideal_speedup: float | None
     dense: DenseComparison | None
     notes: tuple[str, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of decisions to show: those of the network's family."""
+        families = (("spatial", "channel"), ("token", "head", "layer"))
+        kept = (
+            kinds
+            for kinds in families
+            if any(block.rate(kind) is not None for block in self.blocks for kind in kinds)
+        )
+        return next(kept, families[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the derived figures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from laudc.profile.records import BlockProfile, ProfileResult
-from laudc.report.profile_text import circumstances, headline
+from laudc.report.profile_text import KIND_TITLES, circumstances, headline
 from laudc.report.tables import number, percent, times
 
 _STYLE = """
@@ -113,22 +113,18 @@ def _bars(index: int, block: BlockProfile, longest_us: float) -> str:
 
 
 def _table(result: ProfileResult) -> str:
-    heads = [
-        ("block", "", True),
-        ("runs", "", True),
-        ("patches", "% kept", False),
-        ("channels", "% kept", False),
-    ]
+    heads = [("block", "", True), ("runs", "", True)]
+    heads += [(KIND_TITLES[kind], "% kept", False) for kind in result.kinds]
     heads += [("active", "% MACs", False), ("median", "µs", False), ("p95", "µs", False), ("CV", "%", False)]
     heads += [("dense", "µs", False), ("speed-up", "×", False), ("FLOP-ideal", "×", False), ("why", "", True)]
     head = "".join(
         f"<th{' class=word' if word else ''}>{title}<small>{unit}</small></th>" for title, unit, word in heads
     )
-    rows = "".join(map(_table_row, result.blocks))
+    rows = "".join(_table_row(block, result.kinds) for block in result.blocks)
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}{_total_rows(result)}</table></div>'
 
 
-def _table_row(block: BlockProfile) -> str:
+def _table_row(block: BlockProfile, kinds: tuple[str, ...]) -> str:
     timing, dense = block.timing, block.dense
     numbers = [
         number(timing.median_us if timing else None),
@@ -139,7 +135,7 @@ def _table_row(block: BlockProfile) -> str:
         times(block.ideal_speedup),
     ]
     cells = [f"<td>{escape(block.name)}</td>", f'<td class="word">{escape(block.execution)}</td>']
-    cells += [_heat(block.spatial_rate), _heat(block.channel_rate), _heat(block.activation)]
+    cells += [*(_heat(block.rate(kind)) for kind in kinds), _heat(block.activation)]
     cells += [f"<td>{value}</td>" for value in numbers]
     return f'<tr>{"".join(cells)}<td class="word soft">{escape(block.reason)}</td></tr>'
 
@@ -155,10 +151,9 @@ def _heat(share: float | None) -> str:
 
 def _total_rows(result: ProfileResult) -> str:
     total, dense = result.end_to_end, result.dense
-    residual = ["-"] * 3 + [number(result.residual_us)] + ["-"] * 5
+    residual = ["-"] * (1 + len(result.kinds)) + [number(result.residual_us)] + ["-"] * 5
     whole = [
-        "-",
-        "-",
+        *["-"] * len(result.kinds),
         percent(result.activation),
         number(total.median_us),
         number(total.p95_us),

@@ -5,11 +5,16 @@ from __future__ import annotations
 from laudc.profile.records import BlockProfile, ProfileResult
 from laudc.report.tables import MISSING, RULE, Column, number, percent, render_table, times
 
+# What each kind of decision keeps.
+KIND_TITLES = {
+    "spatial": "patches",
+    "channel": "channels",
+    "token": "tokens",
+    "head": "heads",
+    "layer": "sublayers",
+}
+_NAME_COLUMNS = (Column("block", left=True), Column("runs", left=True))
 _COLUMNS = (
-    Column("block", left=True),
-    Column("runs", left=True),
-    Column("patches", "% kept"),
-    Column("channels", "% kept"),
     Column("active", "% MACs"),
     Column("median", "µs"),
     Column("p95", "µs"),
@@ -20,8 +25,9 @@ _IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
 
 def profile_text(result: ProfileResult) -> str:
     """Headline, table per block and end to end, summary and notes."""
-    columns = [*_COLUMNS, *(_DENSE_COLUMNS if result.dense else ()), *_IDEAL_COLUMNS]
-    rows = [_block_row(block, dense=result.dense is not None) for block in result.blocks]
+    rates = [Column(KIND_TITLES[kind], "% kept") for kind in result.kinds]
+    columns = [*_NAME_COLUMNS, *rates, *_COLUMNS, *(_DENSE_COLUMNS if result.dense else ()), *_IDEAL_COLUMNS]
+    rows = [_block_row(block, result) for block in result.blocks]
     table = render_table(columns, [*rows, RULE, _residual_row(result), _total_row(result)])
     lines = [headline(result), circumstances(result), "", table, "", *summary(result)]
     return "\n".join([*lines, *(f"Note: {note}" for note in result.notes)])
@@ -70,30 +76,30 @@ def _ms(microseconds: float) -> str:
     return f"{microseconds / 1000:.2f} ms"
 
 
-def _block_row(block: BlockProfile, *, dense: bool) -> list[str]:
+def _block_row(block: BlockProfile, result: ProfileResult) -> list[str]:
     timing = block.timing
     row = [
         block.name,
         block.execution,
-        percent(block.spatial_rate),
-        percent(block.channel_rate),
+        *(percent(block.rate(kind)) for kind in result.kinds),
         percent(block.activation),
         number(timing.median_us if timing else None),
         number(timing.p95_us if timing else None),
     ]
-    if dense:
+    if result.dense is not None:
         row += [number(block.dense.median_us if block.dense else None), times(block.speedup)]
     return [*row, times(block.ideal_speedup)]
 
 
 def _residual_row(result: ProfileResult) -> list[str]:
     tail = [MISSING] * (3 if result.dense else 1)
-    return ["residual", MISSING, MISSING, MISSING, MISSING, number(result.residual_us), MISSING, *tail]
+    before = [MISSING] * (2 + len(result.kinds))
+    return ["residual", *before, number(result.residual_us), MISSING, *tail]
 
 
 def _total_row(result: ProfileResult) -> list[str]:
     total, dense = result.end_to_end, result.dense
-    row = ["end to end", MISSING, MISSING, MISSING, percent(result.activation)]
+    row = ["end to end", MISSING, *[MISSING] * len(result.kinds), percent(result.activation)]
     row += [number(total.median_us), number(total.p95_us)]
     if dense is not None:
         row += [number(dense.timing.median_us), times(dense.speedup)]

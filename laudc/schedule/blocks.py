@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from laudc.ops import BOTTLENECKS, Geometry, known_shapes
+from laudc.ops import BLOCKS, REGNET_BLOCKS, Geometry, block_inputs, known_shapes, node_attributes
 from laudc.ops.packing import BlockWeights, MaskerWeights
+from laudc.ops.regnet_block import se_pool_of
+from laudc.ops.regnet_packing import RegNetWeights
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+
+# The kernels' limit for one group of RegNetY's 3×3 convolution.
+WIDEST_GROUP = 64
 
 _CHANNEL_MASKERS = {"ChannelMaskerLinear", "ChannelMaskerMlp", "ChannelMaskerConv"}
 
 
 @dataclass(frozen=True)
 class BlockNodes:
-    """One dynamic block in the graph: the bottleneck node, the nodes that feed only it, and its geometry."""
+    """One dynamic block in the graph: the bottleneck node (of any family), the nodes that feed only it, and its
+    geometry.
+    """
 
     bottleneck: onnx.NodeProto
     projection: onnx.NodeProto | None
@@ -43,6 +50,21 @@ class BlockNodes:
     def output(self) -> str:
         """Name of the value the block makes."""
         return self.bottleneck.output[0]
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the values that hold the block's weights, in the order of the op."""
+        return list(block_inputs(self.bottleneck).weights)
+
+    @property
+    def is_regnet(self) -> bool:
+        """Whether it is a RegNetY block, with squeeze-excitation."""
+        return self.bottleneck.op_type in REGNET_BLOCKS
+
+    @property
+    def se_pool(self) -> int:
+        """Attribute se_pool of the op; 0 where it has none."""
+        return se_pool_of(node_attributes(self.bottleneck))
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
@@ -72,11 +94,10 @@ class Graph:
 
     def blocks(self) -> list[BlockNodes]:
         """All dynamic blocks, in graph order."""
-        return [self._block(node) for node in self.model.graph.node if node.op_type in BOTTLENECKS]
+        return [self._block(node) for node in self.model.graph.node if node.op_type in BLOCKS]
 
     def _block(self, node: onnx.NodeProto) -> BlockNodes:
-        masks = list(node.input[2 : len(node.input) - 6])
-        producers = [self.producers.get(mask) for mask in masks]
+        producers = [self.producers.get(mask) for mask in block_inputs(node).masks]
         spatial = next((n for n in producers if n is not None and n.op_type == "SpatialMasker"), None)
         channel = next((n for n in producers if n is not None and n.op_type in _CHANNEL_MASKERS), None)
         hin, win = self.shapes[node.input[0]][2:]
@@ -106,13 +127,14 @@ class Graph:
             self.initializers[pool_cols].dims[1],
         )
 
-    def weights(self, block: BlockNodes) -> BlockWeights:
-        """The folded weights of a block."""
-        w1, b1, w2, b2, w3, b3 = (self.array(name) for name in block.bottleneck.input[-6:])
-        return BlockWeights(
-            conv1=(w1, b1),
-            conv2=(w2, b2),
-            conv3=(w3, b3),
+    def weights(self, block: BlockNodes) -> BlockWeights | RegNetWeights:
+        """The folded weights of a block, as its family packs them."""
+        arrays = [self.array(name) for name in block.weights]
+        pairs = zip(arrays[::2], arrays[1::2], strict=True)
+        kind: type[BlockWeights] | type[RegNetWeights] = RegNetWeights if block.is_regnet else BlockWeights
+        names = (field.name for field in fields(kind))
+        return kind(
+            **dict(zip(names, pairs, strict=False)),  # type: ignore[arg-type]
             projection=self._pair(block.projection),
             spatial_masker=self._pair(block.spatial_masker),
             channel_masker=self._channel_masker(block.channel_masker),
@@ -132,7 +154,9 @@ class Graph:
 
     def why_not_native(self, block: BlockNodes) -> str:
         """Why our kernels do not cover this block; empty if they do."""
-        if block.geometry.group != 1:
+        if block.is_regnet and self._rows(block.weights[0]) // block.geometry.group > WIDEST_GROUP:
+            return f"conv2 has more than {WIDEST_GROUP} channels per group"
+        if not block.is_regnet and block.geometry.group != 1:
             return f"conv2 has {block.geometry.group} groups"
         if block.geometry.dilation != 1:
             return f"conv2 is dilated by {block.geometry.dilation}"
@@ -148,8 +172,6 @@ class Graph:
         node = block.projection
         if node is None or node.op_type != "Conv" or len(node.input) != 3 or node.input[0] != block.input:
             return False
-        from laudc.ops import node_attributes
-
         attributes = node_attributes(node)
         plain = attributes.get("group", 1) == 1 and not any(attributes.get("pads", [0]))  # type: ignore[arg-type]
         strides = attributes.get("strides", [1, 1])
@@ -161,7 +183,7 @@ class Graph:
 
 
 def _weight_names(node: onnx.NodeProto) -> list[str]:
-    return list(node.input[-6:]) if node.op_type in BOTTLENECKS else list(node.input[1:])
+    return list(block_inputs(node).weights) if node.op_type in BLOCKS else list(node.input[1:])
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,10 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from laudc.ops import node_attributes
-from laudc.ops.packing import STEM_KERNEL, pack_block, pack_stem
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, RUNS_KEY, STEM_OP, BlockRecord, encode_blocks
+from laudc.ops.packing import BlockWeights, pack_block, pack_stem
+from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUNS_KEY, BlockRecord, RegNetRecord, encode_blocks
+from laudc.ops.scheduled_vit import VitRecord
 from laudc.schedule.blocks import BlockNodes, Graph
+from laudc.schedule.lower_vit import lower_vit
 from laudc.schedule.plan import Plan
+from laudc.schedule.stem import find_stem
 
 if TYPE_CHECKING:
     import onnx
@@ -27,6 +31,8 @@ def lower(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
     for every dense block its masks; the metadata `laudc.runs` says which blocks they describe.
     """
     graph = Graph(model)
+    if any(isinstance(block.record, VitRecord) for block in plan.blocks) or not graph.blocks():
+        return lower_vit(graph, plan)
     return _Lowering(graph, plan).model()
 
 
@@ -57,7 +63,7 @@ class _Lowering:
         self._fuse_heads()
         self._expose_masks()
         source = self.graph.model
-        nodes = _in_use(self.nodes, [value.name for value in (*source.graph.output, *self.outputs)])
+        nodes = in_use(self.nodes, [value.name for value in (*source.graph.output, *self.outputs)])
         used = {name for node in nodes for name in node.input}
         weights = [t for t in (*source.graph.initializer, *self.new_initializers) if t.name in used]
         lowered = onnx.helper.make_graph(
@@ -91,7 +97,8 @@ class _Lowering:
     def _continues(self, previous: BlockNodes, block: BlockNodes) -> bool:
         inside = {id(node) for node in block.nodes}
         readers = self.graph.consumers.get(previous.output, [])
-        return block.input == previous.output and all(id(node) in inside for node in readers)
+        same_family = block.is_regnet == previous.is_regnet
+        return same_family and block.input == previous.output and all(id(node) in inside for node in readers)
 
     def _emit_run(self, run: list[BlockNodes]) -> None:
         import onnx
@@ -100,10 +107,10 @@ class _Lowering:
         packed = []
         for block in run:
             record = self.records[block.name]
-            assert record is not None
+            assert isinstance(record, BlockRecord)
             records.append(record)
             packed.append(
-                self._initializer(f"{block.name}.packed", pack_block(record, self.graph.weights(block)))
+                self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block)))
             )
         index = len(self.runs)
         names = {key: f"laudc.{key}.{index}" for key in ("counts", "margins", "block_ns")}
@@ -111,7 +118,7 @@ class _Lowering:
         label = run[0].name if len(run) == 1 else f"{run[0].name}-{run[-1].name}"
         self.nodes.append(
             onnx.helper.make_node(
-                RUN_OP,
+                records[0].RUN_OP,
                 [self._nhwc_of(run[0].input, records[0].cin), *packed],
                 [result, *names.values()],
                 name=label,
@@ -149,20 +156,18 @@ class _Lowering:
         return name
 
     def _fuse_stem(self, value: str, result: str, channels: int) -> bool:
-        """Conv 7x7 s2 → ReLU → max pool 3x3 s2 before the first run becomes one op."""
+        """The layers that make the first run's input from the image become one op, where our kernels know them."""
         import onnx
 
-        pool = self.graph.producers.get(value)
-        relu = self.graph.producers.get(pool.input[0]) if pool is not None else None
-        conv = self.graph.producers.get(relu.input[0]) if relu is not None else None
-        if pool is None or relu is None or conv is None or not _is_stem(self.graph, conv, relu, pool):
+        stem = find_stem(self.graph, value)
+        if stem is None:
             return False
-        weight, bias = self.graph.array(conv.input[1]), self.graph.array(conv.input[2])
+        weight, bias = self.graph.array(stem.conv.input[1]), self.graph.array(stem.conv.input[2])
         packed = self._initializer("stem.packed", pack_stem(weight, bias, self.panel))
         self.nodes.append(
             onnx.helper.make_node(
-                STEM_OP,
-                [conv.input[0], packed],
+                stem.op,
+                [stem.conv.input[0], packed],
                 [result],
                 name="stem",
                 domain=DOMAIN,
@@ -210,6 +215,14 @@ class _Lowering:
             self.runs.append({"dense": entry})
 
 
+def _pack(record: BlockRecord, weights: BlockWeights | RegNetWeights) -> Any:
+    if isinstance(record, RegNetRecord):
+        assert isinstance(weights, RegNetWeights)
+        return pack_regnet_block(record, weights)
+    assert isinstance(weights, BlockWeights)
+    return pack_block(record, weights)
+
+
 def _transpose(source: str, target: str, perm: list[int]) -> onnx.NodeProto:
     import onnx
 
@@ -220,25 +233,7 @@ def _axis(node: onnx.NodeProto) -> int:
     return int(node_attributes(node).get("axis", 1))  # type: ignore[arg-type]
 
 
-def _is_stem(graph: Graph, conv: onnx.NodeProto, relu: onnx.NodeProto, pool: onnx.NodeProto) -> bool:
-    if (conv.op_type, relu.op_type, pool.op_type) != ("Conv", "Relu", "MaxPool") or len(conv.input) != 3:
-        return False
-    if conv.input[1] not in graph.initializers or conv.input[2] not in graph.initializers:
-        return False
-    conv_attributes, pool_attributes = node_attributes(conv), node_attributes(pool)
-    return (
-        tuple(graph.initializers[conv.input[1]].dims[1:]) == (3, STEM_KERNEL, STEM_KERNEL)
-        and conv_attributes.get("strides") == [2, 2]
-        and conv_attributes.get("pads") == [3] * 4
-        and pool_attributes.get("kernel_shape") == [3, 3]
-        and pool_attributes.get("strides") == [2, 2]
-        and pool_attributes.get("pads") == [1] * 4
-        and not pool_attributes.get("ceil_mode", 0)
-        and all(len(graph.consumers[node.output[0]]) == 1 for node in (conv, relu))
-    )
-
-
-def _in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+def in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
     """The nodes that some output depends on, in order."""
     wanted = set(outputs)
     kept = []

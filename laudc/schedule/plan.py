@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
-from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
+from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
+from laudc.ops.scheduled_vit import VitRecord
 from laudc.schedule.blocks import BlockNodes, Graph
+from laudc.schedule.vit_blocks import VitBlock, vit_blocks, vit_record
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +40,7 @@ class BlockPlan:
     name: str
     execution: str
     reason: str
-    record: BlockRecord | None = None
+    record: BlockRecord | VitRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for manifests and reports."""
@@ -76,29 +78,43 @@ def make_plan(model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64) 
     if choice not in CHOICES:
         raise UserError(f"unknown schedule '{choice}'", f"known are {', '.join(CHOICES)}", "use one of these")
     graph = Graph(model)
-    blocks = tuple(_plan_block(graph, block, choice, panel) for block in graph.blocks())
-    return Plan(choice, panel, blocks)
+    blocks = [_plan_block(graph, block, choice, panel) for block in graph.blocks()]
+    blocks += [_plan_vit_block(graph, block, choice, panel) for block in vit_blocks(graph)]
+    return Plan(choice, panel, tuple(blocks))
 
 
 def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> BlockPlan:
-    if choice == "dense":
-        return BlockPlan(block.name, "dense", "asked for with --schedule dense")
-    obstacle = graph.why_not_native(block)
-    if obstacle and choice == "sparse":
-        raise UserError(
-            f"block {block.name} cannot be scheduled sparse",
-            f"the kernels do not cover it: {obstacle}",
-            "use --schedule auto, which leaves such blocks to the runtime",
-        )
-    if obstacle:
-        return BlockPlan(block.name, "dense", f"not covered by the kernels: {obstacle}")
+    dense = _why_dense(block.name, graph.why_not_native(block), choice)
+    if dense is not None:
+        return dense
     record = _record(graph, block, panel)
     return BlockPlan(block.name, "sparse", _reason(record), record)
 
 
+def _plan_vit_block(graph: Graph, block: VitBlock, choice: str, panel: int) -> BlockPlan:
+    dense = _why_dense(block.name, block.obstacle, choice)
+    if dense is not None:
+        return dense
+    record = vit_record(graph, block, panel)
+    return BlockPlan(block.name, "sparse", _vit_reason(record), record)
+
+
+def _why_dense(name: str, obstacle: str, choice: str) -> BlockPlan | None:
+    """The plan of a block that the runtime computes itself; None where our kernels do."""
+    if choice == "dense":
+        return BlockPlan(name, "dense", "asked for with --schedule dense")
+    if obstacle and choice == "sparse":
+        raise UserError(
+            f"block {name} cannot be scheduled sparse",
+            f"the kernels do not cover it: {obstacle}",
+            "use --schedule auto, which leaves such blocks to the runtime",
+        )
+    return BlockPlan(name, "dense", f"not covered by the kernels: {obstacle}") if obstacle else None
+
+
 def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
-    w1, _, _, _, w3, _ = block.bottleneck.input[-6:]
-    width, cin = graph.initializers[w1].dims[:2]
+    first, last = block.weights[0], block.weights[-2]
+    width, cin = graph.initializers[first].dims[:2]
     groups, mask_h, mask_w = block.spatial_mask
     masker = block.channel_masker
     kind = ChannelMasker.NONE if masker is None else _MASKER_KINDS[masker.op_type]
@@ -108,7 +124,7 @@ def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
     record = BlockRecord(
         cin=cin,
         width=width,
-        cout=graph.initializers[w3].dims[0],
+        cout=graph.initializers[last].dims[0],
         stride=block.geometry.stride,
         hin=block.hin,
         win=block.win,
@@ -121,7 +137,12 @@ def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
         masker_hidden=hidden,
         panel=panel,
     )
-    return _with_algorithm(record)
+    return _regnet_record(graph, block, record) if block.is_regnet else _with_algorithm(record)
+
+
+def _regnet_record(graph: Graph, block: BlockNodes, record: BlockRecord) -> RegNetRecord:
+    squeeze = graph.initializers[block.weights[4]].dims[0]
+    return RegNetRecord(**asdict(record), group=block.geometry.group, squeeze=squeeze, se_pool=block.se_pool)
 
 
 def _with_algorithm(record: BlockRecord) -> BlockRecord:
@@ -146,5 +167,18 @@ def _reason(record: BlockRecord) -> str:
         parts.append("skips the block per image" if whole else "computes kept patches only")
     if record.channel_groups:
         parts.append("computes kept channels only")
+    if isinstance(record, RegNetRecord):
+        early = "squeeze-excitation over kept positions" if record.se_pool else "squeeze-excitation over all positions"
+        return f"{' and '.join(parts)}; {early}"
     algorithm = "Winograd F(2x2)" if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else "direct"
     return f"{' and '.join(parts)}; conv2 {algorithm}"
+
+
+def _vit_reason(record: VitRecord) -> str:
+    chosen = {"token": "tokens", "head": "heads", "layer": "sublayers"}
+    *others, last = [chosen[kind] for kind in record.decisions] or ["everything"]
+    kept = f"{', '.join(others)} and {last}" if others else last
+    parts = [f"computes kept {kept} only" if record.decisions else "computes everything"]
+    if record.first_only:
+        parts.append("only the class token is read after it")
+    return "; ".join(parts)

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
+from laudc.backends.interface import join_outputs
 from laudc.errors import UserError
 from laudc.ops import names
 from laudc.verify.outcome import Array, BlockOutcome, Decisions, Outcome
@@ -47,8 +46,7 @@ class TorchNetwork:
         from laudc.export.source import load_source
 
         source = load_source(path, arch=arch, config=config)
-        own = source.config.input_size
-        self.size = (own, own) if source.config.has_spatial_masks else None
+        self.size = source.config.image_size if source.config.has_spatial_masks else None
         self.fixed_batch: int | None = None
         self.preprocess = source.preprocess
         self._model = source.model.eval()
@@ -65,9 +63,9 @@ class TorchNetwork:
 def _torch_block(block: Any) -> BlockOutcome:
     decisions = {}
     for kind in _KINDS:
-        keep, margin = getattr(block, f"{kind}_keep"), getattr(block, f"{kind}_margin")
+        keep = getattr(block, f"{kind}_keep", None)
         if keep is not None:
-            decisions[kind] = Decisions(keep.numpy(), margin.numpy())
+            decisions[kind] = Decisions(keep.numpy(), getattr(block, f"{kind}_margin").numpy())
     return BlockOutcome(block.name, decisions, block.gap.numpy())
 
 
@@ -84,7 +82,7 @@ class PortableNetwork:
         self.size: tuple[int, int] | None
         self.fixed_batch, self.size = _input_shape(model)
         self._input = model.graph.input[0].name
-        self._logits = model.graph.output[0].name
+        self._results = [output.name for output in model.graph.output]
         self._outputs = [output.name for output in instrumented.graph.output]
         self._session = _open_session(instrumented, threads)
 
@@ -92,7 +90,7 @@ class PortableNetwork:
         """Run one batch; means are known, margins are not."""
         found = dict(zip(self._outputs, self._session.run(None, {self._input: images}), strict=True))
         blocks: dict[str, BlockOutcome] = {
-            name.removesuffix(_GAP): BlockOutcome(name.removesuffix(_GAP), {}, value[:, :, 0, 0])
+            name.removesuffix(_GAP): BlockOutcome(name.removesuffix(_GAP), {}, value.reshape(len(value), -1))
             for name, value in found.items()
             if name.endswith(_GAP)
         }
@@ -100,7 +98,7 @@ class PortableNetwork:
             parts = names.split_mask_value(name)
             if parts is not None and parts[0] in blocks:
                 blocks[parts[0]].decisions[parts[1]] = Decisions(value > 0)
-        return Outcome(found[self._logits], tuple(blocks.values()))
+        return Outcome(join_outputs([found[name] for name in self._results]), tuple(blocks.values()))
 
 
 def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -108,13 +106,18 @@ def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx import TensorProto, helper
 
     from laudc.export import with_masks_as_outputs
-    from laudc.ops import BOTTLENECKS
+    from laudc.ops import BLOCK_ENDS, BLOCKS
 
     shown = with_masks_as_outputs(model)
-    for node in [node for node in shown.graph.node if node.op_type in BOTTLENECKS]:
-        name = node.name + _GAP
-        shown.graph.node.append(helper.make_node("GlobalAveragePool", [node.output[0]], [name], name=name))
-        shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", None, 1, 1]))
+    for node in [node for node in shown.graph.node if node.op_type in BLOCK_ENDS]:
+        name, value, dims = names.block_of_node(node.name) + _GAP, node.output[0], ["N", None, 1, 1]
+        if node.op_type not in BLOCKS:
+            # Tokens are averaged like the positions of a map.
+            turned, dims = f"{name}.tokens", ["N", None, 1]
+            shown.graph.node.append(helper.make_node("Transpose", [value], [turned], name=turned, perm=[0, 2, 1]))
+            value = turned
+        shown.graph.node.append(helper.make_node("GlobalAveragePool", [value], [name], name=name))
+        shown.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
     return shown
 
 
@@ -172,8 +175,7 @@ def _engine_block(name: str, margins: Mapping[str, Array | None]) -> BlockOutcom
     for kind in _KINDS:
         margin = margins.get(f"{kind}_margin")
         if margin is not None:
-            # A NaN compares false and drops, as it must.
-            decisions[kind] = Decisions(np.asarray(margin >= 0), margin)
+            decisions[kind] = Decisions(names.kept(kind, margin), margin)
     return BlockOutcome(name, decisions)
 
 

@@ -5,8 +5,8 @@ A checkpoint is data: nothing in it is ever executed. Files go through torch's r
 that training scripts commonly leave behind, and refused by name otherwise. The network is built on the meta
 device and takes the file's own tensors once all shapes agree, so no file claims more memory than it holds.
 
-Three kinds of file are read: the authors' `.pth.tar` (configuration in its `hyper_set` string), bare state
-dicts (configuration from the caller), and our own format, a plain dict
+Four kinds of file are read: the authors' `.pth.tar` (configuration in its `hyper_set` string), AdaViT's (from its
+arguments and tensors, see `adavit`), bare state dicts (configuration from the caller), and our own format, a plain dict
 `{'format': 'laudnet/1', 'config': {...}, 'state_dict': {...}, 'metrics': {...}}`.
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,16 +24,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .config import ARCH_LAYERS, STAGES, LaudConfig
 from .errors import CheckpointError
-from .hyper_set import options_from_shapes, read_config_from_hyper_set
-from .resnet import LaudResNet, build_model
+from .families import (
+    AnyConfig,
+    AnyNetwork,
+    build_model,
+    config_from_dict,
+    family_of,
+    family_of_tensors,
+    name_of_tensors,
+)
+from .hyper_set import read_config_from_hyper_set
 from .untrusted import Inert, check_tensors, read, some, unpickle
+from .vit_config import VitConfig
 
 FORMAT = "laudnet/1"
 SourceKind = Literal["laudnet", "authors", "state_dict"]
 
-_STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "net")
+_STATE_DICT_KEYS = ("state_dict_ema", "state_dict", "model", "model_state_dict", "net")
+_FAMILY_FIX = "name the right network with --arch, or use a LAUD-ResNet, LAUD-RegNetY or LAUD-T2T-ViT checkpoint"
 _CONFIG_FIX = "say what it is with --arch NAME, or --config FILE for anything but its defaults"
 
 
@@ -42,8 +50,8 @@ _CONFIG_FIX = "say what it is with --arch NAME, or --config FILE for anything bu
 class LoadedCheckpoint:
     """model: fp32, in eval mode; sha256: of the file; metrics: what training recorded (our format only)."""
 
-    model: LaudResNet
-    config: LaudConfig
+    model: AnyNetwork
+    config: AnyConfig
     source_kind: SourceKind
     sha256: str
     metrics: Mapping[str, Any]
@@ -53,11 +61,11 @@ class LoadedCheckpoint:
 class _Contents:
     tensors: dict[str, Tensor]
     kind: SourceKind
-    config: LaudConfig | None
+    config: AnyConfig | None
     metrics: Mapping[str, Any]
 
 
-def load_checkpoint(path: str | os.PathLike[str], config: LaudConfig | None = None) -> LoadedCheckpoint:
+def load_checkpoint(path: str | os.PathLike[str], config: AnyConfig | None = None) -> LoadedCheckpoint:
     """Read a checkpoint; `config` is needed for bare state dicts and overrules what other files say.
 
     Raises CheckpointError for everything that can be wrong with a file.
@@ -65,16 +73,27 @@ def load_checkpoint(path: str | os.PathLike[str], config: LaudConfig | None = No
     file = Path(path)
     data = read(file)
     contents = _interpret(file, unpickle(file, data), len(data), use_own_config=config is None)
-    chosen = config or contents.config
+    chosen = config or contents.config or _config_from_tensors(file, contents.tensors)
     if chosen is None:
         raise _unknown_configuration(file, contents.tensors)
     model = _assemble(file, chosen, contents.tensors)
     return LoadedCheckpoint(model, chosen, contents.kind, hashlib.sha256(data).hexdigest(), contents.metrics)
 
 
+def _config_from_tensors(file: Path, tensors: Mapping[str, Tensor]) -> AnyConfig | None:
+    """The configuration of families whose tensors tell it all; None for the others."""
+    family = family_of_tensors(tensors)
+    if family is None or not any(family.deciders in key for key in tensors):
+        return None
+    try:
+        return family.config_from_tensors(tensors)
+    except ValueError as error:
+        raise CheckpointError(str(file), f"its tensors describe no network we know: {error}", _CONFIG_FIX) from None
+
+
 def save_checkpoint(
     path: str | os.PathLike[str],
-    model: LaudResNet,
+    model: AnyNetwork,
     metrics: Mapping[str, Any] | None = None,
     weight_dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -107,16 +126,16 @@ def _stored(value: Tensor, weight_dtype: torch.dtype) -> Tensor:
 
 
 def _unknown_configuration(file: Path, tensors: Mapping[str, Tensor]) -> CheckpointError:
-    foreign = _foreign_family(tensors)
-    if foreign:
-        return CheckpointError(str(file), f"its tensors are those of {foreign}", "use a LAUD-ResNet checkpoint")
-    depth = _depth(tensors)
-    named = [arch for arch, layers in ARCH_LAYERS.items() if layers == depth]
+    family, name = family_of_tensors(tensors), name_of_tensors(tensors)
+    if name and (family is None or name != family.name):
+        return CheckpointError(str(file), f"its tensors are those of {name}", _FAMILY_FIX)
+    depth = family.depth(tensors) if family else ()
+    named = [arch for arch, layers in family.config.DEPTHS.items() if layers == depth] if family else []
     looks = f", and {'-'.join(map(str, depth))} blocks look like {named[0]}" if named else ""
     return CheckpointError(
         str(file),
-        "it holds tensors only and does not say which network they belong to (mode and granularity cannot be "
-        f"read from them{looks})",
+        f"it holds tensors only{f', those of {name},' if name else ''} and does not say which network they belong "
+        f"to (mode and granularity cannot be read from them{looks})",
         _CONFIG_FIX,
     )
 
@@ -127,8 +146,10 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
         raise CheckpointError(str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead")
     tensors = _tensors(file, content)
     check_tensors(file, tensors, file_size)
+    family = family_of_tensors(tensors)
+    tensors = family.convert(tensors) if family is not None else tensors
     kind: SourceKind = "state_dict"
-    config: LaudConfig | None = None
+    config: AnyConfig | None = None
     metrics: Mapping[str, Any] = {}
     try:
         if "format" in content:
@@ -137,6 +158,9 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
             kind = "authors"
             # A caller's configuration may be there because this one cannot be read.
             config = read_config_from_hyper_set(content["hyper_set"], tensors) if use_own_config else None
+        elif family is not None and family.read_config is not None:
+            kind = "authors" if "arch" in content else "state_dict"
+            config = family.read_config(content, tensors) if use_own_config else None
     except CheckpointError as error:
         raise CheckpointError(str(file), f"{error.what}: {error.why}", error.fix) from None
     except ValueError as error:
@@ -144,14 +168,14 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
     return _Contents(tensors, kind, config, metrics)
 
 
-def _own_config(file: Path, content: Mapping[Any, Any]) -> LaudConfig:
+def _own_config(file: Path, content: Mapping[Any, Any]) -> AnyConfig:
     if content["format"] != FORMAT:
         raise CheckpointError(
             "format",
             f"it is {str(content['format'])[:40]!r} where {FORMAT!r} is known",
             "use a newer laudnet",
         )
-    return LaudConfig.from_dict(content.get("config", {}))
+    return config_from_dict(content.get("config", {}))
 
 
 def _own_metrics(content: Mapping[Any, Any]) -> Mapping[str, Any]:
@@ -177,7 +201,8 @@ def _tensors(file: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _assemble(file: Path, config: LaudConfig, tensors: Mapping[str, Tensor]) -> LaudResNet:
+def _assemble(file: Path, config: AnyConfig, found: Mapping[str, Tensor]) -> AnyNetwork:
+    tensors = family_of(config).select(config, found)
     with torch.device("meta"):
         model = build_model(config)
     _compare(file, config, {key: tuple(value.shape) for key, value in model.state_dict().items()}, tensors)
@@ -187,7 +212,7 @@ def _assemble(file: Path, config: LaudConfig, tensors: Mapping[str, Tensor]) -> 
 
 
 def _compare(
-    file: Path, config: LaudConfig, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
+    file: Path, config: AnyConfig, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
 ) -> None:
     missing = [key for key in wanted if key not in tensors]
     unexpected = [key for key in tensors if key not in wanted]
@@ -208,64 +233,50 @@ def _compare(
 
 
 def _probable_cause(
-    config: LaudConfig,
+    config: AnyConfig,
     missing: list[str],
     unexpected: list[str],
     mismatched: list[str],
     tensors: Mapping[str, Tensor],
 ) -> tuple[str, str]:
     """(cause, fix) that explain a difference best, most telling sign first."""
-    foreign = _foreign_family(tensors)
-    if foreign:
-        return f"these are the tensors of {foreign}", "use a LAUD-ResNet checkpoint"
-    depth = _depth(tensors)
+    family, found = family_of(config), name_of_tensors(tensors)
+    if found is not None and found != family.name:
+        return f"these are the tensors of {found}", _FAMILY_FIX
+    depth = family.depth(tensors)
     if depth != config.layers:
         shown, wanted = ("-".join(map(str, layers)) for layers in (depth, config.layers))
         return (
             f"it has {shown} blocks where {wanted} are expected",
             "name the right network with --arch, or save the whole state_dict() again",
         )
-    if not any(".masker_" in key for key in tensors):
+    if not any(family.deciders in key for key in tensors):
         return "it is a static network without maskers", "use a dynamic network's checkpoint"
-    if any(".masker_" in key for key in missing + unexpected):
-        return "its maskers are of another kind", "correct dyn_mode, channel_masker or its layers in --config"
+    if any(family.deciders in key for key in missing + unexpected):
+        return "its maskers are of another kind", f"correct {_mask_options(config)} in --config"
     if mismatched:
         return _cause_of_shapes(config, mismatched, tensors)
     return "it is incomplete or comes from a changed network", "save the whole state_dict() again"
 
 
-def _cause_of_shapes(config: LaudConfig, mismatched: list[str], tensors: Mapping[str, Tensor]) -> tuple[str, str]:
-    found = options_from_shapes(tensors)
-    for name in ("width_mult", "num_classes", "groups"):
-        value = found.get(name)
-        if value is not None and value != getattr(config, name):
+def _mask_options(config: AnyConfig) -> str:
+    """The options that say which maskers a network has."""
+    if isinstance(config, VitConfig):
+        return "ada_head, ada_layer, ada_token, keep_layers or ada_token_start_layer"
+    return "dyn_mode, channel_masker or its layers"
+
+
+def _cause_of_shapes(config: AnyConfig, mismatched: list[str], tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+    found = family_of(config).options_from_shapes(tensors)
+    for name, value in found.items():
+        if value != getattr(config, name):
             return (
                 f"its {name} is {value}, the configuration says {getattr(config, name)}",
                 f"correct {name} in --config",
             )
-    if all(".masker_" in key for key in mismatched):
+    if all(family_of(config).deciders in key for key in mismatched):
         return (
             "its maskers decide about other groups",
             "correct channel_dyn_granularity, spatial_mask_channel_group or reduction_ratio in --config",
         )
     return "it comes from a changed network", "describe that network with --config"
-
-
-def _foreign_family(tensors: Mapping[str, Tensor]) -> str | None:
-    families = {
-        "trunk_output.": "a RegNet",
-        "tokens_to_token.": "a T2T-ViT",
-        "cls_token": "a vision transformer",
-        "backbone.": "a detector",
-    }
-    for prefix, name in families.items():
-        if any(key.startswith(prefix) for key in tensors):
-            return name
-    return None
-
-
-def _depth(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Blocks per stage that the keys speak of."""
-    found = [re.match(r"layer(\d)\.(\d{1,4})\.", key) for key in tensors]
-    blocks = {(int(match.group(1)), int(match.group(2))) for match in found if match}
-    return tuple(sum(stage == number for stage, _ in blocks) for number in range(1, STAGES + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 
@@ -78,13 +79,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args(arguments)
     try:
-        loaded = load_checkpoint(options.checkpoint)
+        model = load_resnet(options.checkpoint)
     except CheckpointError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    result = evaluate(loaded.model)
-    print(json.dumps(asdict(result), indent=2) if options.json else _text(loaded.config.dyn_mode, result))
+    result = evaluate(model)
+    print(json.dumps(asdict(result), indent=2) if options.json else _text(model.config.dyn_mode, result))
     return 0
+
+
+def load_resnet(path: str | os.PathLike[str]) -> LaudResNet:
+    """The network of a checkpoint, which must be a LAUD-ResNet: the training recipe knows no other family.
+
+    Raises CheckpointError.
+    """
+    model = load_checkpoint(path).model
+    if not isinstance(model, LaudResNet):
+        raise CheckpointError(
+            os.fspath(path), f"it is a {type(model).__name__}", "give a checkpoint of laudnet.train, a LAUD-ResNet"
+        )
+    return model
 
 
 def _text(modes: tuple[str, ...], result: Evaluation) -> str:

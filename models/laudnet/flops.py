@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from .config import LaudConfig
 from .maskers import upsample_mask
-from .resnet import BlockRun, Bottleneck, LaudResNet, ModelRun
+from .network import BlockRun, ModelRun
+from .resnet import Bottleneck, LaudResNet
 
 _STEM_TAPS = 3 * 7 * 7
 _MAXPOOL_TAPS = 9

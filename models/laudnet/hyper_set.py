@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 
-from .config import ARCH_LAYERS, LaudConfig
+from .config import DynamicConfig
 from .errors import CheckpointError
+from .families import family_of_arch, known_archs
 
 
-def read_config_from_hyper_set(text: str, tensors: Mapping[str, Tensor] | None = None) -> LaudConfig:
+def read_config_from_hyper_set(text: str, tensors: Mapping[str, Tensor] | None = None) -> DynamicConfig:
     """Configuration from the `hyper_set` of the authors' checkpoints (the printed argument namespace).
 
     The text is no Python literal (it prints objects too), so single options are looked up. width_mult,
@@ -20,19 +22,25 @@ def read_config_from_hyper_set(text: str, tensors: Mapping[str, Tensor] | None =
     Raises CheckpointError for options that are missing or contradict each other, ValueError for bad values.
     """
     options: dict[str, Any] = {"arch": _option(text, "arch")}
-    _check_arch(options["arch"])
+    family = family_of_arch(options["arch"])
+    if family is None:
+        raise CheckpointError(
+            "hyper_set",
+            f"the architecture is {options['arch'][:60]!r}",
+            f"use a checkpoint of {_either(known_archs())}",
+        )
     for printed, name in _PRINTED_STRINGS.items():
         options[name] = _option(text, printed).split("-")
     for printed, name in _PRINTED_INTS.items():
         options[name] = [_integer(printed, entry) for entry in _option(text, printed).split("-")]
     options["input_size"] = _integer("IMAGE_SIZE", _option(text, "IMAGE_SIZE"))
-    options.update(options_from_shapes(tensors or {}))
+    options.update(family.options_from_shapes(tensors or {}))
     width_mult, num_classes = _find_option(text, "width_mult"), _find_option(text, "num_classes")
-    if width_mult is not None:
+    if width_mult is not None and any(field.name == "width_mult" for field in fields(family.config)):
         options["width_mult"] = _number("width_mult", width_mult)
     if num_classes is not None:
         options["num_classes"] = _integer("num_classes", num_classes)
-    return LaudConfig.for_arch(**options)
+    return family.config.for_arch(**options)
 
 
 _PRINTED_STRINGS = {"dyn_mode": "dyn_mode", "channel_masker": "channel_masker"}
@@ -86,24 +94,5 @@ def _number(name: str, text: str) -> float:
         raise ValueError(f"{name}: expected a number, got {text[:40]!r}") from None
 
 
-def _check_arch(arch: str) -> None:
-    if arch not in ARCH_LAYERS:
-        raise CheckpointError(
-            "hyper_set",
-            f"the architecture is {arch[:60]!r}",
-            f"use a checkpoint of {' or '.join(ARCH_LAYERS)}",
-        )
-
-
-def options_from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What tensor shapes give away of a configuration; nothing for tensors that are not a ResNet's."""
-    options: dict[str, Any] = {}
-    stem, head = tensors.get("conv1.weight"), tensors.get("fc.weight")
-    if stem is not None and stem.dim() == 4:
-        options["width_mult"] = stem.shape[0] / 64
-    if head is not None and head.dim() == 2:
-        options["num_classes"] = head.shape[0]
-    grouped = tensors.get("layer1.0.conv2.weight")
-    if grouped is not None and grouped.dim() == 4 and grouped.shape[1] > 0:
-        options["groups"] = max(1, grouped.shape[0] // grouped.shape[1])
-    return options
+def _either(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import data, flops
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import save_checkpoint
 from .config import CUSTOM_ARCH, STAGES, LaudConfig
 from .errors import CheckpointError
-from .evaluate import Evaluation, evaluate
-from .resnet import LaudResNet, build_model
+from .evaluate import Evaluation, evaluate, load_resnet
+from .resnet import LaudResNet
 
 STATIC = "static"
 MODES = (STATIC, "channel", "spatial", "layer", "both")
@@ -131,7 +131,7 @@ Report = Callable[[int, float], None]
 def train_static(config: LaudConfig, recipe: Recipe, report: Report) -> LaudResNet:
     """Train the static network of `config`, whose maskers are then set to keep everything."""
     torch.manual_seed(recipe.seed)
-    model = build_model(config)
+    model = LaudResNet(config)
 
     def objective(batch: Batch) -> Tensor:
         return F.cross_entropy(model.forward_dense(batch.x), batch.labels)
@@ -144,7 +144,7 @@ def train_static(config: LaudConfig, recipe: Recipe, report: Report) -> LaudResN
 def train_dynamic(config: LaudConfig, recipe: Recipe, teacher: LaudResNet, report: Report) -> LaudResNet:
     """Train the dynamic network of `config` from the weights, and guided by the logits, of `teacher`."""
     torch.manual_seed(recipe.seed)
-    model = build_model(config)
+    model = LaudResNet(config)
     _warm_start(model, teacher)
     teacher.eval()
     static = flops.static_macs(config)
@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = time.monotonic() - started
     # What ships is evaluated: the file, with its weights rounded to half precision, not the model in memory.
     save_checkpoint(options.output, model, weight_dtype=torch.float16)
-    result = evaluate(load_checkpoint(options.output).model)
+    result = evaluate(load_resnet(options.output))
     card = _card(options, recipe, result, seconds, arguments)
     save_checkpoint(options.output, model, card, weight_dtype=torch.float16)
     options.output.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -290,7 +290,7 @@ def _train(options: argparse.Namespace) -> tuple[LaudResNet, Recipe]:
     if options.mode == STATIC:
         return train_static(config, recipe, _print_epoch), recipe
     if options.teacher is not None:
-        teacher = load_checkpoint(options.teacher).model
+        teacher = load_resnet(options.teacher)
     else:
         teacher = train_static(small_config(STATIC, options.size, options.width), recipe, _print_epoch)
     return train_dynamic(config, recipe, teacher, _print_epoch), recipe

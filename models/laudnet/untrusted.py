@@ -75,7 +75,21 @@ class _PlainList:
         return []
 
 
-_STAND_INS: dict[str, type] = {"collections.defaultdict": _PlainDict, "collections.deque": _PlainList}
+class PlainNamespace:
+    """Stands in for argparse.Namespace: keeps what was set on it and nothing else."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self.values: dict[str, object] = {}
+
+    def __setstate__(self, state: object) -> None:
+        self.values = {str(key): value for key, value in state.items()} if isinstance(state, Mapping) else {}
+
+
+_STAND_INS: dict[str, type] = {
+    "argparse.Namespace": PlainNamespace,
+    "collections.defaultdict": _PlainDict,
+    "collections.deque": _PlainList,
+}
 
 
 def unpickle(file: Path, data: bytes) -> object:

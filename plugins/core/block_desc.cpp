@@ -33,14 +33,12 @@ const Limit kLimits[] = {
     {kReserved, "reserved", 0, 0},
 };
 
-std::string where(size_t block, const std::string& what) { return "block " + std::to_string(block) + ": " + what; }
-
 bool in_limits(const int64_t* record, size_t block, std::string* error) {
   for (const Limit& limit : kLimits) {
     const int64_t value = record[limit.field];
     if (value >= limit.low && value <= limit.high) continue;
-    *error = where(block, std::string(limit.name) + " is " + std::to_string(value) + ", outside " +
-                              std::to_string(limit.low) + ".." + std::to_string(limit.high));
+    *error = in_block(block, std::string(limit.name) + " is " + std::to_string(value) + ", outside " +
+                                 std::to_string(limit.low) + ".." + std::to_string(limit.high));
     return false;
   }
   return true;
@@ -93,11 +91,22 @@ BlockDesc from_record(const int64_t* r) {
   return d;
 }
 
+}  // namespace
+
+std::string in_block(size_t block, const std::string& what) { return "block " + std::to_string(block) + ": " + what; }
+
 bool follows(const BlockDesc& previous, const BlockDesc& next) {
   return next.cin == previous.cout && next.hin == previous.hout() && next.win == previous.wout();
 }
 
-}  // namespace
+bool parse_block(const int64_t* record, size_t block, BlockDesc* out, std::string* error) {
+  if (!in_limits(record, block, error)) return false;
+  *out = from_record(record);
+  const std::string complaint = inconsistency(*out);
+  if (complaint.empty()) return true;
+  *error = in_block(block, complaint);
+  return false;
+}
 
 bool parse_blocks(const int64_t* values, size_t count, std::vector<BlockDesc>* out, std::string* error) {
   out->clear();
@@ -107,16 +116,10 @@ bool parse_blocks(const int64_t* values, size_t count, std::vector<BlockDesc>* o
     return false;
   }
   for (size_t i = 0; i < count / kBlockFieldCount; ++i) {
-    const int64_t* record = values + i * kBlockFieldCount;
-    if (!in_limits(record, i, error)) return false;
-    const BlockDesc desc = from_record(record);
-    const std::string complaint = inconsistency(desc);
-    if (!complaint.empty()) {
-      *error = where(i, complaint);
-      return false;
-    }
+    BlockDesc desc;
+    if (!parse_block(values + i * kBlockFieldCount, i, &desc, error)) return false;
     if (i > 0 && !follows(out->back(), desc)) {
-      *error = where(i, "its input is not the output of the block before it");
+      *error = in_block(i, "its input is not the output of the block before it");
       return false;
     }
     out->push_back(desc);

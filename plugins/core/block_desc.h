@@ -56,8 +56,18 @@ struct BlockDesc {
   int margins() const { return mask_groups * mask_h * mask_w + channel_groups; }
 };
 
+// Reads the kBlockFieldCount values at `record` as block number `block` of a run. On failure returns false and says in
+// `error` which field is wrong. Every limit that later code relies on is enforced here.
+bool parse_block(const int64_t* record, size_t block, BlockDesc* out, std::string* error);
+
+// Whether `next` can read what `previous` writes.
+bool follows(const BlockDesc& previous, const BlockDesc& next);
+
+// Says which block an error is about.
+std::string in_block(size_t block, const std::string& what);
+
 // Reads `count` INT64 values as consecutive records. On failure returns false and says in `error` which block and
-// which field is wrong; `out` is then unspecified. Every limit that later code relies on is enforced here.
+// which field is wrong; `out` is then unspecified.
 bool parse_blocks(const int64_t* values, size_t count, std::vector<BlockDesc>* out, std::string* error);
 
 }  // namespace laudc

@@ -3,19 +3,6 @@
 namespace laudc {
 namespace {
 
-class Cursor {
- public:
-  int64_t take(int64_t floats) {
-    const int64_t at = next_;
-    next_ = round_up(next_ + floats, kAlign);
-    return at;
-  }
-  int64_t position() const { return next_; }
-
- private:
-  int64_t next_ = 0;
-};
-
 int64_t conv1_floats(const BlockDesc& d) {
   if (d.channel()) return static_cast<int64_t>(d.width) * d.cin;
   return panel_floats(d.cin, d.width, d.panel);
@@ -28,7 +15,11 @@ int64_t conv2_floats(const BlockDesc& d) {
   return panel_floats(9 * static_cast<int64_t>(d.width), d.width, d.panel);
 }
 
-void place_channel_masker(const BlockDesc& d, Cursor* cursor, PackedLayout* out) {
+}  // namespace
+
+void place_maskers(const BlockDesc& d, LayoutCursor* cursor, MaskerLayout* out) {
+  out->spatial_w = cursor->take(static_cast<int64_t>(d.mask_groups) * d.cin);
+  out->spatial_b = cursor->take(d.mask_groups);
   const bool hidden = d.channel_masker == ChannelMasker::kMlp || d.channel_masker == ChannelMasker::kConv;
   const int64_t first = d.channel_masker == ChannelMasker::kConv ? panel_floats(d.cin, d.masker_hidden, d.panel)
                                                                  : static_cast<int64_t>(d.masker_hidden) * d.cin;
@@ -38,11 +29,9 @@ void place_channel_masker(const BlockDesc& d, Cursor* cursor, PackedLayout* out)
   out->masker2_b = cursor->take(d.channel_groups);
 }
 
-}  // namespace
-
 PackedLayout packed_layout(const BlockDesc& d) {
   PackedLayout out;
-  Cursor cursor;
+  LayoutCursor cursor;
   out.conv2_classes = d.channel() ? kBorderClasses : 1;
   out.bias_stride = round_up(d.width, kAlign);
   out.conv1_w = cursor.take(conv1_floats(d));
@@ -55,11 +44,8 @@ PackedLayout packed_layout(const BlockDesc& d) {
   out.conv3_b = cursor.take(d.cout);
   out.proj_w = cursor.take(d.projection ? panel_floats(d.cin, d.cout, d.panel) : 0);
   out.proj_b = cursor.take(d.projection ? d.cout : 0);
-  out.spatial_w = cursor.take(static_cast<int64_t>(d.mask_groups) * d.cin);
-  out.spatial_b = cursor.take(d.mask_groups);
-  place_channel_masker(d, &cursor, &out);
-  // Kernels load whole vectors of bias: 64 floats of slack keep the last load inside the tensor.
-  out.total = cursor.position() + 64;
+  place_maskers(d, &cursor, &out);
+  out.total = cursor.total();
   return out;
 }
 

@@ -27,31 +27,53 @@ inline int64_t panel_floats(int64_t rows, int columns, int panel) {
   return static_cast<int64_t>(panel_count(columns, panel)) * rows * panel;
 }
 
-struct PackedLayout {
-  // Offsets in floats from the start of the initializer.
-  int64_t conv1_w;    // K = cin, N = width; channel mode: [width][cin]
-  int64_t conv1_b;    // [width]: bias; min(bias, 0) in channel mode
-  int64_t conv1_lo;   // [width]: lower clamp: 0; -max(bias, 0) in channel mode
-  int64_t conv2_w;    // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width.
-                      // channel mode: [width][9][width] for both
-  int64_t conv2_b;    // [classes][bias_stride]
-  int64_t conv2_lo;   // [width]
-  int64_t conv3_w;    // per mask group: K = width, N = cout / parts
-  int64_t conv3_b;    // [cout]
-  int64_t proj_w;     // K = cin, N = cout
-  int64_t proj_b;     // [cout]
+// Where the maskers' weights lie, in floats from the start of the initializer.
+struct MaskerLayout {
   int64_t spatial_w;  // [mask_groups][cin]: keep row minus drop row
   int64_t spatial_b;  // [mask_groups]
   int64_t masker1_w;  // Mlp: [hidden][cin]. Conv: K = cin, N = hidden in panels
   int64_t masker1_b;  // [hidden]
   int64_t masker2_w;  // [channel_groups][hidden, or cin for Linear]: keep minus drop
   int64_t masker2_b;  // [channel_groups]
-  int64_t total;      // floats of the initializer
+};
+
+struct PackedLayout : MaskerLayout {
+  // Offsets in floats from the start of the initializer.
+  int64_t conv1_w;   // K = cin, N = width; channel mode: [width][cin]
+  int64_t conv1_b;   // [width]: bias; min(bias, 0) in channel mode
+  int64_t conv1_lo;  // [width]: lower clamp: 0; -max(bias, 0) in channel mode
+  int64_t conv2_w;   // direct: K = 9 * width (tap-major), N = width. Winograd: 16 matrices K = width, N = width.
+                     // channel mode: [width][9][width] for both
+  int64_t conv2_b;   // [classes][bias_stride]
+  int64_t conv2_lo;  // [width]
+  int64_t conv3_w;   // per mask group: K = width, N = cout / parts
+  int64_t conv3_b;   // [cout]
+  int64_t proj_w;    // K = cin, N = cout
+  int64_t proj_b;    // [cout]
+  int64_t total;     // floats of the initializer
 
   int64_t bias_stride;  // floats between the rows of conv2_b
   int conv2_classes;    // kBorderClasses in channel mode, else 1
 };
 
 PackedLayout packed_layout(const BlockDesc& desc);
+
+// Hands out sections one after another.
+class LayoutCursor {
+ public:
+  int64_t take(int64_t floats) {
+    const int64_t at = next_;
+    next_ = round_up(next_ + floats, kAlign);
+    return at;
+  }
+  // Kernels load whole vectors of bias: 64 floats of slack keep the last load inside the tensor.
+  int64_t total() const { return next_ + 64; }
+
+ private:
+  int64_t next_ = 0;
+};
+
+// The sections of a block's maskers, which come last in every layout.
+void place_maskers(const BlockDesc& desc, LayoutCursor* cursor, MaskerLayout* out);
 
 }  // namespace laudc

@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/grid_conv.h"
 #include "cpu/kernels.h"
 
 namespace laudc {
@@ -31,6 +32,15 @@ const KernelTable& choose() {
 const KernelTable& kernels() {
   static const KernelTable& table = choose();
   return table;
+}
+
+GridKernel grid_kernel(const KernelTable& table) {
+#if defined(LAUDC_HAVE_X86_KERNELS)
+  if (&table == &avx512_kernels()) return avx512_grid_kernel();
+  if (&table == &avx2_kernels()) return avx2_grid_kernel();
+#endif
+  static_cast<void>(table);
+  return {nullptr, 0, nullptr, 0};
 }
 
 }  // namespace cpu

@@ -53,6 +53,7 @@ struct GemmArgs {
   int lanes;        // columns that are computed and written, 1..kMaxPanel
   Prefetch* ahead;  // may be null
   float* sums;      // gemm_add_relu: [lanes], increased by the sum over rows of what is written; may be null
+  const int64_t* b_taps = nullptr;  // where in b each tap begins; null: one after another
 };
 
 // Turns selected rows of a matrix with one row per output channel into a panel with one column per output channel.

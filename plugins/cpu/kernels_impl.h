@@ -107,6 +107,7 @@ void tile(const GemmArgs& g, int row, int n0) {
     const float* at[Rows];
 #pragma GCC unroll 32
     for (int m = 0; m < Rows; ++m) at[m] = a[m] + g.tap_offsets[t];
+    if (g.b_taps != nullptr) b = g.b + n0 + g.b_taps[t];
     for (int64_t k0 = 0; k0 < g.k_count; k0 += kPrefetchInterval) {
       prefetch_step(g.ahead);
       const int64_t k1 = k0 + kPrefetchInterval < g.k_count ? k0 + kPrefetchInterval : g.k_count;

@@ -13,7 +13,7 @@ constexpr int64_t kFloatsPerTask = 32 * 1024;
 struct Masking {
   const Context& context;
   const BlockDesc& d;
-  const PackedLayout& layout;
+  const MaskerLayout& layout;
   const float* weights;
   const float* in;
   const int32_t* in_rows;
@@ -147,7 +147,7 @@ void channel_margins(const Masking& m, int sample, IotaCache* iota, float* margi
 
 }  // namespace
 
-void decide(const Context& context, const BlockDesc& desc, const PackedLayout& layout, const float* weights,
+void decide(const Context& context, const BlockDesc& desc, const MaskerLayout& layout, const float* weights,
             const float* in, const int32_t* in_rows, int samples, PartialSums* input_sums, IotaCache* iota,
             Decisions* out) {
   const Masking m = {context, desc, layout, weights, in, in_rows, samples, input_sums, out};

@@ -27,7 +27,7 @@ struct Decisions {
 // `in_rows[i]` is the offset of pixel i (over all samples) in `in`. The spatial masker is linear, so pooling the input
 // and then taking its product with the weights (the authors' order) equals pooling the per-pixel products.
 // `input_sums`: column sums of `in` per sample, where whoever wrote it already has them; else null.
-void decide(const Context& context, const BlockDesc& desc, const PackedLayout& layout, const float* weights,
+void decide(const Context& context, const BlockDesc& desc, const MaskerLayout& layout, const float* weights,
             const float* in, const int32_t* in_rows, int samples, PartialSums* input_sums, IotaCache* iota,
             Decisions* out);
 

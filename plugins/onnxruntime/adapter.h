@@ -102,7 +102,10 @@ struct Kernel {
 
 // The operators of this library, version filled in by the caller.
 CustomOp bottleneck_run_op();
+CustomOp regnet_run_op();
+CustomOp vit_run_op();
 CustomOp stem_conv_pool_op();
+CustomOp stem_conv_op();
 
 // Set once, when the library is registered.
 const Api& api();

@@ -18,13 +18,16 @@ constexpr uint32_t kOpVersion = kMinApiVersion;
 Api g_api;
 
 struct Library {
-  CustomOp ops[2];
+  CustomOp ops[5];
   CustomOpDomain* domain = nullptr;
 };
 
 Status* make_library(Library* library) {
   library->ops[0] = bottleneck_run_op();
   library->ops[1] = stem_conv_pool_op();
+  library->ops[2] = regnet_run_op();
+  library->ops[3] = stem_conv_op();
+  library->ops[4] = vit_run_op();
   if (Status* status = g_api.create_domain("ai.laudc", &library->domain)) return status;
   for (CustomOp& op : library->ops) {
     op.version = kOpVersion;

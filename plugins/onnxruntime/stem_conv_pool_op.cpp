@@ -1,4 +1,4 @@
-// ai.laudc::StemConvPool(X, packed) -> Y
+// ai.laudc::StemConvPool(X, packed) -> Y and ai.laudc::StemConv(X, packed) -> Y: the stems of ResNet and RegNet.
 #include <memory>
 
 #include "cpu/stem.h"
@@ -8,16 +8,25 @@ namespace laudc {
 namespace ort {
 namespace {
 
-constexpr char kName[] = "StemConvPool";
+struct Pooled {
+  static constexpr char kName[] = "StemConvPool";
+  static cpu::StemDesc desc(int cout, int panel) { return cpu::StemDesc::resnet(cout, panel); }
+};
+struct Plain {
+  static constexpr char kName[] = "StemConv";
+  static cpu::StemDesc desc(int cout, int panel) { return cpu::StemDesc::regnet(cout, panel); }
+};
+
 constexpr int64_t kMaxSide = 1 << 13;
 
+template <class Kind>
 std::unique_ptr<cpu::Stem> make_stem(const KernelInfo* info) {
   require_abi(api(), info);
   const int64_t channels = int_attribute(api(), info, "channels");
   const int64_t panel = int_attribute(api(), info, "panel");
   if (channels < 1 || channels > (1 << 16)) throw Failure{kInvalidGraph, "channels out of range"};
   if (panel < 16 || panel > cpu::kMaxPanel || panel % 16 != 0) throw Failure{kInvalidGraph, "panel out of range"};
-  const cpu::StemDesc desc = {static_cast<int>(channels), static_cast<int>(panel)};
+  const cpu::StemDesc desc = Kind::desc(static_cast<int>(channels), static_cast<int>(panel));
   const FloatTensor packed = constant_input(api(), info, 1, "packed weights");
   if (packed.count() != desc.packed_floats()) {
     throw Failure{kInvalidGraph, "packed weights hold " + std::to_string(packed.count()) + " floats, expected " +
@@ -36,24 +45,25 @@ void compute(Kernel<cpu::Stem>* kernel, KernelContext* context) {
     throw Failure{kInvalidArgument, "image sides must be between 1 and " + std::to_string(kMaxSide)};
   }
   const int h = static_cast<int>(x.dims[2]), w = static_cast<int>(x.dims[3]);
-  float* y = output<float>(api(), context, 0,
-                           {x.dims[0], cpu::StemDesc::pool_size(h), cpu::StemDesc::pool_size(w), stem.desc().cout});
+  float* y =
+      output<float>(api(), context, 0, {x.dims[0], stem.desc().out_size(h), stem.desc().out_size(w), stem.desc().cout});
   stem.execute(x.data, x.dims[0], h, w, RuntimePool(api(), context, kernel->width.of(api(), context)), y);
 }
 
+template <class Kind>
 Status* create(const CustomOp*, const void*, const KernelInfo* info, void** kernel) {
-  return guarded(api(), kName, [&] { *kernel = new Kernel<cpu::Stem>{make_stem(info), {}}; });
+  return guarded(api(), Kind::kName, [&] { *kernel = new Kernel<cpu::Stem>{make_stem<Kind>(info), {}}; });
 }
 
+template <class Kind>
 Status* run_kernel(void* kernel, KernelContext* context) {
-  return guarded(api(), kName, [&] { compute(static_cast<Kernel<cpu::Stem>*>(kernel), context); });
+  return guarded(api(), Kind::kName, [&] { compute(static_cast<Kernel<cpu::Stem>*>(kernel), context); });
 }
 
-}  // namespace
-
-CustomOp stem_conv_pool_op() {
+template <class Kind>
+CustomOp stem_op() {
   CustomOp op = {};
-  op.get_name = [](const CustomOp*) { return kName; };
+  op.get_name = [](const CustomOp*) { return Kind::kName; };
   op.get_execution_provider = [](const CustomOp*) -> const char* { return nullptr; };
   op.get_input_type = [](const CustomOp*, size_t) { return kFloat; };
   op.get_input_count = [](const CustomOp*) -> size_t { return 2; };
@@ -66,13 +76,18 @@ CustomOp stem_conv_pool_op() {
   op.get_variadic_output_min_arity = [](const CustomOp*) { return 0; };
   op.get_variadic_output_homogeneity = [](const CustomOp*) { return 1; };
   op.get_input_memory_type = [](const CustomOp*, size_t) { return 0; };
-  op.create_kernel_v2 = create;
-  op.kernel_compute_v2 = run_kernel;
+  op.create_kernel_v2 = create<Kind>;
+  op.kernel_compute_v2 = run_kernel<Kind>;
   op.kernel_destroy = [](void* kernel) { delete static_cast<Kernel<cpu::Stem>*>(kernel); };
   op.get_start_version = [](const CustomOp*) { return 1; };
   op.get_end_version = [](const CustomOp*) { return 1; };
   return op;
 }
+
+}  // namespace
+
+CustomOp stem_conv_pool_op() { return stem_op<Pooled>(); }
+CustomOp stem_conv_op() { return stem_op<Plain>(); }
 
 }  // namespace ort
 }  // namespace laudc

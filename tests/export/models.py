@@ -32,6 +32,35 @@ MODES: dict[str, dict[str, object]] = {
 }
 
 
+#: RegNetY has no small form: the smallest published one, for small images.
+REGNET_MODES: dict[str, dict[str, object]] = {
+    "regnet_channel": {"dyn_mode": ("channel",) * 4, "channel_masker_layers": (1, 2, 1, 2)},
+    "regnet_spatial": {
+        "dyn_mode": ("spatial",) * 4,
+        "mask_spatial_granularity": (4, 2, 2, 1),
+        "spatial_mask_channel_group": (1, 2, 1, 4),
+    },
+    "regnet_both": {
+        "dyn_mode": ("both",) * 4,
+        "mask_spatial_granularity": (3, 2, 1, 1),
+        "channel_dyn_granularity": (2, 4, 8, 1),
+        "channel_masker": ("MLP", "conv_linear", "MLP", "MLP"),
+    },
+    "regnet_active": {"dyn_mode": ("both", "spatial", "both", "channel"), "se_pool": "active"},
+}
+
+
+def small_regnet(mode: str, seed: int = 0) -> laudnet.LaudRegNet:
+    """A seeded RegNetY-400MF for 64-pixel images, in eval mode."""
+    torch.manual_seed(seed)
+    config = laudnet.RegNetConfig.for_arch(
+        "lad_regnet_y_400mf", input_size=64, num_classes=10, reduction_ratio=(4,) * 4, **REGNET_MODES[mode]
+    )
+    model = laudnet.LaudRegNet(config)
+    randomise(model, seed)
+    return model
+
+
 def small_config(mode: str, **options: object) -> laudnet.LaudConfig:
     """A network of six blocks for 64-pixel images."""
     small: dict[str, object] = {

@@ -21,7 +21,7 @@ from torch import nn
 import laudc
 from laudc import backends
 from laudc.schedule import lower, make_plan
-from tests.export.models import MODES, noise, small_model
+from tests.export.models import MODES, REGNET_MODES, noise, small_model, small_regnet
 from tests.ops.runtimes import run_onnxruntime
 
 Array = np.ndarray
@@ -46,7 +46,7 @@ def assert_logits(found: Array, wanted: Array) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(wanted).max())))
 
 
-def check(model: laudnet.LaudResNet, portable: onnx.ModelProto, engine: Any, x: torch.Tensor) -> None:
+def check(model: laudnet.DynamicNetwork, portable: onnx.ModelProto, engine: Any, x: torch.Tensor) -> None:
     """Logits, every margin and every count."""
     images = x.numpy()
     (plain,) = run_onnxruntime(portable, {"input": images})
@@ -79,6 +79,17 @@ def test_modes(mode: str, panel: int) -> None:
     model, portable = network(mode)
     engine = engine_of(portable, panel)
     assert len(engine.block_names) == 6
+    for batch in (1, 3):
+        check(model, portable, engine, noise(batch, 3, 64, 64, seed=batch))
+
+
+@pytest.mark.parametrize("panel", [16, 64])
+@pytest.mark.parametrize("mode", REGNET_MODES)
+def test_regnet(mode: str, panel: int) -> None:
+    model = small_regnet(mode)
+    portable = laudc.export(model)
+    engine = engine_of(portable, panel, threads=2)
+    assert len(engine.block_names) == 16
     for batch in (1, 3):
         check(model, portable, engine, noise(batch, 3, 64, 64, seed=batch))
 

@@ -24,7 +24,7 @@ def single_op_model(
         helper.make_tensor_value_info(spec.inputs[0], TensorProto.FLOAT, ["batch", *inputs[0].shape[1:]])
     ]
     for name, array in zip(spec.inputs[1:], inputs[1:], strict=True):
-        infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(name, array)))
+        infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(name, array, len(inputs[0]))))
     made = spec.infer([array.shape for array in inputs], attributes)  # type: ignore[arg-type]
     output = helper.make_tensor_value_info(spec.output, TensorProto.FLOAT, ["batch", *made[1:]])
     graph = helper.make_graph([node], "single", infos, [output])
@@ -33,8 +33,9 @@ def single_op_model(
     return attach_bodies(model)
 
 
-def _shape(name: str, array: Array) -> list[object]:
-    dynamic = name in ("R", "C", "M")
+def _shape(name: str, array: Array, batch: int) -> list[object]:
+    # A mask that stands for a missing policy has batch 1 whatever the batch is.
+    dynamic = name in ("R", "C", "M") or (name in ("U", "V", "T", "H", "S") and len(array) == batch)
     return ["batch", *array.shape[1:]] if dynamic else list(array.shape)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from laudc.ops import MAX_OPSET, MIN_OPSET, SEMANTIC
 from laudc.ops.numeric import nearest_index, pool_matrix, upsample_mask
+from tests.ops.regnet_vectors import REGNET_BLOCKS
 from tests.ops.runtimes import RUNNERS, feed_of, single_op_model
 from tests.ops.vectors import BLOCKS, MASKERS, BlockCase, MaskerCase
 
@@ -79,10 +80,10 @@ def test_reference_of_maskers(case: MaskerCase) -> None:
 
 
 @pytest.mark.parametrize("opset", range(MIN_OPSET, MAX_OPSET + 1))
-@pytest.mark.parametrize("op", SEMANTIC)
+@pytest.mark.parametrize("op", sorted({case.op for case in (*BLOCKS, *MASKERS)}))
 def test_bodies_in_every_opset(op: str, opset: int) -> None:
-    case = next(case for case in (*BLOCKS[::-1], *MASKERS) if case.op == op)
-    attributes = case.attributes if isinstance(case, BlockCase) else {}
+    case = next(case for case in (*BLOCKS[::-1], *REGNET_BLOCKS, *MASKERS) if case.op == op)
+    attributes = {} if isinstance(case, MaskerCase) else case.attributes
     model = single_op_model(op, case.inputs, attributes, opset)
     onnx.checker.check_model(model, full_check=True)
     for run in RUNNERS.values():

@@ -84,7 +84,7 @@ MASK_PATTERNS = ("empty", "full", "one", "last_row", "last_column", "checkerboar
 CHANNEL_PATTERNS = ("empty", "full", "one", "last", "sparse", "dense")
 
 
-def _rng(*parts: object) -> np.random.Generator:
+def rng_of(*parts: object) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(repr(parts).encode()))
 
 
@@ -107,7 +107,7 @@ def spatial_mask(pattern: str, batch: int, shares: int, cells: tuple[int, int]) 
         mask[:] = np.indices(cells).sum(axis=0) % 2
     elif pattern in ("sparse", "dense"):
         rate = 0.2 if pattern == "sparse" else 0.8
-        mask[:] = _rng("spatial", pattern, mask.shape).random(mask.shape) < rate
+        mask[:] = rng_of("spatial", pattern, mask.shape).random(mask.shape) < rate
     return mask
 
 
@@ -122,7 +122,7 @@ def channel_mask(pattern: str, batch: int, groups: int) -> Array:
         mask[:, -1] = 1
     elif pattern in ("sparse", "dense"):
         rate = 0.3 if pattern == "sparse" else 0.7
-        mask[:] = _rng("channel", pattern, mask.shape).random(mask.shape) < rate
+        mask[:] = rng_of("channel", pattern, mask.shape).random(mask.shape) < rate
     return mask
 
 
@@ -194,7 +194,7 @@ class MaskerCase:
 
 
 def _block(shape: Shape, channel: str | None, spatial: str | None) -> BlockCase:
-    rng = _rng(shape.name)
+    rng = rng_of(shape.name)
     x = np.abs(_normal(rng, shape.batch, shape.cin, shape.height, shape.width))
     group = shape.geometry.group
     weights = (
@@ -257,7 +257,7 @@ def _spoil(name: str, weight: Array, bias: Array) -> None:
 
 
 def _spatial_masker(name: str, size: tuple[int, int], cells: tuple[int, int], shares: int = 1) -> MaskerCase:
-    rng = _rng("masker", name)
+    rng = rng_of("masker", name)
     x, weight, bias = (
         _normal(rng, 3, 12, *size),
         _normal(rng, 2 * shares, 12, 1, 1),
@@ -272,7 +272,7 @@ def _spatial_masker(name: str, size: tuple[int, int], cells: tuple[int, int], sh
 
 
 def _channel_masker(kind: str, name: str, groups: int, cin: int = 12, hidden: int = 16) -> MaskerCase:
-    rng = _rng("masker", kind, name)
+    rng = rng_of("masker", kind, name)
     x = _normal(rng, 3, cin, 5, 7)
     last_in = cin if kind == "Linear" else hidden
     weight, bias = _normal(rng, 2 * groups, last_in), _normal(rng, 2 * groups, scale=0.1)

@@ -1,0 +1,181 @@
+#include "cpu/grouped_conv.h"
+
+#include <algorithm>
+
+#include "core/packed_layout.h"
+#include "cpu/grid_conv.h"
+
+namespace laudc {
+namespace cpu {
+namespace {
+
+constexpr int kTaps = 9;
+constexpr int64_t kMinMacsToShare = 300000;
+constexpr int kMinRowsPerTask = 48;
+
+struct Panel {
+  const float* b;
+  int ldb;
+};
+
+void compact_plain(const CompactArgs& p) {
+  float* dst = p.dst;
+  for (int t = 0; t < p.taps; ++t) {
+    for (int k = 0; k < p.count; ++k, dst += p.dst_ld) {
+      const float* row = p.src + (static_cast<int64_t>(t) * p.group_width + p.kept[k]) * p.src_ld;
+      for (int i = 0; i < p.count; ++i) dst[i] = row[p.kept[i]];
+    }
+  }
+}
+
+class GroupedConv {
+ public:
+  GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
+              const Grid* grid, const float* bias)
+      : context_(context),
+        kernel_(grid_kernel(*context.kernels)),
+        w_(w),
+        kept_(kept),
+        rows_(rows),
+        grid_(grid),
+        bias_(bias),
+        zeros_(static_cast<size_t>(w.panel) + kMaxPanel, 0.0f) {}
+
+  void run() const {
+    const int count = rows_.range.end - rows_.range.begin;
+    const int parts = static_cast<int>(kept_.parts().size());
+    if (count == 0 || parts == 0) return;
+    const int threads = context_.parallel->width();
+    const int64_t macs = static_cast<int64_t>(count) * kTaps * parts * w_.group_width * w_.group_width;
+    if (threads == 1 || macs < kMinMacsToShare) return part_of_work(0, 1, 0, 1);
+    // Rows are shared out where there are enough, as in indexed_gemm: what a thread writes it reads again later.
+    const bool by_rows = count >= kMinRowsPerTask * threads;
+    const int tasks = by_rows ? threads : std::min(threads, parts);
+    context_.parallel->for_each(static_cast<size_t>(tasks), [&](size_t task) {
+      const int i = static_cast<int>(task);
+      by_rows ? part_of_work(i, tasks, 0, 1) : part_of_work(0, 1, i, tasks);
+    });
+  }
+
+ private:
+  // Share `row_task` of `row_tasks` of the rows, share `group_task` of `group_tasks` of the groups.
+  void part_of_work(int row_task, int row_tasks, int group_task, int group_tasks) const {
+    const int64_t parts = static_cast<int64_t>(kept_.parts().size());
+    const int64_t first = parts * group_task / group_tasks, last = parts * (group_task + 1) / group_tasks;
+    auto scratch = context_.scratch->borrow();
+    for (int64_t i = first; i < last; ++i) {
+      const KeptGroups::Part& part = kept_.parts()[static_cast<size_t>(i)];
+      // Whole vectors are written where what they write too much is overwritten by the next groups of the same task.
+      // Near its end that would be another task's channels, unless nothing comes after them.
+      const bool whole_vectors = last == parts || part.first + round_up(part.count, kAlign) <= channels_before(last);
+      const Panel panel = panel_of(part, &scratch->packed);
+      if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
+        multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors);
+      } else {
+        multiply_list(part, panel, share(rows_.range.begin, rows_.range.end, row_task, row_tasks), whole_vectors);
+      }
+    }
+  }
+
+  // Kept channels of the parts before part `i`.
+  int channels_before(int64_t i) const { return kept_.parts()[static_cast<size_t>(i)].first; }
+
+  Panel panel_of(const KeptGroups::Part& part, Buffer* packed) const {
+    if (part.count == w_.group_width) {
+      return {w_.panels + static_cast<int64_t>(part.group) * kTaps * w_.group_width * w_.panel, w_.panel};
+    }
+    const int ldd = static_cast<int>(round_up(part.count, kAlign));
+    float* dst = packed->at_least(static_cast<size_t>(kTaps) * static_cast<size_t>(part.count * ldd));
+    const int32_t* local = kept_.local(part);
+    const CompactArgs args = {w_.panels + static_cast<int64_t>(part.group) * kTaps * w_.group_width * w_.panel,
+                              kTaps,
+                              w_.group_width,
+                              w_.panel,
+                              local,
+                              part.count,
+                              dst,
+                              ldd};
+    if (kernel_.compact != nullptr && w_.group_width <= kernel_.max_group_width) {
+      kernel_.compact(args);
+    } else {
+      compact_plain(args);
+    }
+    return {dst, ldd};
+  }
+
+  static SampleRange share(int begin, int end, int task, int tasks) {
+    const int64_t count = end - begin;
+    return {begin + static_cast<int>(count * task / tasks), begin + static_cast<int>(count * (task + 1) / tasks)};
+  }
+
+  void multiply_grid(const KeptGroups::Part& part, const Panel& panel, SampleRange lines, bool whole_vectors) const {
+    const GridConvArgs args = {rows_.a + part.first,
+                               grid_->window_row,
+                               grid_->window_pixel,
+                               rows_.tap_offsets,
+                               part.count,
+                               panel.b,
+                               panel.ldb,
+                               bias_ + part.first,
+                               rows_.c + part.first,
+                               grid_->out_pixel * grid_->width,
+                               grid_->out_pixel,
+                               grid_->width,
+                               whole_vectors ? static_cast<int>(round_up(part.count, 8)) : part.count};
+    kernel_.run(args, lines.begin, lines.end);
+  }
+
+  void multiply_list(const KeptGroups::Part& part, const Panel& panel, SampleRange rows, bool whole_vectors) const {
+    const GemmArgs args = {rows_.a + part.first,
+                           rows_.a_rows,
+                           rows_.tap_offsets,
+                           kTaps,
+                           part.count,
+                           panel.b,
+                           panel.ldb,
+                           bias_ + part.first,
+                           nullptr,
+                           0,
+                           zeros_.data(),
+                           rows_.c + part.first,
+                           rows_.c_rows,
+                           whole_vectors ? static_cast<int>(round_up(part.count, kAlign)) : part.count,
+                           nullptr,
+                           nullptr};
+    context_.kernels->gemm_store(args, rows.begin, rows.end);
+  }
+
+  const Context& context_;
+  const GridKernel kernel_;
+  const GroupedWeights& w_;
+  const KeptGroups& kept_;
+  const Rows& rows_;
+  const Grid* grid_;
+  const float* bias_;
+  const std::vector<float> zeros_;
+};
+
+}  // namespace
+
+KeptGroups::KeptGroups(const std::vector<int32_t>* kept, int groups, int group_width) {
+  if (kept == nullptr) {
+    for (int g = 0; g < groups; ++g) parts_.push_back({g, g * group_width, group_width});
+    return;
+  }
+  for (const int32_t channel : *kept) {
+    const int group = channel / group_width;
+    if (parts_.empty() || parts_.back().group != group) {
+      parts_.push_back({group, static_cast<int>(local_.size()), 0});
+    }
+    ++parts_.back().count;
+    local_.push_back(channel % group_width);
+  }
+}
+
+void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
+                  const Grid* grid, const float* bias) {
+  GroupedConv(context, weights, kept, rows, grid, bias).run();
+}
+
+}  // namespace cpu
+}  // namespace laudc

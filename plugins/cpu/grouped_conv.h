@@ -1,0 +1,51 @@
+// Grouped 3x3 convolution over a list of pixels, restricted to the kept channels of every group.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/phases.h"
+
+namespace laudc {
+namespace cpu {
+
+struct GroupedWeights {
+  const float* panels;  // per group: [taps * group_width][panel]
+  int groups;
+  int group_width;  // channels in and out of one group
+  int panel;
+};
+
+// Which channels are computed. Input and output pixels hold the kept channels one after another.
+class KeptGroups {
+ public:
+  // `kept`: ascending channels; null: all of them. Only the groups with a kept channel are listed.
+  KeptGroups(const std::vector<int32_t>* kept, int groups, int group_width);
+  struct Part {
+    int group;
+    int first;  // place of its first channel among the kept ones
+    int count;
+  };
+  const std::vector<Part>& parts() const { return parts_; }
+  // Channels of a part, relative to its group: local(part)[0 .. count).
+  const int32_t* local(const Part& part) const { return local_.data() + part.first; }
+
+ private:
+  std::vector<Part> parts_;
+  std::vector<int32_t> local_;
+};
+
+// The rows of a call when they are all pixels of a grid, in floats.
+struct Grid {
+  int64_t window_row, window_pixel;  // between the windows of neighbouring output pixels
+  int64_t out_pixel;                 // between output pixels
+  int width, height;                 // of the output
+};
+
+// c = max(conv + bias, 0). `rows` as for indexed_gemm, `bias` one value per kept channel; pixels of rows.c have room
+// for 16 floats more than the kept channels, which are overwritten. `grid`: null when some pixels are left out.
+void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
+                  const Grid* grid, const float* bias);
+
+}  // namespace cpu
+}  // namespace laudc

@@ -1,0 +1,31 @@
+// ai.laudc::RegNetRun(X, packed_0, ..., packed_n-1) -> (Y, counts, margins, block_ns)
+#include "cpu/regnet_run.h"
+#include "onnxruntime/run_op.h"
+
+namespace laudc {
+namespace ort {
+namespace {
+
+constexpr char kName[] = "RegNetRun";
+typedef RunOp<cpu::RegNetRun, RegNetDesc> Op;
+
+Status* create(const CustomOp*, const void*, const KernelInfo* info, void** kernel) {
+  return guarded(api(), kName, [&] { *kernel = new Kernel<cpu::RegNetRun>{Op::make(info, parse_regnet_blocks), {}}; });
+}
+
+Status* run_kernel(void* kernel, KernelContext* context) {
+  return guarded(api(), kName, [&] { Op::compute(static_cast<Kernel<cpu::RegNetRun>*>(kernel), context); });
+}
+
+}  // namespace
+
+CustomOp regnet_run_op() {
+  CustomOp op = Op::description();
+  op.get_name = [](const CustomOp*) { return kName; };
+  op.create_kernel_v2 = create;
+  op.kernel_compute_v2 = run_kernel;
+  return op;
+}
+
+}  // namespace ort
+}  // namespace laudc
