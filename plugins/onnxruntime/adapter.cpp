@@ -117,8 +117,11 @@ void require_abi(const Api& api, const KernelInfo* info) {
 
 namespace {
 
-// Tasks long enough that every thread of the pool wakes up in time to take one.
+// Every thread that takes a task holds it until the deadline, so that all threads of the pool come to take one: waking
+// up may take a sleeping thread a good part of a millisecond on a busy machine, and a thread that is missed here would
+// stay unused for the life of the session.
 struct Probe {
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
   std::atomic<int> threads{0};
   std::thread::id owners[64];
 
@@ -132,8 +135,7 @@ struct Probe {
       const int slot = me->threads.fetch_add(1);
       if (slot < 64) me->owners[slot] = id;
     }
-    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
-    while (std::chrono::steady_clock::now() < until) {
+    while (std::chrono::steady_clock::now() < me->deadline) {
     }
   }
 };
