@@ -52,7 +52,7 @@ def read_config(content: Mapping[Any, Any], tensors: Tensors) -> VitConfig:
         )
     sizes = options_from_shapes(tensors)
     if not sizes:
-        raise ValueError("cls_token or head.weight is missing, so it is no classifier")
+        raise ValueError("a vision transformer without cls_token or head.weight is no classifier")
     options = {**sizes, "num_heads": _heads(sizes, content.get("arch"), args), **_policies(tensors)}
     options["ada_token_with_mlp"] = options["ada_token"]
     # A switch without its policy (block 0 has no heads to choose from) is of no consequence.

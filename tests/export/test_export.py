@@ -23,6 +23,7 @@ from laudc.export import export, with_masks_as_outputs
 from laudc.ops import DOMAIN, MAX_OPSET, MIN_OPSET, check_contract
 from laudc.ops.macs import masks_of_image, network_macs, network_shape
 from tests.export.models import MODES, REGNET_MODES, noise, randomise, small_config, small_model, small_regnet
+from tests.laudnet.vit_models import vit_model
 from tests.ops.runtimes import RUNNERS, run_onnxruntime
 
 ORACLE = Path(__file__).parents[1] / "data" / "oracle"
@@ -244,7 +245,7 @@ def test_static_batch() -> None:
 def test_all_ops_of_the_domain_are_used_somewhere() -> None:
     used = {
         node.op_type
-        for model in (*map(small_model, MODES), *map(small_regnet, REGNET_MODES))
+        for model in (*map(small_model, MODES), *map(small_regnet, REGNET_MODES), vit_model())
         for node in export(model).graph.node
         if node.domain == DOMAIN
     }
