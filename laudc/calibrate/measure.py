@@ -7,140 +7,163 @@ engines run, so that weights come from memory and operators have the neighbours 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from laudc.calibrate.samples import BlockSample, Design, NetworkSample
+from laudc.calibrate.design import Design
+from laudc.calibrate.load import LoadMeter
+from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import synthetic_image, synthetic_network, thresholds_for
 from laudc.predict.counts import count_block
 
 if TYPE_CHECKING:
     import onnx
 
-    from laudc.ops.scheduled import BlockRecord
-
 _WARMUP = 3
-_CALLS = 15
-# Small networks are over in no time: repeat them until the medians settle.
-_LEAST_SECONDS = 0.25
-_MOST_CALLS = 200
+_LEAST_CALLS, _MOST_CALLS = 9, 150
+_LEAST_SECONDS = 0.2
+# Measured again when others took more of the machine than this, so many times.
+_DISTURBED = 0.08
+_ATTEMPTS = 3
 
 
 class Measurer(Protocol):
     """A device that can be measured."""
 
-    def measure(self, index: int, design: Design, threads: int) -> list[NetworkSample]:
-        """Times one network, with our kernels and dense."""
+    kinds: tuple[str, ...]
 
-    def versions(self) -> dict[str, str]:
-        """What the numbers depend on: runtime, library, kernels."""
+    def measure(self, design: Design, kind: str, threads: int) -> Sample:
+        """Times one network in one form."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the numbers depend on: machine, runtime, library, kernels, clocks."""
+
+
+@dataclass(frozen=True)
+class _Built:
+    index: int
+    portable: Any
+    image: np.ndarray
+    masks: dict[str, dict[str, np.ndarray]]
 
 
 class CpuMeasurer:
-    """This machine's CPU. Networks are built once and timed with every number of threads."""
+    """This machine's CPU. A network is built once and timed in every form and with every number of threads."""
+
+    kinds = ("sparse", "dense", "mixed")
 
     def __init__(self) -> None:
         from laudc.engine.build import usable_backend
 
         self._backend: Any = usable_backend("onnxruntime")
         self._panel = int(self._backend.native_abi()["panel"])
-        self._built: tuple[int, onnx.ModelProto, onnx.ModelProto] | None = None
+        self._built: _Built | None = None
 
-    def versions(self) -> dict[str, str]:
-        """See `Measurer.versions`."""
-        abi = self._backend.native_abi()
-        return {"onnxruntime": self._backend.version(), "library": str(abi["version"]), "isa": str(abi["active"])}
+    def facts(self) -> dict[str, Any]:
+        """See `Measurer.facts`."""
+        from laudc.devices import detect_host
 
-    def measure(self, index: int, design: Design, threads: int) -> list[NetworkSample]:
+        host, abi = detect_host(), self._backend.native_abi()
+        return {
+            "cpu": host.cpu,
+            "arch": host.arch,
+            "isa": str(abi["active"]),
+            "cores": host.cores,
+            "usable_threads": host.usable_threads,
+            "last_cache": max(host.caches.values(), default=0),
+            "onnxruntime": self._backend.version(),
+            "library": str(abi["version"]),
+        }
+
+    def measure(self, design: Design, kind: str, threads: int) -> Sample:
         """See `Measurer.measure`."""
-        if self._built is None or self._built[0] != index:
-            self._built = (index, *self._build(design))
-        _, portable, scheduled = self._built
-        image = synthetic_image(design.blueprint.input_size, design.seed)
-        return [
-            self._sparse(index, design, scheduled, image, threads),
-            self._dense(index, design, portable, image, threads),
-        ]
+        if self._built is None or self._built.index != design.index:
+            self._built = self._build(design)
+        built = self._built
+        scheduled = self._lower(design, built.portable, kind)
+        runner = self._backend.load(scheduled.SerializeToString(), threads=threads)
+        executions = design.executions(kind)
+        totals, blocks, foreign = time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns)
+        medians = iter(np.median(blocks, axis=0) if blocks.size else ())
+        low, middle, high = np.percentile(totals, (25, 50, 75))
+        return Sample(
+            design.index,
+            kind,
+            threads,
+            float(middle),
+            float((high - low) / middle),
+            foreign,
+            tuple(self._counts(design, built)),
+            tuple(float(next(medians)) if execution == "sparse" else None for execution in executions),
+        )
 
-    def _build(self, design: Design) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        image = synthetic_image(design.blueprint.input_size, design.seed)
-        portable = synthetic_network(design.blueprint, design.drawn, design.seed)
+    def _counts(self, design: Design, built: _Built) -> list[tuple[float, ...]]:
+        rows = []
+        for name, record in design.records(self._panel):
+            masks = built.masks[name]
+            counts = count_block(record, masks.get("spatial_margin"), masks.get("channel_margin"), 1)
+            values = (counts.conv1, counts.conv2, counts.tiles, counts.conv3, counts.channels)
+            rows.append(tuple(float(value[0]) for value in values))
+        return rows
+
+    def _build(self, design: Design) -> _Built:
+        image = synthetic_image(design.blueprint.input_size, design.index)
+        portable = synthetic_network(design.blueprint, design.drawn, design.index)
+        margins = self._trace(design, portable, image)
         if any(record.mask_groups for _, record in design.blueprint.blocks()):
-            runner = self._backend.load(self._lower(design, portable).SerializeToString(), threads=1)
-            margins = runner.trace(image)[1]
             thresholds = thresholds_for(margins, design.blueprint, design.drawn)
-            portable = synthetic_network(design.blueprint, design.drawn, design.seed, thresholds)
-        return portable, self._lower(design, portable)
+            portable = synthetic_network(design.blueprint, design.drawn, design.index, thresholds)
+            margins = self._trace(design, portable, image)
+        masks = {name: {kind: values >= 0 for kind, values in kinds.items()} for name, kinds in margins.items()}
+        return _Built(design.index, portable, image, masks)
 
-    def _lower(self, design: Design, portable: onnx.ModelProto) -> onnx.ModelProto:
+    def _trace(self, design: Design, portable: onnx.ModelProto, image: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        runner = self._backend.load(self._lower(design, portable, "sparse").SerializeToString(), threads=1)
+        margins: dict[str, dict[str, np.ndarray]] = runner.trace(image)[1]
+        return margins
+
+    def _lower(self, design: Design, portable: onnx.ModelProto, kind: str) -> onnx.ModelProto:
         from laudc.schedule import BlockPlan, Plan, lower
 
         blocks = tuple(
-            BlockPlan(name, "sparse", "calibration", record) for name, record in design.records(self._panel)
+            BlockPlan(name, execution, "calibration", record if execution == "sparse" else None)
+            for (name, record), execution in zip(
+                design.records(self._panel), design.executions(kind), strict=True
+            )
         )
-        return lower(portable, Plan("sparse", self._panel, blocks))
-
-    def _sparse(
-        self, index: int, design: Design, scheduled: onnx.ModelProto, image: np.ndarray, threads: int
-    ) -> NetworkSample:
-        runner = self._backend.load(scheduled.SerializeToString(), threads=threads)
-        masks = {
-            name: {kind: values >= 0 for kind, values in kinds.items()} for name, kinds in runner.trace(image)[1].items()
-        }
-        totals, blocks = time_calls(lambda: runner.run(image), lambda: runner.block_times_ns)
-        samples = tuple(
-            _block_sample(name, record, masks[name], float(ns))
-            for (name, record), ns in zip(design.records(self._panel), np.median(blocks, axis=0), strict=True)
-        )
-        return _network_sample(index, design, "sparse", threads, totals, samples)
-
-    def _dense(
-        self, index: int, design: Design, portable: onnx.ModelProto, image: np.ndarray, threads: int
-    ) -> NetworkSample:
-        """The portable model as the runtime runs it: every block's body, masks multiplied in."""
-        from laudc.export import with_masks_as_outputs  # noqa: F401  (kept for symmetry of imports)
-
-        session = self._backend.load_plain(portable, threads)
-        name = portable.graph.input[0].name
-        totals, _ = time_calls(lambda: session.run(None, {name: image}), lambda: ())
-        return _network_sample(index, design, "dense", threads, totals, ())
+        return lower(portable, Plan("auto", self._panel, blocks))
 
 
-def time_calls(call: Any, block_times: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Wall time of each call in ns, and what `block_times` gives after each."""
+def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray, float]:
+    """`time_calls`, again when other processes took part of the machine; the least disturbed attempt counts."""
+    best: tuple[np.ndarray, np.ndarray, float] | None = None
+    for attempt in range(_ATTEMPTS):
+        meter = LoadMeter()
+        totals, blocks = time_calls(call, block_times)
+        foreign = meter.foreign()
+        if best is None or foreign < best[2]:
+            best = totals, blocks, foreign
+        if foreign <= _DISTURBED:
+            break
+        time.sleep(0.2 * (attempt + 1))
+    assert best is not None
+    return best
+
+
+def time_calls(call: Callable[[], Any], block_times: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns."""
     for _ in range(_WARMUP):
         call()
     totals: list[int] = []
     blocks: list[Any] = []
     begin = time.perf_counter()
-    while len(totals) < _CALLS or (time.perf_counter() - begin < _LEAST_SECONDS and len(totals) < _MOST_CALLS):
+    while len(totals) < _LEAST_CALLS or (time.perf_counter() - begin < _LEAST_SECONDS and len(totals) < _MOST_CALLS):
         start = time.perf_counter_ns()
         call()
         totals.append(time.perf_counter_ns() - start)
-        blocks.append(np.array(block_times()))
-    return np.asarray(totals, float), np.asarray(blocks, float)
-
-
-def _block_sample(name: str, record: BlockRecord, masks: dict[str, np.ndarray], ns: float) -> BlockSample:
-    counts = count_block(record, masks.get("spatial_margin"), masks.get("channel_margin"), 1)
-    values = (counts.conv1, counts.conv2, counts.tiles, counts.conv3, counts.channels)
-    return BlockSample(name, {key: int(value) for key, value in asdict(record).items()}, tuple(float(v[0]) for v in values), ns)
-
-
-def _network_sample(
-    index: int, design: Design, kind: str, threads: int, totals: np.ndarray, blocks: tuple[BlockSample, ...]
-) -> NetworkSample:
-    low, middle, high = np.percentile(totals, (25, 50, 75))
-    return NetworkSample(
-        index,
-        kind,
-        threads,
-        design.blueprint.input_size,
-        design.blueprint.stem_channels,
-        design.blueprint.num_classes,
-        float(middle),
-        float((high - low) / middle),
-        blocks,
-    )
+        times = block_times()
+        blocks.append(np.array([] if times is None else times, float))
+    return np.asarray(totals, float), np.stack(blocks)

@@ -1,102 +1,103 @@
-"""What calibration measures, as records that survive in a side file, so that an interrupted run goes on."""
+"""What calibration measured, and the side file that lets an interrupted calibration go on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from laudc.errors import UserError
 
-from laudc.calibrate.synthetic import Drawn
-from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
-from laudc.predict.blueprint import STAGES, Blueprint
-
-# Both ends matter: at low rates fixed costs show, at high ones the arithmetic.
-_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_SIZES = (64, 96, 128, 160, 192, 224, 224, 256, 288)
-_WIDTHS = (0.25, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.25)
-_GRANULES = (1, 2, 3, 4, 7, 8)
-_GROUPS = (1, 2, 4, 8, 16)
+SIDE_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Design:
-    """One network to measure: what it is, what it keeps, and which blocks use Winograd."""
+class Sample:
+    """One network timed in one form with one number of threads.
 
-    blueprint: Blueprint
-    drawn: Drawn
-    winograd: tuple[bool, ...]
-    seed: int
-
-    def records(self, panel: int) -> list[tuple[str, BlockRecord]]:
-        """The blocks with the algorithms of this design."""
-        return [
-            (name, replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if fast else Conv2Algorithm.DIRECT))
-            for (name, record), fast in zip(self.blueprint.blocks(panel), self.winograd, strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class BlockSample:
-    """One block of a measured network: record, counts of the image, and the median of its time in ns."""
-
-    name: str
-    record: dict[str, int]
-    counts: tuple[float, ...]
-    ns: float
-
-
-@dataclass(frozen=True)
-class NetworkSample:
-    """One network timed with one number of threads. `total_ns` is the median around the whole call, `spread` the
-    width of its middle half over the median. kind: "sparse" (our kernels) or "dense" (the runtime's own)."""
+    Attributes:
+        design: index of the network.
+        kind, threads: see `laudc.calibrate.design.KINDS`.
+        total_ns: median around the whole call.
+        spread: width of the middle half of the calls over the median.
+        foreign: share of the machine that other processes took meanwhile.
+        counts: per block conv1, conv2, tiles, conv3, channels, of the one image.
+        block_ns: median of each block; None for blocks of the runtime, which have no clock.
+    """
 
     design: int
     kind: str
     threads: int
-    input_size: int
-    stem_channels: int
-    num_classes: int
     total_ns: float
     spread: float
-    blocks: tuple[BlockSample, ...]
+    foreign: float
+    counts: tuple[tuple[float, ...], ...]
+    block_ns: tuple[float | None, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """What was measured."""
+        return self.design, self.kind, self.threads
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> NetworkSample:
-        """Inverse of `to_dict`."""
-        blocks = tuple(BlockSample(**{**block, "counts": tuple(block["counts"])}) for block in data["blocks"])
-        return cls(**{**data, "blocks": blocks})
+    def from_dict(cls, data: Mapping[str, Any]) -> Sample:
+        """From parsed JSON."""
+        counts = tuple(tuple(map(float, row)) for row in data["counts"])
+        return cls(**{**data, "counts": counts, "block_ns": tuple(data["block_ns"])})
 
 
-def draw_designs(count: int, seed: int = 0) -> list[Design]:
-    """Networks that cover the space of geometries, masks and rates; the same for every machine."""
-    random = np.random.default_rng(seed)
-    return [_draw(random, index) for index in range(count)]
+class SideFile:
+    """Samples of an unfinished calibration, one JSON line each, written as they are measured.
 
+    The first line says what they depend on; another machine, library or plan starts afresh.
+    """
 
-def _draw(random: np.random.Generator, index: int) -> Design:
-    def pick(values: Iterable[Any], size: int = STAGES) -> tuple[Any, ...]:
-        options = list(values)
-        return tuple(options[i] for i in random.integers(0, len(options), size))
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        self.path = path
+        self._facts = {"version": SIDE_VERSION, **facts}
 
-    blueprint = Blueprint(
-        layers=tuple(int(n) for n in (random.integers(1, 4), random.integers(1, 4), *random.integers(1, 5, 2))),
-        modes=pick(("spatial", "spatial", "channel", "channel", "layer", "both")),
-        spatial=pick(_GRANULES),
-        channel=pick(_GROUPS),
-        input_size=pick(_SIZES, 1)[0],
-        width_mult=pick(_WIDTHS, 1)[0],
-        num_classes=int(pick((10, 100, 1000), 1)[0]),
-    )
-    records = [record for _, record in blueprint.blocks()]
-    blocks = len(records)
-    layer = [record.mask_groups and record.mask_h == record.mask_w == 1 for record in records]
-    spatial = [float(random.random() < 0.7) if whole else rate for whole, rate in zip(layer, pick(_RATES, blocks), strict=True)]
-    channel = [max(0.05, rate) for rate in pick(_RATES, blocks)]
-    winograd = [record.stride == 1 and bool(random.random() < 0.5) for record in records]
-    return Design(blueprint, Drawn(tuple(spatial), tuple(channel)), tuple(winograd), index)
+    def load(self) -> list[Sample]:
+        """What an interrupted run left; nothing when there was none or when it does not fit."""
+        try:
+            lines = self.path.read_text().splitlines()
+        except OSError:
+            return []
+        try:
+            if not lines or json.loads(lines[0]) != self._facts:
+                return []
+            return [Sample.from_dict(json.loads(line)) for line in lines[1:]]
+        except (ValueError, TypeError, KeyError):
+            return self._whole_lines(lines)
+
+    def _whole_lines(self, lines: list[str]) -> list[Sample]:
+        """Without the last line, which the interruption may have cut."""
+        try:
+            return [Sample.from_dict(json.loads(line)) for line in lines[1:-1]]
+        except (ValueError, TypeError, KeyError):
+            return []
+
+    def start(self, samples: list[Sample]) -> None:
+        """Begins the file anew with what is known already. Raises UserError when it cannot be written."""
+        text = "".join(json.dumps(line) + "\n" for line in (self._facts, *map(asdict, samples)))
+        try:
+            self.path.write_text(text)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep the measurements in {self.path}",
+                error.strerror or str(error),
+                "choose another place for the profile with -o",
+            ) from error
+
+    def add(self, sample: Sample) -> None:
+        """Appends one sample and makes sure that it is on the disk."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(asdict(sample)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove(self) -> None:
+        """Deletes the file: the calibration is complete."""
+        self.path.unlink(missing_ok=True)

@@ -6,32 +6,56 @@ import numpy as np
 
 Array = np.ndarray
 
+_TOLERANCE = 1e-10
 
-def fit_relative(terms: Array, measured: Array, ridge: float = 1e-4, rounds: int = 20000) -> Array:
-    """Coefficients w ≥ 0 that minimise Σ ((terms·w − measured) / measured)² + ridge·|scaled w|².
 
-    Coordinate descent; columns are scaled to unit length first, so that `ridge` means the same for all of them.
+def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, ridge: float = 1e-4) -> Array:
+    """Coefficients w ≥ 0 that minimise Σ ((terms·w − measured) / scale)² + ridge·|scaled w|².
 
     Args:
         terms: (samples, terms), amounts of work.
-        measured: (samples,), positive.
+        measured: (samples,).
+        scale: (samples,), what an error is relative to; the measured value if left out.
+        ridge: keeps terms that always occur together from taking turns; relative to columns of unit length.
 
     Returns:
         (terms,), zero for columns that no sample has.
     """
-    scaled = terms / measured[:, None]
+    by = measured if scale is None else scale
+    scaled = terms / by[:, None]
     length = np.sqrt((scaled**2).sum(axis=0))
     used = length > 0
     a = scaled[:, used] / length[used]
-    gram = a.T @ a + ridge * np.eye(a.shape[1])
-    target = a.sum(axis=0)
-    w = np.zeros(a.shape[1])
-    for _ in range(rounds):
-        before = w.copy()
-        for j in range(len(w)):
-            w[j] = max(0.0, w[j] + (target[j] - gram[j] @ w) / gram[j, j])
-        if np.abs(w - before).max() < 1e-9:
-            break
+    w = _non_negative(a.T @ a + ridge * np.eye(a.shape[1]), a.T @ (measured / by))
     out = np.zeros(terms.shape[1])
     out[used] = w / length[used]
     return out
+
+
+def _non_negative(gram: Array, target: Array) -> Array:
+    """Minimises w'·gram·w/2 − target'·w for w ≥ 0: the active-set method of Lawson and Hanson (1974)."""
+    size = len(target)
+    w, free = np.zeros(size), np.zeros(size, bool)
+    for _ in range(3 * size):
+        gradient = target - gram @ w
+        gradient[free] = -np.inf
+        best = int(gradient.argmax())
+        if gradient[best] <= _TOLERANCE:
+            break
+        free[best] = True
+        w = _solve_inside(gram, target, w, free)
+    return w
+
+
+def _solve_inside(gram: Array, target: Array, w: Array, free: Array) -> Array:
+    """The minimum over the free coefficients; those that would turn negative are fixed at zero on the way."""
+    while True:
+        solved = np.zeros_like(w)
+        solved[free] = np.linalg.solve(gram[np.ix_(free, free)], target[free])
+        if not free.any() or (solved[free] > 0).all():
+            return solved
+        negative = free & (solved <= 0)
+        step = (w[negative] / (w[negative] - solved[negative])).min()
+        w = w + step * (solved - w)
+        free &= w > _TOLERANCE
+        w = np.where(free, w, 0.0)

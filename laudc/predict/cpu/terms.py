@@ -86,6 +86,7 @@ class _Work:
 
     def __init__(self, rows: int, machine: Machine, place: Place) -> None:
         self.values = np.zeros((rows, len(TERMS)))
+        self.threads = machine.threads
         self._machine = machine
         self._place = place
 
@@ -121,14 +122,22 @@ class _Work:
         self.add("waited_far", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_FAR))
 
 
-def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Place = Place()) -> Array:
-    """(images, terms) of one block whose images are computed one by one."""
+def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Place, samples: int = 1) -> Array:
+    """(calls, terms) of one block.
+
+    Args:
+        record: the block.
+        counts: work of each call; rows are those of all its samples together.
+        machine: kernels, threads and cache.
+        place: where the block stands in its network.
+        samples: images that a call computes together (their weights are read once).
+    """
     work = _Work(len(counts), machine, place)
     work.add("block", 1.0)
-    _maskers(work, record, counts, place)
-    _lists(work, record, counts)
+    _maskers(work, record, counts, place, samples)
+    _lists(work, record, counts, samples)
     if record.projection:
-        pixels = np.full(len(counts), float(record.hout * record.wout))
+        pixels = np.full(len(counts), float(record.hout * record.wout * samples))
         work.gemm("projection", pixels, record.cin, record.cout)
         work.weights(record.cin * record.cout, pixels)
         work.add("outputs", pixels * record.cout / machine.threads)
@@ -138,24 +147,24 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     return work.values
 
 
-def _maskers(work: _Work, record: BlockRecord, counts: Counts, place: Place) -> None:
-    pixels = record.hin * record.win
+def _maskers(work: _Work, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
+    pixels = record.hin * record.win * samples
     if record.mask_groups:
-        work.add("masked", pixels * record.cin * record.mask_groups / work._machine.threads)
+        work.add("masked", pixels * record.cin * record.mask_groups / work.threads)
     if record.channel_groups:
         if not place.sums_known and record.channel_masker != ChannelMasker.CONV:
-            work.add("averaged", pixels * record.cin / work._machine.threads)
+            work.add("averaged", pixels * record.cin / work.threads)
         if record.channel_masker == ChannelMasker.CONV:
             work.gemm("conv1", np.full(len(counts), float(pixels)), record.cin, record.masker_hidden)
         inputs = record.masker_hidden or record.cin
-        work.add("decided", record.masker_hidden * record.cin + record.channel_groups * inputs)
+        work.add("decided", (record.masker_hidden * record.cin + record.channel_groups * inputs) * samples)
 
 
-def _lists(work: _Work, record: BlockRecord, counts: Counts) -> None:
+def _lists(work: _Work, record: BlockRecord, counts: Counts, samples: int) -> None:
     if not record.mask_groups:
         return
     out = record.hout * record.wout
-    work.add("listed", record.hin * record.win + out * (1 + record.mask_groups))
+    work.add("listed", (record.hin * record.win + out * (1 + record.mask_groups)) * samples)
     work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
 
 
@@ -195,3 +204,19 @@ def _channel_weights(work: _Work, record: BlockRecord, floats: Array, rows: Arra
     work.weights(floats, rows)
     if record.channel_groups:
         work.add("packed", floats * (rows > 0))
+
+
+def touched_floats(record: BlockRecord, counts: Counts) -> Array:
+    """Floats of weights that a block reads for each image."""
+    kept = counts.channels
+    taps = _WINOGRAD_POINTS if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else 9
+    inner = (record.cin * kept + taps * kept * kept) * (counts.conv1 > 0)
+    return inner + kept * record.cout * (counts.conv3 > 0) + record.projection * record.cin * record.cout
+
+
+def far_share(floats: float, last_cache: int) -> float:
+    """Share of the weights that must come from memory when a call touches `floats` of them and the last-level cache
+    holds `last_cache` bytes: none while they fill half of it, all from its full size on."""
+    if last_cache <= 0:
+        return 1.0
+    return float(np.clip((4 * floats - last_cache / 2) / (last_cache / 2), 0, 1))
