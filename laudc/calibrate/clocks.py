@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 _CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+_FILES = {"governor": "scaling_governor", "max_khz": "cpuinfo_max_freq", "min_khz": "scaling_min_freq"}
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def read_clocks() -> dict[str, Any]:
     """What the operating system tells: governor, limits, the present clock in MHz. Unknown ones are left out."""
     found: dict[str, Any] = {}
-    for key, name in (("governor", "scaling_governor"), ("max_khz", "cpuinfo_max_freq"), ("min_khz", "scaling_min_freq")):
+    for key, name in (
+        ("governor", "scaling_governor"),
+        ("max_khz", "cpuinfo_max_freq"),
+        ("min_khz", "scaling_min_freq"),
+    ):
         try:
             text = (_CPUFREQ / name).read_text().strip()
         except OSError:

@@ -11,10 +11,11 @@ import numpy as np
 from laudc.calibrate.design import Design
 from laudc.calibrate.samples import Sample
 from laudc.predict.counts import Counts
-from laudc.predict.cpu.model import CpuModel, Fit, Interval
+from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.outside import outside_terms
 from laudc.predict.cpu.terms import Machine, block_terms
 from laudc.predict.frame import Frame
+from laudc.predict.interface import Interval
 from laudc.predict.linear import fit_relative
 from laudc.predict.network import PlannedBlock, places
 from laudc.predict.residual import Residual, fit_residual

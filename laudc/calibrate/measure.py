@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from laudc.calibrate.design import Design
+from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import synthetic_image, synthetic_network, thresholds_for
@@ -53,7 +53,7 @@ class _Built:
 class CpuMeasurer:
     """This machine's CPU. A network is built once and timed in every form and with every number of threads."""
 
-    kinds = ("sparse", "dense", "mixed")
+    kinds: tuple[str, ...] = KINDS
 
     def __init__(self) -> None:
         from laudc.engine.build import usable_backend
@@ -74,6 +74,7 @@ class CpuMeasurer:
             "cores": host.cores,
             "usable_threads": host.usable_threads,
             "last_cache": max(host.caches.values(), default=0),
+            "second_cache": host.caches.get("L2", 0),
             "onnxruntime": self._backend.version(),
             "library": str(abi["version"]),
         }
@@ -130,9 +131,7 @@ class CpuMeasurer:
 
         blocks = tuple(
             BlockPlan(name, execution, "calibration", record if execution == "sparse" else None)
-            for (name, record), execution in zip(
-                design.records(self._panel), design.executions(kind), strict=True
-            )
+            for (name, record), execution in zip(design.records(self._panel), design.executions(kind), strict=True)
         )
         return lower(portable, Plan("auto", self._panel, blocks))
 

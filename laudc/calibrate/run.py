@@ -51,7 +51,7 @@ class CalibrationResult:
     seconds: float
     repeatability: float
     disturbed: float
-    held_out: Mapping[str, Any]
+    held_out: Mapping[int, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -222,7 +222,7 @@ def fit_all(
 
     fits = []
     for count in threads:
-        machine = Machine(str(facts["isa"]), count, int(facts["last_cache"]))
+        machine = Machine(str(facts["isa"]), count, int(facts["last_cache"]), int(facts["second_cache"]))
         fit, held_out = fit_threads(designs, samples, machine)
         fits.append({**fit.to_dict(), "held_out": held_out})
     return {

@@ -156,9 +156,7 @@ def _block(
     return graph.semantic(op, name, (x, residual, *masks, *weights), Geometry(record.stride).attributes())
 
 
-def _projection(
-    graph: GraphBuilder, x: Value, name: str, record: BlockRecord, random: np.random.Generator
-) -> Value:
+def _projection(graph: GraphBuilder, x: Value, name: str, record: BlockRecord, random: np.random.Generator) -> Value:
     weight = _normal(random, (record.cout, record.cin, 1, 1), record.cin**-0.5)
     weight[:_CARRIED] = 0
     for channel in range(_CARRIED):

@@ -55,8 +55,9 @@ def calibration_text(result: CalibrationResult) -> str:
     ]
     for threads, errors in result.held_out.items():
         blocks, networks = errors["blocks"], errors["networks"]
+        within = f"{networks['within_10']:.0%} within 10 %"
         lines.append(
             f"{threads} thread{'s' if threads != 1 else ''}, on networks left out: whole networks off by "
-            f"{networks['mape']:.1%} on average ({networks['within_10']:.0%} within 10 %), blocks by {blocks['mape']:.1%}"
+            f"{networks['mape']:.1%} on average ({within}), blocks by {blocks['mape']:.1%}"
         )
     return "\n".join(lines)

@@ -62,7 +62,7 @@ class Activation:
             name: {
                 "shape": list(mask.shape[1:]),
                 "rate": round(float(mask.mean()), 4),
-                "bits": base64.b64encode(np.packbits(mask != 0)).decode(),
+                "bits": base64.b64encode(np.packbits(mask != 0).tobytes()).decode(),
             }
             for name, mask in self.masks.items()
         }
@@ -115,7 +115,8 @@ def _spatial_masks(random: np.random.Generator, shape: tuple[int, int, int, int]
     scores = random.random(shape)
     if min(rows, columns) >= 4:  # neighbours agree: the mean of three by three, as masks of photos do
         padded = np.pad(scores, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-        scores = sum(padded[:, :, i : i + rows, j : j + columns] for i in range(3) for j in range(3)) / 9
+        near = [padded[:, :, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+        scores = np.mean(near, axis=0)
     flat = scores.reshape(images, groups, -1)
     order = flat.argsort(axis=2).argsort(axis=2)
     return (order < round(rate * rows * columns)).astype(np.uint8).reshape(shape)

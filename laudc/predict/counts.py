@@ -36,25 +36,23 @@ class Counts:
     def __len__(self) -> int:
         return len(self.conv1)
 
-    def mean(self) -> Counts:
-        """One image with the mean of every count."""
-        return Counts(*(np.asarray([getattr(self, name).mean()]) for name in _FIELDS))
-
-    def take(self, index: Array) -> Counts:
-        """The counts of some of the images."""
-        return Counts(*(getattr(self, name)[index] for name in _FIELDS))
-
-
-_FIELDS = ("conv1", "conv2", "tiles", "conv3", "channels")
+    def together(self, groups: Array) -> Counts:
+        """Counts of images computed together: rows add up, channels are those of the first; groups (calls, images)."""
+        rows = (self.conv1[groups], self.conv2[groups], self.tiles[groups], self.conv3[groups])
+        conv1, conv2, tiles, conv3 = (values.sum(axis=1) for values in rows)
+        return Counts(conv1, conv2, tiles, conv3, self.channels[groups[:, 0]])
 
 
 def full_counts(record: BlockRecord, images: int = 1) -> Counts:
     """Everything kept."""
     out = record.hout * record.wout
     tiles = -(-record.hout // 2) * -(-record.wout // 2) if _winograd(record) else 0
-    values = (record.hin * record.win, out, tiles, out, record.width)
-    # A strided 3x3 window skips no row of an odd or even map: every pixel is read.
-    return Counts(*(np.full(images, float(value)) for value in values))
+
+    def repeated(value: int) -> Array:
+        return np.full(images, float(value))
+
+    # Strided 3x3 windows skip no row of a map, whether its size is odd or even.
+    return Counts(*map(repeated, (record.hin * record.win, out, tiles, out, record.width)))
 
 
 def count_block(record: BlockRecord, spatial: Array | None, channel: Array | None, images: int) -> Counts:
@@ -96,13 +94,13 @@ def _count_chunk(record: BlockRecord, keep: Array) -> tuple[Array, Array, Array,
     # What a cell covers is a product of row and column counts, so conv3 needs no map.
     area = np.outer(np.bincount(rows, minlength=record.mask_h), np.bincount(columns, minlength=record.mask_w))
     conv3 = np.tensordot(keep, area, axes=([2, 3], [0, 1])).sum(axis=1) / record.mask_groups
-    union = keep.any(axis=1)
+    union: Array = np.any(keep, axis=1)
     conv2 = np.tensordot(union, area, axes=([1, 2], [0, 1]))
-    wanted = union[:, rows][:, :, columns]
-    computed = wanted
-    tiles = np.zeros(len(keep))
+    wanted: Array = union[:, rows][:, :, columns]
+    computed: Array = wanted
+    tiles: Array = np.zeros(len(keep))
     if _winograd(record):
-        whole = _tile_map(wanted)
+        whole: Array = _tile_map(wanted)
         tiles = whole.sum(axis=(1, 2))
         computed = whole.repeat(2, axis=1).repeat(2, axis=2)[:, : record.hout, : record.wout]
     conv1 = _dilated(_dilated(computed, record.hin, record.stride, 1), record.win, record.stride, 2)

@@ -11,11 +11,10 @@ import numpy as np
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import Activation
 from laudc.predict.counts import Counts, count_block, full_counts
-from laudc.predict.cpu.model import CpuModel
-from laudc.predict.cpu.outside import Scheduled
-from laudc.predict.cpu.terms import Place, far_share, touched_floats
 from laudc.predict.distribution import Distribution
 from laudc.predict.frame import Frame
+from laudc.predict.interface import LatencyModel, Place, Scheduled
+from laudc.predict.traffic import far_share, touched_floats
 
 Array = np.ndarray
 
@@ -115,7 +114,7 @@ def places(blocks: Sequence[PlannedBlock], counts: Sequence[Counts], last_cache:
 
 
 def predict_network(
-    model: CpuModel,
+    model: LatencyModel,
     frame: Frame,
     blocks: Sequence[PlannedBlock],
     activation: Activation,
@@ -125,7 +124,7 @@ def predict_network(
 ) -> NetworkPrediction:
     """The latency distribution of a scheduled network over the images of an activation."""
     counts = block_counts(blocks, activation)
-    stands = places(blocks, counts, model.machine.last_cache)
+    stands = places(blocks, counts, model.last_cache)
     groups = batches(activation.images, batch)
     outside = model.frame_ns(frame, own_stem=bool(blocks) and blocks[0].execution == "sparse", batch=batch)
     outside += model.border_ns(blocks[-1].scheduled if blocks else None, None, batch)
@@ -139,7 +138,7 @@ def predict_network(
         total, worst = total + ns, worst + most
         predicted.append(BlockPrediction(block.name, block.execution, _distribution(model, ns, most)))
         before = block.scheduled
-    one = model.fit.network_interval
+    one = model.network_interval
     latency = Distribution.of(total, worst, None if one is None else (one.low, one.high))
     return NetworkPrediction(
         latency=latency,
@@ -148,14 +147,14 @@ def predict_network(
         images=activation.images,
         activation=activation.source,
         batch=batch,
-        threads=model.machine.threads,
+        threads=model.threads,
         status=status,
         samples_us=total / 1e3,
     )
 
 
 def _block(
-    model: CpuModel, block: PlannedBlock, counts: Counts, place: Place, groups: Array
+    model: LatencyModel, block: PlannedBlock, counts: Counts, place: Place, groups: Array
 ) -> tuple[Array, float]:
     """Time per call and with everything kept, ns."""
     batch = groups.shape[1]
@@ -167,6 +166,6 @@ def _block(
     return model.batch_ns(block.record, counts, place, groups), float(worst[0])
 
 
-def _distribution(model: CpuModel, ns: Array, worst: float) -> Distribution:
+def _distribution(model: LatencyModel, ns: Array, worst: float) -> Distribution:
     one = model.block_interval(float(ns.mean()) / 1e3)
     return Distribution.of(ns, worst, None if one is None else (one.low, one.high))

@@ -29,7 +29,9 @@ class Residual:
 
     def log_factor(self, terms: Array) -> Array:
         """log(measured / analytic) expected for each row of terms."""
-        features = _features(terms, np.asarray(self.mean), np.asarray(self.scale), self.seed, self.width, len(self.weights))
+        features = _features(
+            terms, np.asarray(self.mean), np.asarray(self.scale), self.seed, self.width, len(self.weights)
+        )
         return np.clip(features @ np.asarray(self.weights), -_LIMIT, _LIMIT)
 
     def to_dict(self) -> dict[str, Any]:

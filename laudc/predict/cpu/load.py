@@ -44,7 +44,8 @@ def _read(calibration: Mapping[str, Any], threads: int, isa: str | None) -> CpuM
         return None
     fits = [Fit.from_dict(entry) for entry in calibration["fits"]]
     fit = min(fits, key=lambda one: (abs(one.threads - threads), one.threads))
-    return CpuModel(Machine(measured, fit.threads, int(machine["last_cache"])), fit)
+    caches = int(machine["last_cache"]), int(machine["second_cache"])
+    return CpuModel(Machine(measured, fit.threads, *caches), fit)
 
 
 def is_measured_here(profile: DeviceProfile) -> bool:

@@ -10,24 +10,16 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.counts import Counts
-from laudc.predict.cpu.outside import OUTSIDE_TERMS, Scheduled, boundary_terms, closing_terms, dense_terms, frame_terms
-from laudc.predict.cpu.terms import TERMS, Machine, Place, block_terms
+from laudc.predict.cpu.outside import OUTSIDE_TERMS, boundary_terms, closing_terms, dense_terms, frame_terms
+from laudc.predict.cpu.terms import TERMS, Machine, block_terms
 from laudc.predict.frame import Frame
+from laudc.predict.interface import Interval, Place, Scheduled
 from laudc.predict.residual import Residual
 
 Array = np.ndarray
 
 # Samples that the kernels work on together (plugins/cpu/bottleneck_run.cpp).
 SLICE = 4
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Factors (low, high) around predictions up to `up_to_us` that hold the measurement in 90 % of cases."""
-
-    up_to_us: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -85,11 +77,26 @@ def _interval_dict(interval: Interval) -> dict[str, float]:
 
 
 class CpuModel:
-    """Predicts calls on one CPU with one number of threads. All times in nanoseconds."""
+    """Predicts calls on one CPU with one number of threads. See `laudc.predict.interface.LatencyModel`."""
 
     def __init__(self, machine: Machine, fit: Fit) -> None:
         self.machine = machine
         self.fit = fit
+
+    @property
+    def threads(self) -> int:
+        """Threads of a call."""
+        return self.machine.threads
+
+    @property
+    def last_cache(self) -> int:
+        """Bytes of the last-level cache."""
+        return self.machine.last_cache
+
+    @property
+    def network_interval(self) -> Interval | None:
+        """The interval of end-to-end predictions."""
+        return self.fit.network_interval
 
     def block_ns(self, record: BlockRecord, counts: Counts, place: Place) -> Array:
         """Time of a block of ours for each image, computed alone."""
@@ -109,8 +116,7 @@ class CpuModel:
         total = np.zeros(calls)
         for at in range(0, batch, SLICE):
             part = groups[:, at : at + SLICE]
-            rows = (getattr(counts, name)[part].sum(axis=1) for name in ("conv1", "conv2", "tiles", "conv3"))
-            together = Counts(*rows, counts.channels[part[:, 0]])
+            together = counts.together(part)
             total += self.from_terms(block_terms(record, together, self.machine, place, part.shape[1]))
         return total
 

@@ -8,12 +8,12 @@ reorders it once more for its own; both are terms of their own, so that the sche
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.frame import Frame
+from laudc.predict.interface import Scheduled
 
 Array = np.ndarray
 
@@ -41,19 +41,6 @@ OUTSIDE_TERMS = (
 _INDEX = {name: index for index, name in enumerate(OUTSIDE_TERMS)}
 # Operators that the body of a block becomes: convolutions, masks, additions, ReLUs, and those of the maskers.
 _NODES, _MASKER_NODES = 8, 8
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """One block and who computes it ("sparse": our kernels, "dense": the runtime)."""
-
-    record: BlockRecord
-    execution: str
-
-    @property
-    def sparse(self) -> bool:
-        """Whether our kernels compute it."""
-        return self.execution == "sparse"
 
 
 class _Sum:

@@ -16,6 +16,7 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
 from laudc.predict.counts import Counts
+from laudc.predict.interface import Place
 
 Array = np.ndarray
 
@@ -40,6 +41,7 @@ TERMS = (
     "tile_outputs",
     "packed",  # floats of conv1 and conv2 weights brought into panels
     "copied",  # floats of conv3 weights moved together
+    "spilled",  # floats of maps that a core's second-level cache cannot hold
     "listed",  # pixels gone through for row lists
     "entries",  # list entries written
     "masked",  # floats read by the spatial masker
@@ -65,20 +67,13 @@ _WINOGRAD_CHUNK_FLOATS = 192 * 1024
 
 @dataclass(frozen=True)
 class Machine:
-    """What the terms need to know: kernels, threads, bytes of the last-level cache."""
+    """What the terms need to know: kernels, threads, bytes of the last-level cache (of all) and the second (of one
+    core)."""
 
     isa: str
     threads: int
     last_cache: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a block stands: whether the block before left the sums its channel masker needs, and which share of the
-    weights has fallen out of the last-level cache since the call before (0 to 1)."""
-
-    sums_known: bool = False
-    far: float = 1.0
+    second_cache: int = 1 << 20
 
 
 class _Work:
@@ -134,6 +129,7 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     """
     work = _Work(len(counts), machine, place)
     work.add("block", 1.0)
+    _spills(work, record, counts, machine, samples)
     _maskers(work, record, counts, place, samples)
     _lists(work, record, counts, samples)
     if record.projection:
@@ -145,6 +141,15 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     _conv2(work, record, counts, machine)
     _conv3(work, record, counts, machine)
     return work.values
+
+
+def _spills(work: _Work, record: BlockRecord, counts: Counts, machine: Machine, samples: int) -> None:
+    """Maps larger than the second-level cache come from further away each time they are gone through."""
+    inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
+    room = machine.second_cache * machine.threads
+    share = float(np.clip((4 * max(inner, outer) * samples - room / 2) / room, 0, 1))
+    passes = inner * samples * (bool(record.mask_groups) + 0.0) + counts.conv1 * record.cin + counts.conv3 * record.cout
+    work.add("spilled", share * passes / machine.threads)
 
 
 def _maskers(work: _Work, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
@@ -204,19 +209,3 @@ def _channel_weights(work: _Work, record: BlockRecord, floats: Array, rows: Arra
     work.weights(floats, rows)
     if record.channel_groups:
         work.add("packed", floats * (rows > 0))
-
-
-def touched_floats(record: BlockRecord, counts: Counts) -> Array:
-    """Floats of weights that a block reads for each image."""
-    kept = counts.channels
-    taps = _WINOGRAD_POINTS if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else 9
-    inner = (record.cin * kept + taps * kept * kept) * (counts.conv1 > 0)
-    return inner + kept * record.cout * (counts.conv3 > 0) + record.projection * record.cin * record.cout
-
-
-def far_share(floats: float, last_cache: int) -> float:
-    """Share of the weights that must come from memory when a call touches `floats` of them and the last-level cache
-    holds `last_cache` bytes: none while they fill half of it, all from its full size on."""
-    if last_cache <= 0:
-        return 1.0
-    return float(np.clip((4 * floats - last_cache / 2) / (last_cache / 2), 0, 1))
