@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,11 +100,15 @@ def sweep_text(sweep: Sweep) -> str:
         Column("break-even", "rate"),
     ]
     rows = [
-        [block.name, *(f"{block.sparse_us[index]:.0f}" for index in shown), f"{block.dense_us:.0f}", _rate(block.break_even)]
+        [block.name, *_columns(block.sparse_us, shown), f"{block.dense_us:.0f}", _rate(block.break_even)]
         for block in sweep.blocks
     ]
-    rows.append(["network", *(f"{sweep.network_us[index]:.0f}" for index in shown), f"{sweep.dense_us:.0f}", "-"])
+    rows.append(["network", *_columns(sweep.network_us, shown), f"{sweep.dense_us:.0f}", "-"])
     return render_table(columns, rows)
+
+
+def _columns(times: Sequence[float], shown: Sequence[int]) -> list[str]:
+    return [f"{times[index]:.0f}" for index in shown]
 
 
 def _rate(value: float) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import activation_at_rate
-from laudc.predict.counts import count_block
 from laudc.predict.frame import Frame
 from laudc.predict.interface import LatencyModel
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
@@ -75,9 +74,8 @@ def sweep_rates(
         far = stands[0].far if stands else far
         per_block.append(
             [
-                float(model.batch_ns(b.record, count_block(b.record, *activation.of_block(b.name), _IMAGES), s, groups).mean())
-                / 1e3
-                for b, s in zip(blocks, stands, strict=True)
+                float(model.batch_ns(block.record, work, place, groups).mean()) / 1e3
+                for block, work, place in zip(blocks, counts, stands, strict=True)
             ]
         )
     dense = [PlannedBlock(name, record, "dense") for name, record in records]
