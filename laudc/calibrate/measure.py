@@ -16,7 +16,7 @@ import numpy as np
 from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
 from laudc.calibrate.samples import Sample
-from laudc.calibrate.synthetic import synthetic_image, synthetic_network, thresholds_for
+from laudc.calibrate.synthetic import cuts_for, synthetic_image, synthetic_network
 from laudc.predict.counts import count_block
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class CpuMeasurer:
         portable = synthetic_network(design.blueprint, design.drawn, design.index)
         margins = self._trace(design, portable, image)
         if any(record.mask_groups for _, record in design.blueprint.blocks()):
-            thresholds = thresholds_for(margins, design.blueprint, design.drawn)
-            portable = synthetic_network(design.blueprint, design.drawn, design.index, thresholds)
+            cuts = cuts_for(margins, design.blueprint, design.drawn)
+            portable = synthetic_network(design.blueprint, design.drawn, design.index, cuts)
             margins = self._trace(design, portable, image)
         masks = {name: {kind: values >= 0 for kind, values in kinds.items()} for name, kinds in margins.items()}
         return _Built(design.index, portable, image, masks)

@@ -7,6 +7,7 @@ one of these, so that its scores do not depend on the masks before it and one pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,31 @@ class Drawn:
     channel: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Cuts:
+    """Scores from which the maskers of a block keep: one per spatial mask group, one per channel group."""
+
+    spatial: Array
+    channel: Array
+
+
 def synthetic_network(
-    blueprint: Blueprint, drawn: Drawn, seed: int, thresholds: dict[str, Array] | None = None
+    blueprint: Blueprint,
+    drawn: Drawn,
+    seed: int,
+    cuts: Mapping[str, Cuts] | None = None,
+    *,
+    by_image: bool = False,
 ) -> onnx.ModelProto:
-    """A portable model. `thresholds`: per block the score above which each mask group keeps a cell; 0 by default."""
+    """A portable model.
+
+    Args:
+        blueprint: what it consists of.
+        drawn: the share of channels that it keeps; that of patches follows from `cuts`.
+        seed: of the weights, and of which channels are kept.
+        cuts: by block; 0 everywhere if left out.
+        by_image: channels are decided by the image, not once and for all; `cuts` then say how many are kept.
+    """
     from laudc.export.builder import GraphBuilder
 
     random = np.random.default_rng(seed)
@@ -48,23 +70,29 @@ def synthetic_network(
     x = graph.input(names.INPUT, (None, 3, blueprint.input_size, blueprint.input_size))
     x = _stem(graph, x, blueprint.stem_channels, random)
     for index, (name, record) in enumerate(blueprint.blocks()):
-        cut = (thresholds or {}).get(name, np.zeros(record.mask_groups, np.float32))
-        x = _block(graph, x, name, record, index, drawn.channel[index], cut, random)
+        cut = (cuts or {}).get(name) or Cuts(np.zeros(record.mask_groups), np.zeros(record.channel_groups))
+        share = None if by_image else drawn.channel[index]
+        x = _block(graph, x, name, record, index, share, cut, random)
     return graph.finish([_head(graph, x, blueprint.num_classes, random)], "synthetic", DEFAULT_OPSET)
 
 
-def thresholds_for(margins: dict[str, dict[str, Array]], blueprint: Blueprint, drawn: Drawn) -> dict[str, Array]:
-    """Thresholds that keep the drawn share of the cells of the first image, from margins of a pass without any."""
+def cuts_for(margins: Mapping[str, Mapping[str, Array]], blueprint: Blueprint, drawn: Drawn) -> dict[str, Cuts]:
+    """Cuts that keep the drawn shares over all images of a pass without any: of a spatial mask's cells, and of the
+    images for each channel group. With one image it keeps exactly these shares."""
     found = {}
     for index, (name, record) in enumerate(blueprint.blocks()):
-        if not record.mask_groups:
-            continue
-        scores = np.sort(margins[name]["spatial_margin"][0].reshape(record.mask_groups, -1), axis=1)
-        found[name] = np.asarray([_cut(group, drawn.spatial[index]) for group in scores], np.float32)
+        seen = margins[name]
+        spatial = seen["spatial_margin"].swapaxes(0, 1) if record.mask_groups else np.zeros((0, 1))
+        channel = seen["channel_margin"].T if record.channel_groups else np.zeros((0, 1))
+        found[name] = Cuts(
+            np.asarray([_cut(group.ravel(), drawn.spatial[index]) for group in spatial], np.float32),
+            np.asarray([_cut(group, drawn.channel[index]) for group in channel], np.float32),
+        )
     return found
 
 
-def _cut(ascending: Array, share: float) -> float:
+def _cut(scores: Array, share: float) -> float:
+    ascending = np.sort(scores)
     kept = round(share * len(ascending))
     if kept <= 0:
         return float(ascending[-1]) + 1.0
@@ -128,15 +156,15 @@ def _block(
     name: str,
     record: BlockRecord,
     index: int,
-    channel_share: float,
-    thresholds: Array,
+    channel_share: float | None,
+    cuts: Cuts,
     random: np.random.Generator,
 ) -> Value:
     masks = []
     if record.channel_groups:
-        masks.append(_channel_masker(graph, x, name, record, channel_share, random))
+        masks.append(_channel_masker(graph, x, name, record, channel_share, cuts.channel, random))
     if record.mask_groups:
-        masks.append(_spatial_masker(graph, x, name, record, index, thresholds))
+        masks.append(_spatial_masker(graph, x, name, record, index, cuts.spatial))
     residual = _projection(graph, x, name, record, random) if record.projection else x
     conv3 = _normal(random, (record.cout, record.width, 1, 1), 0.1 / record.width**0.5)
     conv3[:_CARRIED] = 0
@@ -175,13 +203,13 @@ def _projection(graph: GraphBuilder, x: Value, name: str, record: BlockRecord, r
 
 
 def _spatial_masker(
-    graph: GraphBuilder, x: Value, name: str, record: BlockRecord, index: int, thresholds: Array
+    graph: GraphBuilder, x: Value, name: str, record: BlockRecord, index: int, cut: Array
 ) -> Value:
     groups = record.mask_groups
     weight = np.zeros((2 * groups, record.cin, 1, 1), np.float32)
     for group in range(groups):
         weight[group, (index + group) % _CARRIED] = 1
-    bias = np.concatenate([-thresholds, np.zeros(groups, np.float32)]).astype(np.float32)
+    bias = np.concatenate([-cut, np.zeros(groups, np.float32)]).astype(np.float32)
     path = names.masker_node(name, "spatial")
     inputs = [
         x,
@@ -194,17 +222,30 @@ def _spatial_masker(
 
 
 def _channel_masker(
-    graph: GraphBuilder, x: Value, name: str, record: BlockRecord, share: float, random: np.random.Generator
+    graph: GraphBuilder,
+    x: Value,
+    name: str,
+    record: BlockRecord,
+    share: float | None,
+    cut: Array,
+    random: np.random.Generator,
 ) -> Value:
+    """Keeps a share of the groups whatever the image; without a share, what the means of the carried channels say."""
     groups, hidden = record.channel_groups, record.masker_hidden
-    kept = random.permutation(groups) < round(share * groups)
-    bias = np.concatenate([np.where(kept, 1, -1), np.zeros(groups)]).astype(np.float32)
+    first = _normal(random, (hidden, record.cin), 1.0)
+    last = np.zeros((2 * groups, hidden), np.float32)
+    if share is None:
+        first[:, _CARRIED:] = 0
+        last[:groups] = _normal(random, (groups, hidden), 1.0)
+        keep = -cut
+    else:
+        keep = np.where(random.permutation(groups) < round(share * groups), 1, -1)
     path = names.masker_node(name, "channel")
     inputs = [
         x,
-        graph.constant(f"{path}.conv.0.weight", _normal(random, (hidden, record.cin), 0.1)),
+        graph.constant(f"{path}.conv.0.weight", first),
         graph.constant(f"{path}.conv.0.bias", np.zeros(hidden, np.float32)),
-        graph.constant(f"{path}.conv.2.weight", np.zeros((2 * groups, hidden), np.float32)),
-        graph.constant(f"{path}.conv.2.bias", bias),
+        graph.constant(f"{path}.conv.2.weight", last),
+        graph.constant(f"{path}.conv.2.bias", np.concatenate([keep, np.zeros(groups)]).astype(np.float32)),
     ]
     return graph.semantic("ChannelMaskerMlp", path, inputs, output=names.mask_value(name, "channel"))

@@ -123,7 +123,7 @@ def _spatial_masks(random: np.random.Generator, shape: tuple[int, int, int, int]
 
 
 def load_activation(
-    path: str | os.PathLike[str], blocks: Sequence[tuple[str, BlockRecord]], model_sha256: str
+    path: str | os.PathLike[str], blocks: Sequence[tuple[str, BlockRecord]], model_sha256: str | None
 ) -> Activation:
     """Reads a file that `laudc profile --save-activation` wrote, and checks that it belongs to the model.
 
@@ -135,7 +135,7 @@ def load_activation(
         raise UserError(
             f"{shown} holds the activation of another model",
             f"it was measured on the ONNX file with SHA-256 {str(data.get('model_sha256'))[:16]}…, this one has "
-            f"{model_sha256[:16]}…",
+            f"{str(model_sha256)[:16]}…",
             "profile an engine of this model: laudc profile MODEL.laudc --images DIR --save-activation STATS.json",
         )
     images = data.get("images")
