@@ -118,6 +118,5 @@ class Built:
 
 def _by_rule(record: BlockRecord) -> BlockRecord:
     coarse = not record.mask_groups or record.hout >= 2 * record.mask_h
-    least = 784 if record.channel_groups else 128
-    winograd = record.stride == 1 and record.hout * record.wout >= least and coarse
+    winograd = record.stride == 1 and record.hout * record.wout >= 128 and coarse
     return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)

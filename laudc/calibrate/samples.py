@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from laudc.errors import UserError
 
-SIDE_VERSION = 1
+SIDE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Sample:
         kind, threads: see `laudc.calibrate.design.KINDS`.
         total_ns: median around the whole call.
         spread: width of the middle half of the calls over the median.
-        foreign: share of the machine that other processes took meanwhile.
+        foreign: cores that other processes took meanwhile.
+        pace_ns: what a fixed piece of work took just before or after, whichever was slower.
         counts: per block conv1, conv2, tiles, conv3, channels, of the one image.
         block_ns: median of each block; None for blocks of the runtime, which have no clock.
     """
@@ -34,6 +36,7 @@ class Sample:
     total_ns: float
     spread: float
     foreign: float
+    pace_ns: float
     counts: tuple[tuple[float, ...], ...]
     block_ns: tuple[float | None, ...]
 
@@ -65,19 +68,15 @@ class SideFile:
             lines = self.path.read_text().splitlines()
         except OSError:
             return []
-        try:
-            if not lines or json.loads(lines[0]) != self._facts:
-                return []
-            return [Sample.from_dict(json.loads(line)) for line in lines[1:]]
-        except (ValueError, TypeError, KeyError):
-            return self._whole_lines(lines)
-
-    def _whole_lines(self, lines: list[str]) -> list[Sample]:
-        """Without the last line, which the interruption may have cut."""
-        try:
-            return [Sample.from_dict(json.loads(line)) for line in lines[1:-1]]
-        except (ValueError, TypeError, KeyError):
+        if not lines or _parsed(lines[0]) != self._facts:
             return []
+        samples: dict[tuple[int, str, int], Sample] = {}
+        for line in lines[1:]:
+            # The interruption may have cut the last line; a later measurement of the same replaces an earlier one.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                sample = Sample.from_dict(json.loads(line))
+                samples[sample.key] = sample
+        return list(samples.values())
 
     def start(self, samples: list[Sample]) -> None:
         """Begins the file anew with what is known already. Raises UserError when it cannot be written."""
@@ -101,3 +100,10 @@ class SideFile:
     def remove(self) -> None:
         """Deletes the file: the calibration is complete."""
         self.path.unlink(missing_ok=True)
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -7,10 +7,14 @@ import numpy as np
 Array = np.ndarray
 
 _TOLERANCE = 1e-10
+_HUBER = 0.1
+_ROBUST_ROUNDS = 8
 
 
 def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, ridge: float = 1e-4) -> Array:
-    """Coefficients w ≥ 0 that minimise Σ ((terms·w − measured) / scale)² + ridge·|scaled w|².
+    """Coefficients w ≥ 0 that minimise Σ h((terms·w − measured) / scale) + ridge·|scaled w|².
+
+    h is Huber's loss, quadratic up to 10 % and linear beyond: a disturbed sample cannot pull the fit along.
 
     Args:
         terms: (samples, terms), amounts of work.
@@ -22,11 +26,23 @@ def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, r
         (terms,), zero for columns that no sample has.
     """
     by = measured if scale is None else scale
-    scaled = terms / by[:, None]
-    length = np.sqrt((scaled**2).sum(axis=0))
+    scaled, target = terms / by[:, None], measured / by
+    weight = np.ones(len(target))
+    out = _weighted(scaled, target, weight, ridge)
+    for _ in range(_ROBUST_ROUNDS):
+        error = np.abs(scaled @ out - target)
+        weight = _HUBER / np.maximum(error, _HUBER)
+        out = _weighted(scaled, target, weight, ridge)
+    return out
+
+
+def _weighted(terms: Array, target: Array, weight: Array, ridge: float) -> Array:
+    root = np.sqrt(weight)
+    rows = terms * root[:, None]
+    length = np.sqrt((rows**2).sum(axis=0))
     used = length > 0
-    a = scaled[:, used] / length[used]
-    w = _non_negative(a.T @ a + ridge * np.eye(a.shape[1]), a.T @ (measured / by))
+    a = rows[:, used] / length[used]
+    w = _non_negative(a.T @ a + ridge * np.eye(a.shape[1]), a.T @ (target * root))
     out = np.zeros(terms.shape[1])
     out[used] = w / length[used]
     return out

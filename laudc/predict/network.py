@@ -97,7 +97,10 @@ def block_counts(blocks: Sequence[PlannedBlock], activation: Activation) -> list
 
 def places(blocks: Sequence[PlannedBlock], counts: Sequence[Counts], last_cache: int) -> list[Place]:
     """Where each block stands: what the block before left it, and how much of the weights the cache still holds."""
-    floats = sum(float(touched_floats(b.record, c).mean()) for b, c in zip(blocks, counts, strict=True))
+    floats = 0.0
+    for block, work in zip(blocks, counts, strict=True):
+        touched = full_counts(block.record) if block.execution == "dense" else work
+        floats += float(touched_floats(block.record, touched).mean())
     far = far_share(floats, last_cache)
     found = []
     before: PlannedBlock | None = None

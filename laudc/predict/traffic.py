@@ -15,7 +15,8 @@ _WINOGRAD_POINTS, _TAPS = 16, 9
 def touched_floats(record: BlockRecord, counts: Counts) -> Array:
     """Floats of weights that a block reads for each image."""
     kept = counts.channels
-    taps = _WINOGRAD_POINTS if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else _TAPS
+    transformed = record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 and not record.channel_groups
+    taps = _WINOGRAD_POINTS if transformed else _TAPS
     inner = (record.cin * kept + taps * kept * kept) * (counts.conv1 > 0)
     return inner + kept * record.cout * (counts.conv3 > 0) + record.projection * record.cin * record.cout
 

@@ -80,5 +80,5 @@ def test_files_that_are_no_statistics(tmp_path, content) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match="no usable activation"):
         load_activation(path, BLOCKS, "a" * 64)
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="Cannot read"):
         load_activation(tmp_path / "missing.json", BLOCKS, "a" * 64)

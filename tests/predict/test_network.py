@@ -28,7 +28,7 @@ def _predict(activation, blocks=BLOCKS, **options):
 
 def _layers(gates: np.ndarray) -> tuple[list[PlannedBlock], Activation]:
     """Layer skipping with one column of gates per block."""
-    blueprint = Blueprint(layers=(1, 1, 1, 1), modes=("layer",) * 4, input_size=64)
+    blueprint = Blueprint(layers=(2, 2, 2, 2), modes=("layer",) * 4, input_size=64)
     blocks = [PlannedBlock(name, record) for name, record in blueprint.blocks()]
     masks = {
         names.mask_value(b.name, "spatial"): gates[:, i].reshape(-1, 1, 1, 1).astype(np.uint8)
@@ -55,8 +55,8 @@ def test_more_kept_costs_more_and_the_worst_case_is_everything() -> None:
 
 def test_blocks_that_are_busy_together_widen_the_tail() -> None:
     random = np.random.default_rng(0)
-    together = np.repeat(random.random((2000, 1)) < 0.5, 4, axis=1)
-    apart = random.random((2000, 4)) < 0.5
+    together = np.repeat(random.random((2000, 1)) < 0.5, 8, axis=1)
+    apart = random.random((2000, 8)) < 0.5
     correlated, independent = (_predict(a, blocks=b).latency for b, a in map(_layers, (together, apart)))
     assert np.isclose(correlated.mean_us, independent.mean_us, rtol=0.05)
     spread_together = correlated.p95_us - correlated.mean_us

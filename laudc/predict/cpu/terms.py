@@ -40,6 +40,7 @@ TERMS = (
     "tile_transforms",  # floats of Winograd inputs transformed
     "tile_outputs",
     "packed",  # floats of conv1 and conv2 weights brought into panels
+    "filters",  # floats of Winograd filters made from packed ones
     "copied",  # floats of conv3 weights moved together
     "spilled",  # floats of maps that a core's second-level cache cannot hold
     "listed",  # pixels gone through for row lists
@@ -59,6 +60,7 @@ _LANES = 16
 _ROWS_HIDE_NEAR = 8
 _ROWS_HIDE_FAR = 32
 _MIN_ROWS_PER_TASK = 48
+_MIN_TILES_PER_TASK = 16
 _MIN_MACS_TO_SHARE = 300_000
 _WINOGRAD_POINTS = 16
 # Winograd works on so many tiles at a time; every chunk reads all transformed weights.
@@ -89,12 +91,13 @@ class _Work:
         self.values[:, _INDEX[name]] += amount
 
     def gemm(self, kind: str, rows: Array, depth: Array | float, columns: Array | float, points: int = 1) -> None:
-        """Rows times a (depth, columns) matrix, `points` times over, shared out among the threads."""
+        """Rows times a (depth, columns) matrix, `points` times over, shared out among the threads by rows where there
+        are enough of them, else by panels."""
         threads = self._machine.threads
         any_work = (rows > 0) & (np.asarray(columns) > 0) & (np.asarray(depth) > 0)
         padded = np.ceil(np.asarray(columns, float) / _LANES) * _LANES
         macs = rows * depth * padded * points * any_work
-        by_rows = rows >= _MIN_ROWS_PER_TASK * threads
+        by_rows = rows >= (_MIN_TILES_PER_TASK if points > 1 else _MIN_ROWS_PER_TASK) * threads
         alone = rows * depth * columns * points < _MIN_MACS_TO_SHARE
         mine = np.where(alone | ~by_rows, rows, np.ceil(rows / threads))
         panels = np.ceil(padded / 64)
@@ -109,8 +112,18 @@ class _Work:
         self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
 
     def weights(self, floats: Array | float, rows: Array) -> None:
-        """Weights that are read at least once when there are rows to multiply."""
-        amount = np.asarray(floats, float) * (rows > 0)
+        """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
+        threads = self._machine.threads
+        shared = np.where(rows >= _MIN_ROWS_PER_TASK * threads, 1.0, 1.0 / threads)
+        self._stream(np.asarray(floats, float) * (rows > 0) * shared, rows)
+
+    def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
+        """Weights that are brought together first, each by one thread."""
+        amount = floats * (rows > 0) / self._machine.threads
+        self._stream(amount, rows)
+        self.add(kind, amount)
+
+    def _stream(self, amount: Array, rows: Array) -> None:
         self.add("weights_far", amount * self._place.far)
         self.add("weights_near", amount * (1 - self._place.far))
         self.add("waited_near", amount * (1 - self._place.far) * np.maximum(0, 1 - rows / _ROWS_HIDE_NEAR))
@@ -176,7 +189,7 @@ def _lists(work: _Work, record: BlockRecord, counts: Counts, samples: int) -> No
 def _conv1(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
     work.gemm("conv1", counts.conv1, record.cin, counts.channels)
     work.add("rows_written", counts.conv1 * counts.channels / machine.threads)
-    _channel_weights(work, record, record.cin * counts.channels, counts.conv1)
+    _inner_weights(work, record, record.cin * counts.channels, counts.conv1)
 
 
 def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
@@ -184,7 +197,7 @@ def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -
     if record.conv2_algorithm != Conv2Algorithm.WINOGRAD_2X2:
         work.gemm("conv2", counts.conv2, 9 * kept, kept)
         work.add("rows_written", counts.conv2 * kept / machine.threads)
-        _channel_weights(work, record, 9 * kept * kept, counts.conv2)
+        _inner_weights(work, record, 9 * kept * kept, counts.conv2)
         return
     chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + 64)), 16, 128)
     mine = np.ceil(counts.tiles / machine.threads)
@@ -193,19 +206,28 @@ def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -
     again = np.where(chunks > 1, np.ceil(kept / 64), 1)
     work.add("tile_transforms", mine * _WINOGRAD_POINTS * kept * again)
     work.add("tile_outputs", mine * _WINOGRAD_POINTS * kept)
-    _channel_weights(work, record, _WINOGRAD_POINTS * kept * kept, counts.tiles)
+    if record.channel_groups:
+        work.packed_weights("packed", 9 * kept * kept, counts.tiles)
+        work.add("filters", _WINOGRAD_POINTS * kept * kept * (counts.tiles > 0) / machine.threads)
+    else:
+        work.weights(_WINOGRAD_POINTS * kept * kept, counts.tiles)
 
 
 def _conv3(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
     work.gemm("conv3", counts.conv3, counts.channels, record.cout)
     work.add("outputs", counts.conv3 * record.cout / machine.threads)
     floats = counts.channels * record.cout
-    work.weights(floats, counts.conv3)
-    if record.channel_groups:
-        work.add("copied", floats * (counts.channels < record.width) * (counts.conv3 > 0))
+    if not record.channel_groups:
+        work.weights(floats, counts.conv3)
+        return
+    some = counts.channels < record.width
+    work.weights(floats, counts.conv3 * ~some)
+    work.packed_weights("copied", floats * some, counts.conv3)
 
 
-def _channel_weights(work: _Work, record: BlockRecord, floats: Array, rows: Array) -> None:
-    work.weights(floats, rows)
+def _inner_weights(work: _Work, record: BlockRecord, floats: Array, rows: Array) -> None:
+    """conv1 and direct conv2: with channel masks their kept weights are packed, without they lie ready."""
     if record.channel_groups:
-        work.add("packed", floats * (rows > 0))
+        work.packed_weights("packed", floats, rows)
+    else:
+        work.weights(floats, rows)
