@@ -19,12 +19,13 @@ import argparse
 import functools
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from predictor_networks import MODES, Built, Variant, all_variants
+from predictor_networks import MODES, RATES, Built, Variant, all_variants
 
 from laudc.calibrate.measure import CpuMeasurer, Timed, time_undisturbed
 from laudc.calibrate.pace import Pace
@@ -32,64 +33,49 @@ from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
 
 TRACE_IMAGES = 32
-TRACES = [
-    Variant(arch, width, size, mode, rate)
-    for arch, width, size in (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
-    for mode in MODES
-    for rate in (0.35, 0.7)
-]
-SCHEDULES = [
-    Variant(arch, width, size, mode, rate)
-    for arch, width, size in (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
-    for mode in MODES
-    for rate in (0.3, 0.6)
-]
+TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
+TRACE_RATES = (0.35, 0.7)
+SCHEDULE_SHAPES = (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
+SCHEDULE_RATES = (0.3, 0.6)
+# Waiting threads of one session spin for a while and would disturb the next.
+GAP_SECONDS = 0.05
+
+Rows = Iterator[tuple[float, dict[str, np.ndarray], dict[int, Any]]]
 
 
-def measure_network(variant: Variant, threads: list[int]) -> dict[str, Any]:
-    """Medians of the whole call and of every block, twice with other calls in between for the repeatability."""
-    built = Built(variant)
-    row: dict[str, Any] = {"masks": activation_from_masks(built.masks, "", None).to_json().decode(), "times": {}}
-    for count in threads:
-        runner = built.runner(count)
-        runs = []
-        for _ in range(2):
-            runs.append(time_runner(runner, built.images, pace(count)))
-        row["times"][count] = {
-            "total_ns": [float(np.median(run.totals)) for run in runs],
-            "block_ns": np.median(runs[0].blocks, axis=0).tolist(),
-            "pace_ns": [run.pace_ns for run in runs],
-            "foreign": [run.foreign for run in runs],
-        }
-    return row
+def measure_network(variant: Variant, threads: list[int]) -> Rows:
+    """Medians of the whole call and of every block; the first rate is measured twice for the repeatability."""
+    built = Built(variant, threads)
+    for rate in RATES:
+        masks, times = built.keep(rate), {}
+        for count in threads:
+            runs = [time_runner(built, count) for _ in range(2 if rate == RATES[0] else 1)]
+            times[count] = {
+                "total_ns": [float(np.median(run.totals)) for run in runs],
+                "block_ns": np.median(runs[0].blocks, axis=0).tolist(),
+                "pace_ns": [run.pace_ns for run in runs],
+                "foreign": [run.foreign for run in runs],
+            }
+        yield rate, masks, times
 
 
-def time_runner(runner: Any, images: np.ndarray, around: Pace) -> Timed:
-    """Calls and their blocks, at the best pace of a few attempts."""
-    return time_undisturbed(lambda: runner.run(images), lambda: runner.block_times_ns, around)
-
-
-@functools.cache
-def pace(threads: int) -> Pace:
-    """The machine's pace with so many threads."""
-    return CpuMeasurer().pace(threads)
-
-
-def measure_trace(variant: Variant, threads: list[int]) -> dict[str, Any]:
+def measure_trace(variant: Variant, threads: list[int]) -> Rows:
     """Median latency of every image over rounds that go through the images in turn; slow rounds are made again."""
-    built = Built(variant, TRACE_IMAGES)
-    row: dict[str, Any] = {"masks": activation_from_masks(built.masks, "", None).to_json().decode(), "times": {}}
+    built = Built(variant, threads, TRACE_IMAGES)
     images = [built.images[i : i + 1] for i in range(TRACE_IMAGES)]
-    for count in threads:
-        runner, around = built.runner(count), pace(count)
-        rounds: list[tuple[float, list[int]]] = []
-        while len(rounds) < 9 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
-            before = around.now_ns()
-            totals = time_images(runner, images)
-            rounds.append((max(before, around.now_ns()), totals))
-        best = [totals for _, totals in sorted(rounds, key=lambda one: one[0])[:5]]
-        row["times"][count] = {"image_ns": np.median(best, axis=0).tolist()}
-    return row
+    for rate in TRACE_RATES:
+        masks, times = built.keep(rate), {}
+        for count in threads:
+            time.sleep(GAP_SECONDS)
+            rounds: list[tuple[float, list[int]]] = []
+            around = pace(count)
+            while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
+                before = around.now_ns()
+                totals = time_images(built.runners[count], images)
+                rounds.append((max(before, around.now_ns()), totals))
+            best = [totals for _, totals in sorted(rounds, key=lambda one: one[0])[:5]]
+            times[count] = {"image_ns": np.median(best, axis=0).tolist()}
+        yield rate, masks, times
 
 
 def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:
@@ -103,28 +89,38 @@ def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:
     return totals
 
 
-def measure_schedule(variant: Variant, threads: list[int]) -> dict[str, Any]:
+def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
     """Every block with conv2 direct and by Winograd, sessions in turn, medians of the rounds' medians."""
-    built = Built(variant)
-    row: dict[str, Any] = {"masks": activation_from_masks(built.masks, "", None).to_json().decode(), "times": {}}
-    for count in threads:
-        runners = {
-            algorithm.name: built.runner(count, built.plan(built.with_algorithm(algorithm)))
-            for algorithm in Conv2Algorithm
-        }
-        rounds: dict[str, list[Any]] = {name: [] for name in runners}
-        for _ in range(3):
-            for name, runner in runners.items():
-                timed = time_runner(runner, built.images, pace(count))
-                rounds[name].append(np.median(timed.blocks, axis=0))
-        row["times"][count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
-    return row
+    both = {algorithm.name: Built(variant, threads, algorithm=algorithm) for algorithm in Conv2Algorithm}
+    for rate in SCHEDULE_RATES:
+        masks = {name: built.keep(rate) for name, built in both.items()}
+        times: dict[int, Any] = {}
+        for count in threads:
+            rounds: dict[str, list[Any]] = {name: [] for name in both}
+            for _ in range(3):
+                for name, built in both.items():
+                    rounds[name].append(np.median(time_runner(built, count).blocks, axis=0))
+            times[count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
+        yield rate, masks[Conv2Algorithm.DIRECT.name], times
+
+
+def time_runner(built: Built, threads: int) -> Timed:
+    """Calls and their blocks, at the best pace of a few attempts."""
+    time.sleep(GAP_SECONDS)
+    runner = built.runners[threads]
+    return time_undisturbed(lambda: runner.run(built.images), lambda: runner.block_times_ns, pace(threads))
+
+
+@functools.cache
+def pace(threads: int) -> Pace:
+    """The machine's pace with so many threads."""
+    return CpuMeasurer().pace(threads)
 
 
 STEPS = {
-    "networks": (all_variants, measure_network),
-    "traces": (lambda: TRACES, measure_trace),
-    "schedule": (lambda: SCHEDULES, measure_schedule),
+    "networks": (all_variants(), measure_network),
+    "traces": ([Variant(*shape, mode) for shape in TRACE_SHAPES for mode in MODES], measure_trace),
+    "schedule": ([Variant(*shape, mode) for shape in SCHEDULE_SHAPES for mode in MODES], measure_schedule),
 }
 
 
@@ -144,12 +140,21 @@ def main() -> None:
     variants, measure = STEPS[args.step]
     part, parts = map(int, args.part.split("/"))
     done = {json.dumps(row["variant"]) for row in read(args.out) if row["step"] == args.step}
-    for number, variant in enumerate(variants()):
+    for number, variant in enumerate(variants):
         if number % parts != part - 1 or json.dumps(asdict(variant)) in done:
             continue
-        row = {"step": args.step, "variant": asdict(variant), **measure(variant, args.threads)}
+        rows = [
+            {
+                "step": args.step,
+                "variant": asdict(variant),
+                "rate": rate,
+                "masks": activation_from_masks(masks, "", None).to_json().decode(),
+                "times": times,
+            }
+            for rate, masks, times in measure(variant, args.threads)
+        ]
         with open(args.out, "a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.writelines(json.dumps(row) + "\n" for row in rows)
         print(args.step, number, variant, flush=True)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from laudc import backends
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
+from laudc.ops.packing import ALIGN, TAIL, round_up
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.blueprint import ARCHITECTURES, Blueprint
 from laudc.schedule import BlockPlan, Plan, lower
@@ -38,13 +40,12 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One network: which, with which masks, keeping how much."""
+    """One network: which, with which masks."""
 
     arch: str
     width: float
     size: int
     mode: str
-    rate: float
 
     @property
     def blueprint(self) -> Blueprint:
@@ -56,67 +57,88 @@ class Variant:
     @property
     def seed(self) -> int:
         """Of weights and images."""
-        return 1000 + self.size + 7 * list(MODES).index(self.mode) + round(100 * self.rate)
+        return 1000 + self.size + 7 * list(MODES).index(self.mode)
 
 
 def all_variants() -> list[Variant]:
-    """Every shape in every mode at every rate."""
-    return [Variant(*shape, mode, rate) for shape in SHAPES for mode in MODES for rate in RATES]
+    """Every shape in every mode."""
+    return [Variant(*shape, mode) for shape in SHAPES for mode in MODES]
 
 
 class Built:
-    """A variant as a portable model whose masks keep its rate over `images` images."""
+    """A network whose masks can be set to keep any share, over `images` images.
 
-    def __init__(self, variant: Variant, images: int = 1) -> None:
+    One build serves all rates and numbers of threads: its sessions share their weights, and the biases of the maskers,
+    which stand at the end of each block's packed weights, are changed where they are.
+    """
+
+    def __init__(self, variant: Variant, threads: list[int], images: int = 1, algorithm: int | None = None) -> None:
         self.variant = variant
-        self._backend: Any = backends.get("onnxruntime")
-        self.panel = int(self._backend.native_abi()["panel"])
-        blueprint = variant.blueprint
-        self.records = [(name, _by_rule(record)) for name, record in blueprint.blocks(self.panel)]
+        backend: Any = backends.get("onnxruntime")
+        panel = int(backend.native_abi()["panel"])
+        self.records = [(name, by_rule(record, algorithm)) for name, record in variant.blueprint.blocks(panel)]
         self.images = synthetic_image(variant.size, variant.seed, images)
-        random = np.random.default_rng(variant.seed)
-        on = random.permutation(len(self.records)) < round(variant.rate * len(self.records))
-        once = variant.mode == "layer" and images == 1
-        spatial = tuple(on.astype(float)) if once else (variant.rate,) * len(on)
-        drawn = Drawn(spatial, (variant.rate,) * len(on))
-        by_image = images > 1
-        model = synthetic_network(blueprint, drawn, variant.seed, by_image=by_image)
-        margins = self.trace_of(model)
-        cuts = cuts_for(margins, blueprint, drawn)
-        self.model = synthetic_network(blueprint, drawn, variant.seed, cuts, by_image=by_image)
-        self.masks = {
-            f"{name}.mask_{kind.removesuffix('_margin')}": (values >= 0)
-            for name, kinds in self.trace_of(self.model).items()
-            for kind, values in kinds.items()
+        self._by_image = images > 1
+        everything = Drawn((1.0,) * len(self.records), (1.0,) * len(self.records))
+        model = synthetic_network(variant.blueprint, everything, variant.seed, by_image=self._by_image)
+        plan = Plan("sparse", panel, tuple(BlockPlan(name, "sparse", "", record) for name, record in self.records))
+        scheduled = lower(model, plan)
+        self._packed = {
+            tensor.name: numpy_helper.to_array(tensor).copy()
+            for tensor in scheduled.graph.initializer
+            if tensor.name.endswith(".packed")
         }
+        serialized = scheduled.SerializeToString()
+        self.runners = {count: backend.load(serialized, threads=count, weights=self._packed) for count in threads}
+        for name, record in self.records:
+            self._write(name, record, np.zeros(record.mask_groups), np.zeros(record.channel_groups))
+        self._margins = self._trace()
 
-    def trace_of(self, model: Any) -> dict[str, dict[str, np.ndarray]]:
+    def _trace(self) -> dict[str, dict[str, np.ndarray]]:
         """Margins of all images."""
-        runner = self._backend.load(lower(model, self.plan(self.records)).SerializeToString(), threads=2)
+        runner = next(iter(self.runners.values()))
         parts = [runner.trace(image[None])[1] for image in self.images]
         return {
             name: {kind: np.concatenate([part[name][kind] for part in parts]) for kind in parts[0][name]}
             for name in parts[0]
         }
 
-    def plan(self, records: list[tuple[str, BlockRecord]]) -> Plan:
-        """All blocks by our kernels, as the records say."""
-        return Plan("sparse", self.panel, tuple(BlockPlan(name, "sparse", "", record) for name, record in records))
+    def keep(self, rate: float) -> dict[str, np.ndarray]:
+        """Sets all masks to keep `rate`, over all images, and returns them."""
+        random = np.random.default_rng(self.variant.seed)
+        runs = random.permutation(len(self.records)) < round(rate * len(self.records))
+        whole = self.variant.mode == "layer" and not self._by_image
+        spatial = tuple(runs.astype(float)) if whole else (rate,) * len(runs)
+        cuts = cuts_for(self._margins, self.variant.blueprint, Drawn(spatial, (rate,) * len(runs)))
+        for name, record in self.records:
+            channel = -cuts[name].channel
+            if not self._by_image:
+                channel = np.where(random.permutation(len(channel)) < round(rate * len(channel)), 1.0, -1.0)
+            self._write(name, record, -cuts[name].spatial, channel)
+        return {
+            f"{name}.mask_{kind.removesuffix('_margin')}": (values >= 0)
+            for name, kinds in self._trace().items()
+            for kind, values in kinds.items()
+        }
 
-    def runner(self, threads: int, plan: Plan | None = None) -> Any:
-        """A session."""
-        scheduled = lower(self.model, plan or self.plan(self.records))
-        return self._backend.load(scheduled.SerializeToString(), threads=threads)
+    def _write(self, name: str, record: BlockRecord, spatial: np.ndarray, channel: np.ndarray) -> None:
+        packed = self._packed[f"{name}.packed"]
+        end = len(packed) - TAIL
+        if record.channel_groups:
+            at = end - round_up(record.channel_groups, ALIGN)
+            packed[at : at + record.channel_groups] = channel
+            hidden = record.masker_hidden
+            floats = (hidden * record.cin, hidden, record.channel_groups * hidden, record.channel_groups)
+            end -= sum(round_up(count, ALIGN) for count in floats)
+        if record.mask_groups:
+            at = end - round_up(record.mask_groups, ALIGN)
+            packed[at : at + record.mask_groups] = spatial
 
-    def with_algorithm(self, algorithm: Conv2Algorithm) -> list[tuple[str, BlockRecord]]:
-        """The records with conv2 by one algorithm wherever it can be."""
-        return [
-            (name, replace(record, conv2_algorithm=algorithm if record.stride == 1 else Conv2Algorithm.DIRECT))
-            for name, record in self.records
-        ]
 
-
-def _by_rule(record: BlockRecord) -> BlockRecord:
+def by_rule(record: BlockRecord, algorithm: int | None = None) -> BlockRecord:
+    """The record with conv2 as fixed rules choose it, or by one algorithm wherever that is possible."""
+    if algorithm is not None:
+        return replace(record, conv2_algorithm=algorithm if record.stride == 1 else Conv2Algorithm.DIRECT)
     coarse = not record.mask_groups or record.hout >= 2 * record.mask_h
     winograd = record.stride == 1 and record.hout * record.wout >= 128 and coarse
     return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from predictor_networks import Variant, _by_rule
+from predictor_networks import Variant, by_rule
 
 from laudc.calibrate.fit import error_summary
 from laudc.devices import load_profile
@@ -44,7 +44,7 @@ def report(path: Path, device: str) -> None:
 
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:
     variant = Variant(**row["variant"])
-    blocks = [PlannedBlock(name, _by_rule(record)) for name, record in variant.blueprint.blocks()]
+    blocks = [PlannedBlock(name, by_rule(record)) for name, record in variant.blueprint.blocks()]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(row["masks"])
         file.flush()
@@ -72,11 +72,13 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
     repeat = []
     by_mode: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
+        if str(threads) not in row["times"]:
+            continue
         times = row["times"][str(threads)]
         variant, blocks, activation = _network(row)
         predicted = predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
         total = times["total_ns"][0] / 1e3
-        repeat.append(abs(times["total_ns"][1] / times["total_ns"][0] - 1))
+        repeat += [abs(again / times["total_ns"][0] - 1) for again in times["total_ns"][1:]]
         whole.setdefault("laudc", []).append((predicted.latency.mean_us, total))
         by_mode[variant.mode].append((predicted.latency.mean_us, total))
         inside["networks"].append(_inside(predicted.latency, total))
@@ -149,6 +151,8 @@ def _schedule(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
     """The algorithm that the model chooses for conv2, against the better one as measured."""
     losses, choices = [], 0
     for row in rows:
+        if str(threads) not in row["times"]:
+            continue
         times = row["times"][str(threads)]
         _, blocks, activation = _network(row)
         counts = block_counts(blocks, activation)

@@ -10,6 +10,16 @@ from laudc.predict.counts import Counts
 Array = np.ndarray
 
 _WINOGRAD_POINTS, _TAPS = 16, 9
+_VECTOR = 16
+
+
+def gone_through(record: BlockRecord, kept: Array) -> Array:
+    """Input channels of conv2 whose weights are gone through for `kept` ones of them: a vector of 16 neighbours is read
+    and turned as a whole when any of them is kept (kept groups lie at random)."""
+    if not record.channel_groups:
+        return kept
+    per_vector = max(1.0, _VECTOR * record.channel_groups / record.width)
+    return np.asarray(record.width * (1 - (1 - kept / record.width) ** per_vector))
 
 
 def touched_floats(record: BlockRecord, counts: Counts) -> Array:
@@ -17,7 +27,7 @@ def touched_floats(record: BlockRecord, counts: Counts) -> Array:
     kept = counts.channels
     transformed = record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 and not record.channel_groups
     taps = _WINOGRAD_POINTS if transformed else _TAPS
-    inner = (record.cin * kept + taps * kept * kept) * (counts.conv1 > 0)
+    inner = (record.cin * kept + taps * kept * gone_through(record, kept)) * (counts.conv1 > 0)
     return inner + kept * record.cout * (counts.conv3 > 0) + record.projection * record.cin * record.cout
 
 

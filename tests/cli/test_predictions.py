@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_schedules_can_be_forced(tiny_onnx, calibrated, tmp_path, capsys, native
 
 
 def test_fail_over(tiny_onnx, calibrated, tmp_path, capsys, native):
-    data = yaml.safe_load(open(calibrated))
+    data = yaml.safe_load(Path(calibrated).read_text())
     for fit in data["calibration"]["fits"]:
         fit["outside_ns"]["call"] = 1e12
     path = tmp_path / "wrong.yaml"

@@ -130,7 +130,8 @@ def test_terms_follow_the_work() -> None:
     quarter = terms(channel, channel=kept)
     # A quarter in and a quarter out: conv2 has a sixteenth of the products, not a sixty-fourth.
     assert quarter["conv2_macs"] == 196 * 9 * 16 * 16
-    assert quarter["packed"] == 256 * 16 + 9 * 16 * 16
+    # Single channels lie among dropped ones: nearly every vector of 16 holds a kept one and is gone through.
+    assert quarter["packed"] == 256 * 16 + 9 * 16 * 64 * (1 - 0.75**16)
 
 
 def test_two_threads_share_rows() -> None:

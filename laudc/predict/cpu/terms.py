@@ -17,6 +17,7 @@ import numpy as np
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
 from laudc.predict.counts import Counts
 from laudc.predict.interface import Place
+from laudc.predict.traffic import gone_through
 
 Array = np.ndarray
 
@@ -197,7 +198,7 @@ def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -
     if record.conv2_algorithm != Conv2Algorithm.WINOGRAD_2X2:
         work.gemm("conv2", counts.conv2, 9 * kept, kept)
         work.add("rows_written", counts.conv2 * kept / machine.threads)
-        _inner_weights(work, record, 9 * kept * kept, counts.conv2)
+        _inner_weights(work, record, 9 * kept * gone_through(record, kept), counts.conv2)
         return
     chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + 64)), 16, 128)
     mine = np.ceil(counts.tiles / machine.threads)
@@ -207,7 +208,7 @@ def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -
     work.add("tile_transforms", mine * _WINOGRAD_POINTS * kept * again)
     work.add("tile_outputs", mine * _WINOGRAD_POINTS * kept)
     if record.channel_groups:
-        work.packed_weights("packed", 9 * kept * kept, counts.tiles)
+        work.packed_weights("packed", 9 * kept * gone_through(record, kept), counts.tiles)
         work.add("filters", _WINOGRAD_POINTS * kept * kept * (counts.tiles > 0) / machine.threads)
     else:
         work.weights(_WINOGRAD_POINTS * kept * kept, counts.tiles)
