@@ -91,7 +91,7 @@ def test_the_truth_is_found_and_written(tmp_path) -> None:
     assert model.threads == 2
     truth = cpu_fit(2)
     record = draw_designs(1)[0].records(64)[-1][1]
-    terms = block_terms(record, count_block(record, None, None, 1), model.machine, Place())
+    terms = block_terms(record, count_block(record, None, None, 1), model.machine, Place())[0]
     assert np.isclose(float(terms @ model.fit.block), float(terms @ truth.block), rtol=0.15)
     interval = model.network_interval
     assert interval is not None

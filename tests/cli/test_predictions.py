@@ -103,9 +103,8 @@ def test_build_profile_and_build_again(tiny_onnx, calibrated, photos, tmp_path, 
 
 
 def test_calibration_images_decide(tiny_onnx, calibrated, photos, tmp_path, capsys, native):
-    data = _json(
-        capsys, "build-engine", tiny_onnx, "--device", calibrated, "--calibrate-images", photos, "-o", tmp_path / "a.laudc"
-    )
+    options = ["--device", calibrated, "--calibrate-images", photos, "-o", tmp_path / "a.laudc"]
+    data = _json(capsys, "build-engine", tiny_onnx, *options)
     assert data["manifest"]["schedule"]["predicted"]["activation"] == "3 calibration images"
     assert main(
         ["build-engine", str(tiny_onnx), "--calibrate-images", str(photos), "--activation", "0.5", "-o", "x.laudc"]
