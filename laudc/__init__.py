@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 from laudc.errors import CheckFailed, InternalError, LaudcError, UserError
 
 if TYPE_CHECKING:
+    from laudc.calibrate import calibrate
     from laudc.engine import build_engine, load_engine
     from laudc.export import export
+    from laudc.predict import predict
     from laudc.profile import profile
+    from laudc.search import search
     from laudc.verify import verify
 
 __version__ = "0.1.0"
@@ -30,17 +33,23 @@ __all__ = [
     "UserError",
     "__version__",
     "build_engine",
+    "calibrate",
     "export",
     "load_engine",
+    "predict",
     "profile",
+    "search",
     "verify",
 ]
 
 _LAZY = {
     "build_engine": "laudc.engine",
+    "calibrate": "laudc.calibrate",
     "export": "laudc.export",
     "load_engine": "laudc.engine",
+    "predict": "laudc.predict",
     "profile": "laudc.profile",
+    "search": "laudc.search",
     "verify": "laudc.verify",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from laudc.cli.describe import prediction_line
 from laudc.cli.session import Session, shared_options
 
 
@@ -17,6 +18,13 @@ from laudc.cli.session import Session, shared_options
 @click.option("--precision", default="fp32", show_default=True, help="Arithmetic: fp32.")
 @click.option("--schedule", default="auto", show_default=True, help="Blocks: auto, dense or sparse.")
 @click.option(
+    "--activation",
+    metavar="STATS.json|RATE",
+    help="What the masks keep: a file of laudc profile, or a rate [default: 0.5].",
+)
+@click.option("--calibrate-images", metavar="DIR", help="Images whose masks decide, in place of --activation.")
+@click.option("--batch", type=int, help="Images per call to schedule for [default: the device's].")
+@click.option(
     "--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need."
 )
 @shared_options
@@ -29,6 +37,9 @@ def command(
     backend: str,
     precision: str,
     schedule: str,
+    activation: str | None,
+    calibrate_images: str | None,
+    batch: int | None,
     no_portable: bool,
 ) -> None:
     """Compiles MODEL, portable ONNX or an engine that carries it, into an engine.
@@ -36,6 +47,7 @@ def command(
     \b
     Example:
       laudc build-engine model.onnx --device cpu -o model.laudc
+      laudc build-engine model.onnx --device cpu --activation stats.json -o model.laudc
     """
     from laudc.engine import build_engine
 
@@ -46,6 +58,9 @@ def command(
         backend=backend,
         precision=precision,
         schedule=schedule,
+        activation=activation,
+        calibrate_images=calibrate_images,
+        batch=batch,
         portable=not no_portable,
         progress=session.progress,
     )
@@ -60,3 +75,6 @@ def command(
         f"{sparse} of {len(manifest.blocks)} blocks skip work, "
         f"{result.size / 1e6:.1f} MB"
     )
+    predicted = manifest.schedule.get("predicted")
+    if predicted:
+        session.say(prediction_line(predicted))

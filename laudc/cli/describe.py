@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,3 +48,12 @@ def _weight_count(model: onnx.ModelProto) -> int:
             count *= size
         total += count
     return total
+
+
+def prediction_line(predicted: Mapping[str, Any]) -> str:
+    """A predicted latency in one sentence, with what it rests on."""
+    latency = predicted["latency"]
+    threads = predicted["threads"]
+    shown = ", ".join(f"{key} {latency[f'{key}_us'] / 1e3:.2f} ms" for key in ("mean", "p95", "worst"))
+    on = f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    return f"Predicted ({predicted['status']}): {shown}; {predicted['activation']}, batch {predicted['batch']}{on}."

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 @click.option("--batch", default=1, show_default=True, help="Images per call.")
 @click.option("--threads", type=int, help="Threads of the runtime [default: one per core].")
 @click.option("--against-dense", is_flag=True, help="Also measure the dense network, call by call in turn.")
+@click.option("--device", metavar="NAME|FILE.yaml", help="Predict with this profile [default: the engine's device].")
+@click.option("--save-activation", metavar="STATS.json", help="Keep what the masks kept, for --activation.")
+@click.option("--fail-over", type=float, metavar="PCT", help="Exit 3 if the prediction is off by more percent.")
 @click.option("--html", metavar="FILE", help="Write a report as one HTML file.")
 @click.option("--min-speedup", type=float, metavar="X", help="Exit 3 below this speed-up over dense.")
 @shared_options
@@ -34,6 +37,9 @@ def command(
     batch: int,
     threads: int | None,
     against_dense: bool,
+    device: str | None,
+    save_activation: str | None,
+    fail_over: float | None,
     html: str | None,
     min_speedup: float | None,
 ) -> None:
@@ -55,6 +61,8 @@ def command(
         batch=batch,
         threads=threads,
         against_dense=against_dense or min_speedup is not None,
+        device=device,
+        save_activation=save_activation,
         progress=session.progress,
     )
     session.say(profile_text(result))
@@ -63,7 +71,28 @@ def command(
             file.write(profile_html(result).encode())
         session.say(f"Report: {html}")
     session.write(result.to_dict())
+    if save_activation is not None:
+        session.say(f"Activation: {save_activation}")
+    _check_prediction(engine, result, fail_over)
     _check_speedup(engine, result, min_speedup)
+
+
+def _check_prediction(engine: str, result: ProfileResult, most: float | None) -> None:
+    if most is None:
+        return
+    if result.comparison is None:
+        raise CheckFailed(
+            f"{engine} could not be compared with a prediction",
+            "the device has no latency model for its kernels, or the engine carries no portable model",
+            "Measure this machine with laudc calibrate, and build without --no-portable",
+        )
+    error = result.comparison.median.error
+    if abs(error) * 100 > most:
+        raise CheckFailed(
+            f"the prediction for {engine} is off by {error:+.1%}",
+            f"--fail-over allows {most:g} %",
+            "Measure this machine again with laudc calibrate while nothing else runs",
+        )
 
 
 def _check_speedup(engine: str, result: ProfileResult, least: float | None) -> None:

@@ -3,6 +3,7 @@
 from .catalogue import available_profiles, load_profile
 from .host import Host, detect_host
 from .profile import DTYPES, DeviceProfile, DtypeRate, LaudnetParameters
+from .user import fits_host, save_profile, user_profile_path
 
 __all__ = [
     "DTYPES",
@@ -12,5 +13,8 @@ __all__ = [
     "LaudnetParameters",
     "available_profiles",
     "detect_host",
+    "fits_host",
     "load_profile",
+    "save_profile",
+    "user_profile_path",
 ]

@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
+from .host import detect_host
 from .parse import parse_profile
 from .profile import DeviceProfile
+from .user import fits_host, user_profile_path
 
 _PACKAGE_DATA = Path(__file__).parent
 _CHECKOUT_DATA = Path(__file__).resolve().parents[2] / "deploy" / "devices"
@@ -28,7 +30,9 @@ def available_profiles() -> list[str]:
 
 
 def load_profile(device: str | os.PathLike[str]) -> DeviceProfile:
-    """Loads a shipped profile by name or any profile by its path (`*.yaml`).
+    """Loads a profile by name or by its path (`*.yaml`).
+
+    A name means the user's own profile where `laudc calibrate` has left one for this machine, else the shipped one.
 
     Raises UserError for an unknown name (with the closest ones), an unreadable file and a file that is no profile.
     """
@@ -36,7 +40,7 @@ def load_profile(device: str | os.PathLike[str]) -> DeviceProfile:
     if name.endswith((".yaml", ".yml")) or os.sep in name:
         return parse_profile(Path(name))
     if name in available_profiles():
-        return parse_profile(profile_dir() / f"{name}.yaml")
+        return _own_profile(name) or parse_profile(profile_dir() / f"{name}.yaml")
     known = available_profiles()
     close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4) or known
     raise UserError(
@@ -44,3 +48,12 @@ def load_profile(device: str | os.PathLike[str]) -> DeviceProfile:
         f"the closest names are: {', '.join(close)}",
         "list the devices with 'laudc devices', or give the path of a profile (FILE.yaml)",
     )
+
+
+def _own_profile(name: str) -> DeviceProfile | None:
+    """What was calibrated here; a home folder that moved to another machine brings a profile that does not count."""
+    path = user_profile_path(name)
+    if not path.is_file():
+        return None
+    profile = parse_profile(path)
+    return profile if fits_host(profile, detect_host()) else None

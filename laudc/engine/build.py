@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import onnx
 
     from laudc.backends import Backend
+    from laudc.predict.activation import Activation
 
 PRECISIONS = ("fp32",)
 BACKENDS = ("onnxruntime",)
@@ -58,6 +59,9 @@ def build_engine(
     backend: str = "auto",
     precision: str = "fp32",
     schedule: str = "auto",
+    activation: str | float | os.PathLike[str] | Activation | None = None,
+    calibrate_images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+    batch: int | None = None,
     portable: bool = True,
     progress: Progress = lambda step: None,
 ) -> BuildResult:
@@ -66,7 +70,11 @@ def build_engine(
     Args:
         model: path of the ONNX file or of an engine, or the model itself.
         device: name of a device profile or path of one.
-        schedule: "auto" decides per block, "dense" and "sparse" force all blocks.
+        schedule: "auto" decides per block by predicted cost, "dense" and "sparse" force all blocks.
+        activation: what the masks keep: a file that `laudc profile --save-activation` wrote, or a rate between 0 and
+            1; half of everything if nothing is said.
+        calibrate_images: folder or files whose masks are computed here and now, in place of `activation`.
+        batch: images per call that the schedule is made for; the device's usual number if left out.
         portable: keep a copy of the portable model inside, for `--against-dense` and for rebuilding.
         progress: called with the name of each step as it begins.
 
@@ -88,9 +96,13 @@ def build_engine(
     _check_has_our_ops(proto, model)
 
     from laudc.schedule import lower, make_plan
+    from laudc.schedule.forecast import chooser_for
 
     progress("scheduling")
-    plan = make_plan(proto, choice=schedule, panel=about["panel"])
+    images = _batch(proto, profile, batch)
+    measured = _activation(proto, serialized, activation, calibrate_images)
+    chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
+    plan = make_plan(proto, choice=schedule, panel=about["panel"], chooser=chooser)
     scheduled = lower(proto, plan)
     manifest_parts = _describe(proto, serialized)
     del proto
@@ -131,6 +143,39 @@ def _check_buildable(profile: DeviceProfile) -> None:
             "it needs a GPU toolchain; this version of laudc builds for CPUs",
             "use --device cpu",
         )
+
+
+def _batch(model: onnx.ModelProto, profile: DeviceProfile, wanted: int | None) -> int:
+    """Images per call. Raises UserError for a number that the model cannot take."""
+    fixed = tensor_record(model.graph.input[0]).shape[0]
+    batch = wanted if wanted is not None else fixed if isinstance(fixed, int) else profile.batch
+    if batch < 1 or (isinstance(fixed, int) and batch != fixed):
+        takes = f"exactly {fixed}" if isinstance(fixed, int) else "at least 1"
+        raise UserError(f"the model cannot run a batch of {batch}", f"it takes {takes}", "give a fitting --batch")
+    return batch
+
+
+def _activation(
+    model: onnx.ModelProto,
+    serialized: bytes,
+    activation: str | float | os.PathLike[str] | Activation | None,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
+) -> Activation:
+    from laudc.engine.trace import trace_images
+    from laudc.schedule.blocks import Graph
+    from laudc.schedule.forecast import read_activation
+    from laudc.schedule.plan import block_records
+
+    sha256 = sha256_bytes(serialized)
+    if images is None:
+        return read_activation(activation, block_records(Graph(model), 64), sha256)
+    if activation is not None:
+        raise UserError(
+            "activation was given twice",
+            "--activation and --calibrate-images both say what the masks keep",
+            "leave one of them out",
+        )
+    return trace_images(model, sha256, [images] if isinstance(images, (str, os.PathLike)) else images)
 
 
 def _check_choice(option: str, value: str, allowed: tuple[str, ...], *, fix: str) -> None:

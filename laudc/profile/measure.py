@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from laudc.devices.profile import MEASURED
 from laudc.engine.manifest import PORTABLE, Manifest
 from laudc.errors import UserError
-from laudc.profile.activation import Activation, count_activation, trace_masks
+from laudc.profile.activation import Activation, Masks, count_activation, trace_masks
+from laudc.profile.compare import Comparison, compare, predict_engine
 from laudc.profile.inputs import Inputs, collect_inputs
 from laudc.profile.records import BlockProfile, DenseComparison, ProfileResult, Timing
 
@@ -49,6 +51,8 @@ def profile(
     batch: int = 1,
     threads: int | None = None,
     against_dense: bool = False,
+    device: str | os.PathLike[str] | None = None,
+    save_activation: str | os.PathLike[str] | None = None,
     progress: Progress = lambda step, share: None,
 ) -> ProfileResult:
     """Measures an engine on images; every image's real masks decide what is computed.
@@ -62,6 +66,8 @@ def profile(
         threads: threads of the runtime; None is one per usable core.
         against_dense: also measure the dense network in onnxruntime, call by call in turn with the engine,
             with idle gaps in between so that one's spinning threads do not slow the other.
+        device: profile whose latency model is compared with what is measured; None: that of the engine's device.
+        save_activation: file for the masks of the images, for `--activation` of other verbs.
         progress: called with the current step and its finished share.
 
     Raises:
@@ -70,6 +76,7 @@ def profile(
     """
     from laudc.devices import detect_host
     from laudc.engine.engine import load_engine
+    from laudc.ops.macs import network_shape
 
     if runs < 1 or warmup < 0:
         raise UserError(
@@ -84,12 +91,23 @@ def profile(
         portable = _portable(loaded, needed=against_dense)
         inputs = collect_inputs(loaded.manifest, images, batch)
         progress("activation", 0.0)
-        activation = _activation(loaded, portable, inputs)
+        masks = trace_masks(loaded, inputs.batches)
+        activation = count_activation(masks, network_shape(portable) if portable is not None else None)
+        if save_activation is not None:
+            _save_activation(save_activation, masks, inputs, loaded.manifest)
         dense = _dense_network(portable, threads) if against_dense and portable is not None else None
         gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
         own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
         dense_blocks = _dense_blocks(dense, inputs.batches, loaded.block_names, progress)
-        blocks = _block_profiles(loaded, own, activation, dense_blocks)
+        predicted = None
+        if portable is not None:
+            predicted = predict_engine(
+                loaded.manifest, portable, masks, batch=batch, threads=threads, device=device
+            )
+        comparison = None
+        if predicted is not None:
+            comparison = compare(predicted, own.total_us, _by_name(loaded, own))
+        blocks = _block_profiles(loaded, own, activation, dense_blocks, comparison)
         settings = {
             "runs": runs,
             "warmup": warmup,
@@ -98,7 +116,7 @@ def profile(
             "interleaved": dense is not None,
             "idle_gap_ms": gap * 1000,
         }
-        return _result(loaded, own, other, blocks, activation, inputs, settings)
+        return _result(loaded, own, other, blocks, activation, inputs, settings, comparison)
 
 
 def _portable(engine: Engine, *, needed: bool) -> onnx.ModelProto | None:
@@ -116,11 +134,16 @@ def _portable(engine: Engine, *, needed: bool) -> onnx.ModelProto | None:
     return None
 
 
-def _activation(engine: Engine, portable: onnx.ModelProto | None, inputs: Inputs) -> Activation:
-    from laudc.ops.macs import network_shape
+def _save_activation(path: str | os.PathLike[str], masks: Masks, inputs: Inputs, manifest: Manifest) -> None:
+    from laudc.files import atomic_write
+    from laudc.predict.activation import activation_from_masks
 
-    masks = trace_masks(engine, inputs.batches)
-    return count_activation(masks, network_shape(portable) if portable is not None else None)
+    # The last batch is filled up with images that were there already.
+    once = {name: mask[: inputs.source["count"]] for name, mask in masks.items()}
+    kind = "generated images" if inputs.source["kind"] == "generated" else "images"
+    source = f"{inputs.source['count']} {kind}"
+    with atomic_write(path) as file:
+        file.write(activation_from_masks(once, source, manifest.source.onnx_sha256).to_json())
 
 
 def _dense_network(portable: onnx.ModelProto, threads: int) -> DenseNetwork:
@@ -184,10 +207,19 @@ def _dense_blocks(
     return {name: Timing.of(values) for name, values in times.items() if values}
 
 
+def _by_name(engine: Engine, own: _Samples) -> dict[str, tuple[float, ...]]:
+    """The times of each block in all runs."""
+    return dict(zip(engine.block_names, zip(*own.blocks_us, strict=True), strict=False))
+
+
 def _block_profiles(
-    engine: Engine, own: _Samples, activation: Activation, dense: dict[str, Timing]
+    engine: Engine,
+    own: _Samples,
+    activation: Activation,
+    dense: dict[str, Timing],
+    comparison: Comparison | None,
 ) -> tuple[BlockProfile, ...]:
-    columns = dict(zip(engine.block_names, zip(*own.blocks_us, strict=True), strict=False))
+    columns = _by_name(engine, own)
     profiles = []
     for planned in engine.manifest.blocks:
         name = planned["name"]
@@ -207,6 +239,7 @@ def _block_profiles(
                 activation=share,
                 ideal_speedup=1 / share if share else None,
                 dense=dense.get(name),
+                predicted=comparison.blocks.get(name) if comparison is not None else None,
             )
         )
     return tuple(profiles)
@@ -220,6 +253,7 @@ def _result(
     activation: Activation,
     inputs: Inputs,
     settings: dict[str, Any],
+    comparison: Comparison | None,
 ) -> ProfileResult:
     from laudc.engine.build import usable_backend
     from laudc.profile.environment import describe_environment
@@ -239,7 +273,8 @@ def _result(
         activation=share,
         ideal_speedup=ideal,
         dense=_compare(own, other, ideal) if other.total_us else None,
-        notes=tuple(_notes(inputs, total, engine.manifest, ideal)),
+        notes=tuple(_notes(inputs, total, engine.manifest, ideal, comparison)),
+        comparison=comparison,
     )
 
 
@@ -264,7 +299,9 @@ def _compare(own: _Samples, other: _Samples, ideal: float | None) -> DenseCompar
     return DenseComparison(timing, speedup, statistics.median(ratios), speedup / ideal if ideal else None)
 
 
-def _notes(inputs: Inputs, total: Timing, manifest: Manifest, ideal: float | None) -> Iterable[str]:
+def _notes(
+    inputs: Inputs, total: Timing, manifest: Manifest, ideal: float | None, comparison: Comparison | None
+) -> Iterable[str]:
     """What a reader must know to judge the numbers."""
     if inputs.source["kind"] == "generated":
         yield "The images were generated, so the activation rates say nothing about real ones (use --images)."
@@ -274,3 +311,7 @@ def _notes(inputs: Inputs, total: Timing, manifest: Manifest, ideal: float | Non
         yield "FLOP-ideal unknown: the engine was built with --no-portable."
     if any(block["execution"] == "dense" for block in manifest.blocks):
         yield "Blocks scheduled dense are computed by the runtime and have no time of their own here."
+    if comparison is None:
+        yield "Nothing is predicted: the device has no latency model for these kernels (measure it: laudc calibrate)."
+    elif comparison.threads and comparison.status != MEASURED:
+        yield f"Predictions are {comparison.status}: laudc calibrate measures this machine."

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from laudc.profile.compare import Comparison, PredictedTime
+
 SCHEMA_VERSION = 1
 
 
@@ -48,7 +50,8 @@ class BlockProfile:
     Rates are kept shares of patches (spatial), channels, tokens, heads, and sublayers (layer).
     `activation` is active MACs over dense MACs, `ideal_speedup` the reverse; rates of masks that the block
     does not have are None. `timing` is None for a block that the runtime computes itself, among its other
-    operators. `dense` comes from a separate profiled pass of the dense network.
+    operators. `dense` comes from a separate profiled pass of the dense network. `predicted`: by the device's latency
+    model, for the masks of these images.
     """
 
     name: str
@@ -63,6 +66,7 @@ class BlockProfile:
     token_rate: float | None = None
     head_rate: float | None = None
     layer_rate: float | None = None
+    predicted: PredictedTime | None = None
 
     def rate(self, kind: str) -> float | None:
         """Kept share of a kind of decision, None if the block has no such mask."""
@@ -109,6 +113,7 @@ class ProfileResult:
     ideal_speedup: float | None
     dense: DenseComparison | None
     notes: tuple[str, ...]
+    comparison: Comparison | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:

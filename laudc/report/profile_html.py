@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from laudc.profile.records import BlockProfile, ProfileResult
-from laudc.report.profile_text import KIND_TITLES, circumstances, headline
+from laudc.report.profile_text import KIND_TITLES, circumstances, headline, prediction_cells, prediction_summary
 from laudc.report.tables import number, percent, times
 
 _STYLE = """
@@ -46,6 +46,7 @@ def profile_html(result: ProfileResult) -> str:
         f"<h1>{escape(headline(result))}</h1>",
         f'<p class="soft">{escape(circumstances(result))}</p>',
         _cards(result),
+        *([f"<p>{escape(prediction_summary(result.comparison))}</p>"] if result.comparison else []),
         *(f"<p><strong>Note:</strong> {escape(note)}</p>" for note in result.notes),
         "<h2>Time per block</h2>",
         _legend(result),
@@ -72,6 +73,8 @@ def _cards(result: ProfileResult) -> str:
         cards.append(("FLOP-ideal", f"{result.ideal_speedup:.2f}×"))
     if result.dense is not None and result.dense.share_of_ideal is not None:
         cards.append(("share of ideal", f"{result.dense.share_of_ideal:.0%}"))
+    if result.comparison is not None:
+        cards.append(("predicted", f"{result.comparison.median.predicted_us / 1000:.2f} ms"))
     if result.activation is not None:
         cards.append(("MACs left by masks", f"{result.activation:.0%}"))
     inside = "".join(
@@ -116,6 +119,7 @@ def _table(result: ProfileResult) -> str:
     heads = [("block", "", True), ("runs", "", True)]
     heads += [(KIND_TITLES[kind], "% kept", False) for kind in result.kinds]
     heads += [("active", "% MACs", False), ("median", "µs", False), ("p95", "µs", False), ("CV", "%", False)]
+    heads += [("predicted", "µs", False), ("error", "%", False)]
     heads += [("dense", "µs", False), ("speed-up", "×", False), ("FLOP-ideal", "×", False), ("why", "", True)]
     head = "".join(
         f"<th{' class=word' if word else ''}>{title}<small>{unit}</small></th>" for title, unit, word in heads
@@ -130,6 +134,7 @@ def _table_row(block: BlockProfile, kinds: tuple[str, ...]) -> str:
         number(timing.median_us if timing else None),
         number(timing.p95_us if timing else None),
         percent(timing.cv if timing else None),
+        *prediction_cells(block.predicted),
         number(dense.median_us if dense else None),
         times(block.speedup),
         times(block.ideal_speedup),
@@ -151,13 +156,14 @@ def _heat(share: float | None) -> str:
 
 def _total_rows(result: ProfileResult) -> str:
     total, dense = result.end_to_end, result.dense
-    residual = ["-"] * (1 + len(result.kinds)) + [number(result.residual_us)] + ["-"] * 5
+    residual = ["-"] * (1 + len(result.kinds)) + [number(result.residual_us)] + ["-"] * 7
     whole = [
         *["-"] * len(result.kinds),
         percent(result.activation),
         number(total.median_us),
         number(total.p95_us),
         percent(total.cv),
+        *prediction_cells(result.comparison.median if result.comparison else None),
     ]
     whole += [number(dense.timing.median_us if dense else None), times(dense.speedup if dense else None)]
     whole.append(times(result.ideal_speedup))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from laudc.profile.compare import Comparison, PredictedTime
 from laudc.profile.records import BlockProfile, ProfileResult
 from laudc.report.tables import MISSING, RULE, Column, number, percent, render_table, times
 
@@ -21,14 +22,22 @@ _COLUMNS = (
 )
 _DENSE_COLUMNS = (Column("dense", "µs"), Column("speed-up", "×"))
 _IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
+_PREDICTED_COLUMNS = (Column("predicted", "µs"), Column("error", "%"))
 
 
 def profile_text(result: ProfileResult) -> str:
     """Headline, table per block and end to end, summary and notes."""
+    predicted = result.comparison is not None
     rates = [Column(KIND_TITLES[kind], "% kept") for kind in result.kinds]
     columns = [*_NAME_COLUMNS, *rates, *_COLUMNS, *(_DENSE_COLUMNS if result.dense else ()), *_IDEAL_COLUMNS]
     rows = [_block_row(block, result) for block in result.blocks]
-    table = render_table(columns, [*rows, RULE, _residual_row(result), _total_row(result)])
+    tail = [_residual_row(result), _total_row(result)]
+    if predicted:
+        columns += _PREDICTED_COLUMNS
+        rows = [[*row, *prediction_cells(block.predicted)] for row, block in zip(rows, result.blocks, strict=True)]
+        median = result.comparison.median if result.comparison else None
+        tail = [[*tail[0], MISSING, MISSING], [*tail[1], *prediction_cells(median)]]
+    table = render_table(columns, [*rows, RULE, *tail])
     lines = [headline(result), circumstances(result), "", table, "", *summary(result)]
     return "\n".join([*lines, *(f"Note: {note}" for note in result.notes)])
 
@@ -69,7 +78,31 @@ def summary(result: ProfileResult) -> list[str]:
             f"Dense onnxruntime: {_ms(dense.timing.median_us)} median. Speed-up {dense.speedup:.2f}×"
             f"{share} (median of paired ratios {dense.paired_speedup:.2f}×)."
         )
+    if result.comparison is not None:
+        lines.append(prediction_summary(result.comparison))
     return lines
+
+
+def prediction_summary(comparison: Comparison) -> str:
+    """How the latency model did, in one line."""
+    median, p95 = comparison.median, comparison.p95
+    text = f"Predicted: {_ms(median.predicted_us)} median ({median.error:+.1%}"
+    if median.inside is not None:
+        text += f", measured {'inside' if median.inside else 'outside'} its 90 % interval"
+    text += f"), {_ms(p95.predicted_us)} p95 ({p95.error:+.1%})"
+    if comparison.block_error is not None:
+        text += f"; blocks off by {comparison.block_error:.1%} on average"
+    if comparison.spearman is not None:
+        text += f", rank correlation {comparison.spearman:.3f}"
+    return f"{text} ({comparison.status})."
+
+
+def prediction_cells(time: PredictedTime | None) -> list[str]:
+    """Predicted time and signed error; an error outside the model's interval is marked."""
+    if time is None:
+        return [MISSING, MISSING]
+    mark = "!" if time.inside is False else ""
+    return [number(time.predicted_us), f"{time.error * 100:+.0f}{mark}"]
 
 
 def _ms(microseconds: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
@@ -34,13 +35,15 @@ class BlockPlan:
     """How one block runs.
 
     `execution` is "sparse" (our kernels, computing what the masks keep) or "dense" (the runtime's own operators compute
-    everything, then mask). `record` is set for sparse blocks.
+    everything, then mask). `record` is set for sparse blocks. `predicted` holds the predicted latency distribution in
+    microseconds, where a latency model chose.
     """
 
     name: str
     execution: str
     reason: str
     record: BlockRecord | VitRecord | None = None
+    predicted: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for manifests and reports."""
@@ -49,11 +52,15 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The schedule of a network; `blocks` in graph order. `panel`: columns of a weight panel."""
+    """The schedule of a network; `blocks` in graph order. `panel`: columns of a weight panel.
+
+    `predicted`: what the latency model expects of the whole network, and for which activation; None without a model.
+    """
 
     choice: str
     panel: int
     blocks: tuple[BlockPlan, ...]
+    predicted: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for manifests and reports."""
@@ -61,16 +68,28 @@ class Plan:
             "choice": self.choice,
             "panel": self.panel,
             "blocks": [block.to_dict() for block in self.blocks],
+            "predicted": self.predicted,
         }
 
 
-def make_plan(model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64) -> Plan:
+class Chooser(Protocol):
+    """Decides by predicted cost. See `laudc.schedule.choose`."""
+
+    def choose(self, plan: Plan, records: Mapping[str, BlockRecord]) -> Plan:
+        """A plan at least as good as `plan`, which the rules made; `records` holds every block of the network, also
+        those that the plan leaves to the runtime."""
+
+
+def make_plan(
+    model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64, chooser: Chooser | None = None
+) -> Plan:
     """Decides for every block of a portable model.
 
     Args:
-        choice: "sparse" and "auto" give every block our kernels cover to them ("auto" is the same today: they choose
-            between full and partial work at run time, by the masks); "dense" gives none.
+        choice: "sparse" gives every block our kernels cover to them, "dense" none; "auto" leaves it to `chooser`, and
+            without one is the same as "sparse" where the kernels cover a block.
         panel: columns of a weight panel; the native library says which width its kernels prefer.
+        chooser: decides by predicted cost what `choice` leaves open, and says what it expects.
 
     Raises:
         UserError: `choice` is unknown, or "sparse" is asked for a block that the kernels do not cover.
@@ -80,7 +99,8 @@ def make_plan(model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64) 
     graph = Graph(model)
     blocks = [_plan_block(graph, block, choice, panel) for block in graph.blocks()]
     blocks += [_plan_vit_block(graph, block, choice, panel) for block in vit_blocks(graph)]
-    return Plan(choice, panel, tuple(blocks))
+    plan = Plan(choice, panel, tuple(blocks))
+    return plan if chooser is None else chooser.choose(plan, dict(block_records(graph, panel)))
 
 
 def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> BlockPlan:
@@ -88,7 +108,12 @@ def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> Blo
     if dense is not None:
         return dense
     record = _record(graph, block, panel)
-    return BlockPlan(block.name, "sparse", _reason(record), record)
+    return BlockPlan(block.name, "sparse", describe(record), record)
+
+
+def block_records(graph: Graph, panel: int) -> list[tuple[str, BlockRecord]]:
+    """(name, record) of all blocks in graph order, conv2 as the rules choose it."""
+    return [(block.name, _record(graph, block, panel)) for block in graph.blocks()]
 
 
 def _plan_vit_block(graph: Graph, block: VitBlock, choice: str, panel: int) -> BlockPlan:
@@ -160,7 +185,8 @@ def _keeps_tiles_whole(record: BlockRecord) -> bool:
     return record.hout >= 2 * record.mask_h and record.wout >= 2 * record.mask_w
 
 
-def _reason(record: BlockRecord) -> str:
+def describe(record: BlockRecord) -> str:
+    """What our kernels do with a block, in words."""
     parts = []
     if record.mask_groups:
         whole = record.mask_h == record.mask_w == 1

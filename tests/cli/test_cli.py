@@ -11,7 +11,19 @@ import laudc
 from laudc.cli import app, main
 from laudc.errors import CheckFailed, UserError
 
-VERBS = ["export", "build-engine", "profile", "verify", "run", "inspect", "devices", "doctor"]
+VERBS = [
+    "export",
+    "build-engine",
+    "profile",
+    "predict",
+    "calibrate",
+    "search",
+    "verify",
+    "run",
+    "inspect",
+    "devices",
+    "doctor",
+]
 
 
 @pytest.fixture

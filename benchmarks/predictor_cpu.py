@@ -1,0 +1,167 @@
+"""Predicted against measured latency on this CPU, on networks, masks and schedules that no calibration has seen.
+
+    laudc calibrate
+    python benchmarks/predictor_cpu.py networks --out build/predictor.jsonl
+    python benchmarks/predictor_cpu.py traces   --out build/predictor.jsonl
+    python benchmarks/predictor_cpu.py schedule --out build/predictor.jsonl
+    python benchmarks/predictor_cpu.py report   --out build/predictor.jsonl
+
+Each step appends what it measures, so that it can be done in parts (`--part 1/4`) and goes on where it stopped. Nothing
+else may run meanwhile. `networks`: end to end and every block of 224 variants. `traces`: networks whose masks differ
+from image to image. `schedule`: every block with conv2 direct and by Winograd. `report` needs no measuring: it predicts
+with the profile of the device that `--device` names and prints the errors beside those of a roofline and of LAUDNet's
+own model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from predictor_networks import MODES, RATES, Built, Variant, all_variants
+
+from laudc.calibrate.measure import CpuMeasurer, Timed, time_undisturbed
+from laudc.calibrate.pace import Pace
+from laudc.ops.scheduled import Conv2Algorithm
+from laudc.predict.activation import activation_from_masks
+
+TRACE_IMAGES = 32
+TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
+TRACE_RATES = (0.35, 0.7)
+SCHEDULE_SHAPES = (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
+SCHEDULE_RATES = (0.3, 0.6)
+# Waiting threads of one session spin for a while and would disturb the next.
+GAP_SECONDS = 0.05
+
+Rows = Iterator[tuple[float, dict[str, np.ndarray], dict[int, Any]]]
+
+
+def measure_network(variant: Variant, threads: list[int]) -> Rows:
+    """Medians of the whole call and of every block; the first rate is measured twice for the repeatability."""
+    built = Built(variant, threads)
+    for rate in RATES:
+        masks, times = built.keep(rate), {}
+        for count in threads:
+            runs = [time_runner(built, count) for _ in range(2 if rate == RATES[0] else 1)]
+            times[count] = {
+                "total_ns": [float(np.median(run.totals)) for run in runs],
+                "block_ns": np.median(runs[0].blocks, axis=0).tolist(),
+                "pace_ns": [run.pace_ns for run in runs],
+                "foreign": [run.foreign for run in runs],
+            }
+        yield rate, masks, times
+
+
+def measure_trace(variant: Variant, threads: list[int]) -> Rows:
+    """Median latency of every image over rounds that go through the images in turn; slow rounds are made again."""
+    built = Built(variant, threads, TRACE_IMAGES)
+    images = [built.images[i : i + 1] for i in range(TRACE_IMAGES)]
+    for rate in TRACE_RATES:
+        masks, times = built.keep(rate), {}
+        for count in threads:
+            time.sleep(GAP_SECONDS)
+            rounds: list[tuple[float, list[int]]] = []
+            around = pace(count)
+            while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
+                before = around.now_ns()
+                totals = time_images(built.runners[count], images)
+                rounds.append((max(before, around.now_ns()), totals))
+            best = [totals for _, totals in sorted(rounds, key=lambda one: one[0])[:5]]
+            times[count] = {"image_ns": np.median(best, axis=0).tolist()}
+        yield rate, masks, times
+
+
+def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:
+    """One call per image, ns."""
+    totals = []
+    runner.run(images[-1])
+    for image in images:
+        start = time.perf_counter_ns()
+        runner.run(image)
+        totals.append(time.perf_counter_ns() - start)
+    return totals
+
+
+def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
+    """Every block with conv2 direct and by Winograd, sessions in turn, medians of the rounds' medians."""
+    both = {algorithm.name: Built(variant, threads, algorithm=algorithm) for algorithm in Conv2Algorithm}
+    for rate in SCHEDULE_RATES:
+        masks = {name: built.keep(rate) for name, built in both.items()}
+        times: dict[int, Any] = {}
+        for count in threads:
+            rounds: dict[str, list[Any]] = {name: [] for name in both}
+            for _ in range(3):
+                for name, built in both.items():
+                    rounds[name].append(np.median(time_runner(built, count).blocks, axis=0))
+            times[count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
+        yield rate, masks[Conv2Algorithm.DIRECT.name], times
+
+
+def time_runner(built: Built, threads: int) -> Timed:
+    """Calls and their blocks, at the best pace of a few attempts."""
+    time.sleep(GAP_SECONDS)
+    runner = built.runners[threads]
+    return time_undisturbed(lambda: runner.run(built.images), lambda: runner.block_times_ns, pace(threads))
+
+
+@functools.cache
+def pace(threads: int) -> Pace:
+    """The machine's pace with so many threads."""
+    return CpuMeasurer().pace(threads)
+
+
+STEPS = {
+    "networks": (all_variants(), measure_network),
+    "traces": ([Variant(*shape, mode) for shape in TRACE_SHAPES for mode in MODES], measure_trace),
+    "schedule": ([Variant(*shape, mode) for shape in SCHEDULE_SHAPES for mode in MODES], measure_schedule),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=[*STEPS, "report"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--part", default="1/1", help="i/n: every n-th network, from the i-th on")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    if args.step == "report":
+        from predictor_report import report
+
+        report(args.out, args.device)
+        return
+    variants, measure = STEPS[args.step]
+    part, parts = map(int, args.part.split("/"))
+    done = {json.dumps(row["variant"]) for row in read(args.out) if row["step"] == args.step}
+    for number, variant in enumerate(variants):
+        if number % parts != part - 1 or json.dumps(asdict(variant)) in done:
+            continue
+        rows = [
+            {
+                "step": args.step,
+                "variant": asdict(variant),
+                "rate": rate,
+                "masks": activation_from_masks(masks, "", None).to_json().decode(),
+                "times": times,
+            }
+            for rate, masks, times in measure(variant, args.threads)
+        ]
+        with open(args.out, "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        print(args.step, number, variant, flush=True)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """What was measured so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""From samples to coefficients, with errors on networks that a fit has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from laudc.calibrate.design import Design
+from laudc.calibrate.samples import Sample
+from laudc.predict.counts import Counts
+from laudc.predict.cpu.model import CpuModel, Fit
+from laudc.predict.cpu.outside import outside_terms
+from laudc.predict.cpu.terms import Machine, block_terms
+from laudc.predict.frame import Frame
+from laudc.predict.interface import Interval
+from laudc.predict.linear import fit_relative
+from laudc.predict.network import PlannedBlock, places
+from laudc.predict.residual import Residual, fit_residual
+
+Array = np.ndarray
+
+_FOLDS = 8
+_COVERAGE = 0.90
+_INTERVAL_LIMITS_US = (30.0, 300.0)
+_ANY_US = 1e9
+# A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
+_RESIDUAL_LEAST_BLOCKS = 200
+_RESIDUAL_WORTH = 0.97
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Training data of one number of threads: blocks of ours, and what is left of the calls."""
+
+    block_terms: Array
+    block_ns: Array
+    block_design: Array
+    block_sample: Array
+    outside_terms: Array
+    outside_ns: Array
+    total_ns: Array
+    design: Array
+
+    def without(self, designs: set[int]) -> _Rows:
+        """The rows of the other networks."""
+        return self._where(~np.isin(self.block_design, list(designs)), ~np.isin(self.design, list(designs)))
+
+    def only(self, designs: set[int]) -> _Rows:
+        """The rows of these networks."""
+        return self._where(np.isin(self.block_design, list(designs)), np.isin(self.design, list(designs)))
+
+    def _where(self, blocks: Array, calls: Array) -> _Rows:
+        order = np.cumsum(calls) - 1
+        return _Rows(
+            self.block_terms[blocks],
+            self.block_ns[blocks],
+            self.block_design[blocks],
+            order[self.block_sample[blocks]],
+            self.outside_terms[calls],
+            self.outside_ns[calls],
+            self.total_ns[calls],
+            self.design[calls],
+        )
+
+
+def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> tuple[Fit, dict[str, Any]]:
+    """Coefficients for `machine`, and what they achieve on networks left out in turn."""
+    rows = _rows(designs, [sample for sample in samples if sample.threads == machine.threads], machine)
+    plain = _held_out(rows, machine, residual=False)
+    chosen, residual = plain, False
+    if len(rows.block_ns) >= _RESIDUAL_LEAST_BLOCKS:
+        learned = _held_out(rows, machine, residual=True)
+        residual = _error(learned) < _RESIDUAL_WORTH * _error(plain)
+        chosen = learned if residual else plain
+    fit = _fit(rows, machine, residual=residual)
+    blocks, measured, calls, totals = chosen
+    full = Fit(
+        fit.threads,
+        fit.block,
+        fit.outside,
+        fit.residual,
+        tuple(_block_intervals(blocks, measured)),
+        _interval(calls, totals, _ANY_US),
+    )
+    return full, {
+        "blocks": error_summary(blocks, measured),
+        "networks": error_summary(calls, totals),
+        "learned_residual": residual,
+    }
+
+
+def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> _Rows:
+    by_index = {design.index: design for design in designs}
+    parts: list[tuple[Array, float, int, int]] = []
+    outside, left, totals, owners = [], [], [], []
+    for number, sample in enumerate(samples):
+        design = by_index[sample.design]
+        blocks = [
+            PlannedBlock(name, record, execution)
+            for (name, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
+        ]
+        counts = [Counts(*(np.asarray([value]) for value in row)) for row in sample.counts]
+        stands = places(blocks, counts, machine.last_cache)
+        for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
+            if ns is not None:
+                parts.append((block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
+        frame = Frame.of_blueprint(design.blueprint)
+        outside.append(outside_terms(frame, [block.scheduled for block in blocks], 1, stands[0].far))
+        left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
+        totals.append(sample.total_ns)
+        owners.append(sample.design)
+    terms, ns, owner, numbers = zip(*parts, strict=True)
+    return _Rows(
+        np.stack(terms),
+        np.asarray(ns),
+        np.asarray(owner),
+        np.asarray(numbers),
+        np.stack(outside),
+        np.asarray(left),
+        np.asarray(totals),
+        np.asarray(owners),
+    )
+
+
+def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
+    block = fit_relative(rows.block_terms, rows.block_ns)
+    # What is left of a call counts as much as it weighs in the whole call.
+    weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
+    outside = fit_relative(rows.outside_terms, rows.outside_ns, scale=weight)
+    learned: Residual | None = None
+    if residual:
+        learned = fit_residual(rows.block_terms, np.log(rows.block_ns / (rows.block_terms @ block)))
+    return Fit(machine.threads, block, outside, learned, (), None)
+
+
+_Pairs = tuple[Array, Array, Array, Array]
+
+
+def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _Pairs:
+    """Predicted and measured: blocks, then calls; every network is predicted by a fit that has not seen it."""
+    names = sorted(set(rows.design.tolist()))
+    found: list[_Pairs] = []
+    for fold in range(min(_FOLDS, len(names))):
+        out = set(names[fold::_FOLDS])
+        seen, unseen = rows.without(out), rows.only(out)
+        model = CpuModel(machine, _fit(seen, machine, residual=residual))
+        blocks = model.from_terms(unseen.block_terms)
+        calls = unseen.outside_terms @ model.fit.outside
+        np.add.at(calls, unseen.block_sample, blocks)
+        found.append((blocks, unseen.block_ns, calls, unseen.total_ns))
+    blocks, measured, calls, totals = (np.concatenate(values) for values in zip(*found, strict=True))
+    return blocks, measured, calls, totals
+
+
+def _error(pairs: _Pairs) -> float:
+    blocks, measured, calls, totals = pairs
+    return float(np.abs(blocks / measured - 1).mean() + np.abs(calls / totals - 1).mean())
+
+
+def error_summary(predicted: Array, measured: Array) -> dict[str, float]:
+    """MAPE, median and bias of the relative error, shares within 5 and 10 %, and how many there were."""
+    error = predicted / measured - 1
+    return {
+        "count": len(error),
+        "mape": round(float(np.abs(error).mean()), 4),
+        "median": round(float(np.median(np.abs(error))), 4),
+        "bias": round(float(error.mean()), 4),
+        "within_5": round(float((np.abs(error) <= 0.05).mean()), 4),
+        "within_10": round(float((np.abs(error) <= 0.10).mean()), 4),
+    }
+
+
+def _block_intervals(predicted: Array, measured: Array) -> list[Interval]:
+    """Small blocks are predicted less exactly than large ones, so each size has its own interval."""
+    found = []
+    low = 0.0
+    for high in (*_INTERVAL_LIMITS_US, _ANY_US):
+        inside = (predicted > low * 1e3) & (predicted <= high * 1e3)
+        if inside.sum() >= 20:
+            found.append(_interval(predicted[inside], measured[inside], high))
+        low = high
+    return found
+
+
+def _interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
+    """Split-conformal: the quantiles of measured over predicted, with the finite-sample correction."""
+    ratio = np.sort(measured / predicted)
+    count = len(ratio)
+    tail = (1 - _COVERAGE) / 2
+    low = ratio[max(0, int(np.floor((count + 1) * tail)) - 1)]
+    high = ratio[min(count - 1, int(np.ceil((count + 1) * (1 - tail))) - 1)]
+    return Interval(up_to_us, float(low), float(high))

@@ -1,0 +1,205 @@
+"""Times made-up networks on a device.
+
+What a device must offer is small (`Measurer`); the CPU is measured through ONNX Runtime with our operators, just as
+engines run, so that weights come from memory and operators have the neighbours they have in a network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from laudc.calibrate.design import KINDS, Design
+from laudc.calibrate.load import LoadMeter
+from laudc.calibrate.pace import Pace
+from laudc.calibrate.samples import Sample
+from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
+from laudc.predict.blueprint import Blueprint
+from laudc.predict.counts import count_block
+
+if TYPE_CHECKING:
+    import onnx
+
+_WARMUP = 3
+_LEAST_CALLS, _MOST_CALLS = 9, 150
+_LEAST_SECONDS = 0.2
+# Measured again, so many times, when others took more of the machine than this, or when it was slower than this.
+_DISTURBED = 0.08
+_SLOW = 1.10
+_ATTEMPTS = 3
+
+
+# Some milliseconds of work that fits into the caches, most of it multiplications.
+_PACE = Design(
+    1_000_000,
+    Blueprint(layers=(1, 1, 1, 1), modes=("channel",) * 4, channel=(8,) * 4, input_size=96, width_mult=0.5),
+    Drawn((1.0,) * 4, (1.0,) * 4),
+    (False,) * 4,
+    (False,) * 4,
+)
+
+
+class Measurer(Protocol):
+    """A device that can be measured."""
+
+    kinds: tuple[str, ...]
+
+    def measure(self, design: Design, kind: str, threads: int) -> Sample:
+        """Times one network in one form."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the numbers depend on: machine, runtime, library, kernels, clocks."""
+
+
+@dataclass(frozen=True)
+class _Built:
+    index: int
+    portable: Any
+    image: np.ndarray
+    masks: dict[str, dict[str, np.ndarray]]
+
+
+class CpuMeasurer:
+    """This machine's CPU. A network is built once and timed in every form and with every number of threads."""
+
+    kinds: tuple[str, ...] = KINDS
+
+    def __init__(self) -> None:
+        from laudc.engine.build import usable_backend
+
+        self._backend: Any = usable_backend("onnxruntime")
+        self._panel = int(self._backend.native_abi()["panel"])
+        self._built: _Built | None = None
+        self._paces: dict[int, Pace] = {}
+
+    def pace(self, threads: int) -> Pace:
+        """A small network of its own, run with so many threads."""
+        if threads not in self._paces:
+            built = self._build(_PACE)
+            scheduled = self._lower(_PACE, built.portable, "sparse")
+            runner = self._backend.load(scheduled.SerializeToString(), threads=threads)
+            self._paces[threads] = Pace(lambda: runner.run(built.image))
+        return self._paces[threads]
+
+    def facts(self) -> dict[str, Any]:
+        """See `Measurer.facts`."""
+        from laudc.devices import detect_host
+
+        host, abi = detect_host(), self._backend.native_abi()
+        return {
+            "cpu": host.cpu,
+            "arch": host.arch,
+            "isa": str(abi["active"]),
+            "cores": host.cores,
+            "usable_threads": host.usable_threads,
+            "last_cache": max(host.caches.values(), default=0),
+            "second_cache": host.caches.get("L2", 0),
+            "onnxruntime": self._backend.version(),
+            "library": str(abi["version"]),
+        }
+
+    def measure(self, design: Design, kind: str, threads: int) -> Sample:
+        """See `Measurer.measure`."""
+        if self._built is None or self._built.index != design.index:
+            self._built = self._build(design)
+        built = self._built
+        scheduled = self._lower(design, built.portable, kind)
+        runner = self._backend.load(scheduled.SerializeToString(), threads=threads)
+        executions = design.executions(kind)
+        pace = self.pace(threads)
+        found = time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, pace)
+        totals, blocks = found.totals, found.blocks
+        medians = iter(np.median(blocks, axis=0) if blocks.size else ())
+        low, middle, high = np.percentile(totals, (25, 50, 75))
+        return Sample(
+            design.index,
+            kind,
+            threads,
+            float(middle),
+            float((high - low) / middle),
+            found.foreign,
+            found.pace_ns,
+            tuple(self._counts(design, built)),
+            tuple(float(next(medians)) if execution == "sparse" else None for execution in executions),
+        )
+
+    def _counts(self, design: Design, built: _Built) -> list[tuple[float, ...]]:
+        rows = []
+        for name, record in design.records(self._panel):
+            masks = built.masks[name]
+            counts = count_block(record, masks.get("spatial_margin"), masks.get("channel_margin"), 1)
+            values = (counts.conv1, counts.conv2, counts.tiles, counts.conv3, counts.channels)
+            rows.append(tuple(float(value[0]) for value in values))
+        return rows
+
+    def _build(self, design: Design) -> _Built:
+        image = synthetic_image(design.blueprint.input_size, design.index)
+        portable = synthetic_network(design.blueprint, design.drawn, design.index)
+        margins = self._trace(design, portable, image)
+        if any(record.mask_groups for _, record in design.blueprint.blocks()):
+            cuts = cuts_for(margins, design.blueprint, design.drawn)
+            portable = synthetic_network(design.blueprint, design.drawn, design.index, cuts)
+            margins = self._trace(design, portable, image)
+        masks = {name: {kind: values >= 0 for kind, values in kinds.items()} for name, kinds in margins.items()}
+        return _Built(design.index, portable, image, masks)
+
+    def _trace(self, design: Design, portable: onnx.ModelProto, image: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        runner = self._backend.load(self._lower(design, portable, "sparse").SerializeToString(), threads=1)
+        margins: dict[str, dict[str, np.ndarray]] = runner.trace(image)[1]
+        return margins
+
+    def _lower(self, design: Design, portable: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+        from laudc.schedule import BlockPlan, Plan, lower
+
+        blocks = tuple(
+            BlockPlan(name, execution, "calibration", record if execution == "sparse" else None)
+            for (name, record), execution in zip(design.records(self._panel), design.executions(kind), strict=True)
+        )
+        return lower(portable, Plan("auto", self._panel, blocks))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Wall times of calls (calls,) and of their blocks (calls, blocks) in ns; what other processes took meanwhile, in
+    cores; and the machine's pace around it: the slower of before and after."""
+
+    totals: np.ndarray
+    blocks: np.ndarray
+    foreign: float
+    pace_ns: float
+
+
+def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:
+    """`time_calls`, again when the machine was busy or slow; the attempt at the best pace counts."""
+    best: Timed | None = None
+    for attempt in range(_ATTEMPTS):
+        before, meter = pace.now_ns(), LoadMeter()
+        totals, blocks = time_calls(call, block_times)
+        found = Timed(totals, blocks, meter.foreign(), max(before, pace.now_ns()))
+        if best is None or (found.foreign > _DISTURBED, found.pace_ns) < (best.foreign > _DISTURBED, best.pace_ns):
+            best = found
+        if best.foreign <= _DISTURBED and best.pace_ns <= _SLOW * pace.best_ns:
+            break
+        time.sleep(0.1 * (attempt + 1))
+    assert best is not None
+    return best
+
+
+def time_calls(call: Callable[[], Any], block_times: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns."""
+    for _ in range(_WARMUP):
+        call()
+    totals: list[int] = []
+    blocks: list[Any] = []
+    begin = time.perf_counter()
+    while len(totals) < _LEAST_CALLS or (time.perf_counter() - begin < _LEAST_SECONDS and len(totals) < _MOST_CALLS):
+        start = time.perf_counter_ns()
+        call()
+        totals.append(time.perf_counter_ns() - start)
+        times = block_times()
+        blocks.append(np.array([] if times is None else times, float))
+    return np.asarray(totals, float), np.stack(blocks)

@@ -1,0 +1,35 @@
+"""How fast the machine is right now: a small fixed piece of work, timed again and again.
+
+In a virtual machine neighbours slow a core down without any process of ours to show for it: everything takes 1.3 or 1.7
+times as long for some seconds. Timing something known before and after each measurement tells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_CALLS = 9
+
+
+class Pace:
+    """Times `call`, which always does the same; `best_ns` is the fastest median so far."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.best_ns = float("inf")
+
+    def now_ns(self) -> float:
+        """Median of a few calls."""
+        self._call()
+        times = []
+        for _ in range(_CALLS):
+            start = time.perf_counter_ns()
+            self._call()
+            times.append(time.perf_counter_ns() - start)
+        found = float(np.median(times))
+        self.best_ns = min(self.best_ns, found)
+        return found

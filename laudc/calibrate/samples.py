@@ -1,0 +1,109 @@
+"""What calibration measured, and the side file that lets an interrupted calibration go on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from laudc.errors import UserError
+
+SIDE_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One network timed in one form with one number of threads.
+
+    Attributes:
+        design: index of the network.
+        kind, threads: see `laudc.calibrate.design.KINDS`.
+        total_ns: median around the whole call.
+        spread: width of the middle half of the calls over the median.
+        foreign: cores that other processes took meanwhile.
+        pace_ns: what a fixed piece of work took just before or after, whichever was slower.
+        counts: per block conv1, conv2, tiles, conv3, channels, of the one image.
+        block_ns: median of each block; None for blocks of the runtime, which have no clock.
+    """
+
+    design: int
+    kind: str
+    threads: int
+    total_ns: float
+    spread: float
+    foreign: float
+    pace_ns: float
+    counts: tuple[tuple[float, ...], ...]
+    block_ns: tuple[float | None, ...]
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """What was measured."""
+        return self.design, self.kind, self.threads
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sample:
+        """From parsed JSON."""
+        counts = tuple(tuple(map(float, row)) for row in data["counts"])
+        return cls(**{**data, "counts": counts, "block_ns": tuple(data["block_ns"])})
+
+
+class SideFile:
+    """Samples of an unfinished calibration, one JSON line each, written as they are measured.
+
+    The first line says what they depend on; another machine, library or plan starts afresh.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        self.path = path
+        self._facts = {"version": SIDE_VERSION, **facts}
+
+    def load(self) -> list[Sample]:
+        """What an interrupted run left; nothing when there was none or when it does not fit."""
+        try:
+            lines = self.path.read_text().splitlines()
+        except OSError:
+            return []
+        if not lines or _parsed(lines[0]) != self._facts:
+            return []
+        samples: dict[tuple[int, str, int], Sample] = {}
+        for line in lines[1:]:
+            # The interruption may have cut the last line; a later measurement of the same replaces an earlier one.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                sample = Sample.from_dict(json.loads(line))
+                samples[sample.key] = sample
+        return list(samples.values())
+
+    def start(self, samples: list[Sample]) -> None:
+        """Begins the file anew with what is known already. Raises UserError when it cannot be written."""
+        text = "".join(json.dumps(line) + "\n" for line in (self._facts, *map(asdict, samples)))
+        try:
+            self.path.write_text(text)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep the measurements in {self.path}",
+                error.strerror or str(error),
+                "choose another place for the profile with -o",
+            ) from error
+
+    def add(self, sample: Sample) -> None:
+        """Appends one sample and makes sure that it is on the disk."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(asdict(sample)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove(self) -> None:
+        """Deletes the file: the calibration is complete."""
+        self.path.unlink(missing_ok=True)
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,105 @@
+"""laudc search"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from laudc.cli.session import Session, shared_options
+
+if TYPE_CHECKING:
+    from laudc.search import SearchResult
+
+_MODES = ("spatial", "channel", "layer", "both")
+
+
+@click.command("search", short_help="Which granularities and rates to train for a device.")
+@click.argument("arch", default="uni_resnet50")
+@click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to predict for.")
+@click.option("--budget-ms", type=float, metavar="MS", help="Mean latency that must not be exceeded.")
+@click.option("--mode", multiple=True, help="Modes to try; may be repeated [default: all].")
+@click.option("--rate", type=float, multiple=True, help="Target rates to try; may be repeated [default: 0.3 to 0.8].")
+@click.option("--input-size", default=224, show_default=True, help="Side of the image in pixels.")
+@click.option("--width-mult", default=1.0, show_default=True, help="Scales all channels.")
+@click.option("--batch", type=int, help="Images per call [default: the device's].")
+@click.option("--threads", type=int, help="Threads of a CPU [default: one per core].")
+@click.option("--precision", help="Data type [default: the device's].")
+@click.option("--workers", type=int, help="Processes that predict [default: one per core].")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Predict on the workers of this Dask scheduler.")
+@click.option("--top", default=20, show_default=True, help="Rows to show; the JSON result has all.")
+@shared_options
+@click.pass_obj
+def command(
+    session: Session,
+    arch: str,
+    device: str,
+    budget_ms: float | None,
+    mode: tuple[str, ...],
+    rate: tuple[float, ...],
+    input_size: int,
+    width_mult: float,
+    batch: int | None,
+    threads: int | None,
+    precision: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    top: int,
+) -> None:
+    """Predicts ARCH in every mode, granularity and rate, and shows those that nothing else beats on the device.
+
+    \b
+    Example:
+      laudc search uni_resnet50 --device nano --budget-ms 40
+      laudc search uni_resnet101 --mode spatial --rate 0.5
+    """
+    from laudc.search import search
+    from laudc.search.space import RATES
+
+    result = search(
+        arch,
+        device=device,
+        budget_ms=budget_ms,
+        modes=mode or _MODES,
+        rates=rate or RATES,
+        input_size=input_size,
+        width_mult=width_mult,
+        batch=batch,
+        threads=threads,
+        precision=precision,
+        workers=workers,
+        scheduler=scheduler,
+        progress=session.progress,
+    )
+    session.say(search_text(result, top))
+    session.write({"kind": "search", **result.to_dict()})
+
+
+def search_text(result: SearchResult, top: int) -> str:
+    """The fastest `top` of the Pareto set as a table."""
+    from laudc.report import Column, render_table
+
+    head = f"{result.arch} on {result.device}, batch {result.batch}: {result.status}"
+    if not result.candidates:
+        return f"{head}\nNothing stays within the budget; the fastest takes {result.fastest_us / 1e3:.2f} ms."
+    columns = (
+        Column("mode", left=True),
+        Column("S", left=True),
+        Column("G", left=True),
+        Column("rate", "%"),
+        Column("mean", "ms"),
+        Column("decisions", "per image"),
+    )
+    rows = [
+        [
+            one.mode,
+            "-".join(map(str, one.spatial)) or "-",
+            "-".join(map(str, one.channel)) or "-",
+            f"{one.rate:.0%}".rstrip("%"),
+            f"{one.latency_us / 1e3:.2f}",
+            str(one.decisions),
+        ]
+        for one in result.candidates[:top]
+    ]
+    shown = f"{min(top, len(result.candidates))} of {len(result.candidates)} shown"
+    return f"{head}\n\n{render_table(columns, rows)}\n\n{result.predicted} configurations predicted, {shown}."

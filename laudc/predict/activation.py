@@ -1,0 +1,198 @@
+"""What masks keep over many images: measured by `laudc profile`, or stood in for by a rate.
+
+Masks of one image stay together, so that blocks which are busy on the same images add up to the tail that is really
+there. The file holds the decisions themselves as bits; every count follows from them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from laudc.errors import UserError
+from laudc.ops import names
+from laudc.ops.scheduled import BlockRecord
+
+Array = np.ndarray
+
+KIND = "laudc-activation"
+SCHEMA_VERSION = 1
+_RATE_IMAGES = 256
+_MOST_IMAGES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Decisions of many images.
+
+    Attributes:
+        images: how many.
+        masks: uint8 arrays of 0 and 1 by mask value: `layer1.0.mask_spatial` (images, groups, rows, columns),
+            `layer1.0.mask_channel` (images, groups).
+        source: where they come from, in words.
+        model_sha256: of the portable ONNX file they belong to; None for made-up ones.
+        measured: whether real images made them.
+    """
+
+    images: int
+    masks: Mapping[str, Array] = field(repr=False)
+    source: str
+    model_sha256: str | None = None
+    measured: bool = False
+
+    def of_block(self, block: str) -> tuple[Array | None, Array | None]:
+        """(spatial, channel) masks of a block; None where it has none."""
+        return self.masks.get(names.mask_value(block, "spatial")), self.masks.get(names.mask_value(block, "channel"))
+
+    def rate(self) -> dict[str, float]:
+        """Mean share that is kept, by mask value."""
+        return {name: float(mask.mean()) for name, mask in self.masks.items()}
+
+    def to_json(self) -> bytes:
+        """The file that `--activation` reads."""
+        masks = {
+            name: {
+                "shape": list(mask.shape[1:]),
+                "rate": round(float(mask.mean()), 4),
+                "bits": base64.b64encode(np.packbits(mask != 0).tobytes()).decode(),
+            }
+            for name, mask in self.masks.items()
+        }
+        data = {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "model_sha256": self.model_sha256,
+            "source": self.source,
+            "images": self.images,
+            "masks": masks,
+        }
+        return json.dumps(data, indent=1).encode() + b"\n"
+
+
+def activation_from_masks(masks: Mapping[str, Array], source: str, model_sha256: str | None) -> Activation:
+    """From the masks of a trace, floats or booleans by mask value."""
+    kept = {name: (np.asarray(mask) != 0).astype(np.uint8) for name, mask in masks.items()}
+    images = len(next(iter(kept.values()), ()))
+    return Activation(images, kept, source, model_sha256, measured=True)
+
+
+def activation_at_rate(
+    blocks: Sequence[tuple[str, BlockRecord]], rate: float, *, images: int = _RATE_IMAGES, seed: int = 0
+) -> Activation:
+    """Stand-in masks that keep `rate`: patches in blobs and channels at random, the same share in every image; layers
+    by independent coin flips.
+
+    Raises UserError for a rate outside 0 to 1.
+    """
+    if not 0 <= rate <= 1:
+        raise UserError(
+            f"an activation rate of {rate:g} is impossible", "it is a share between 0 and 1", "use --activation 0.5"
+        )
+    random = np.random.default_rng(seed)
+    masks: dict[str, Array] = {}
+    for name, record in blocks:
+        if record.mask_groups:
+            shape = (images, record.mask_groups, record.mask_h, record.mask_w)
+            masks[names.mask_value(name, "spatial")] = _spatial_masks(random, shape, rate)
+        if record.channel_groups:
+            order = random.random((images, record.channel_groups)).argsort(axis=1).argsort(axis=1)
+            masks[names.mask_value(name, "channel")] = (order < round(rate * record.channel_groups)).astype(np.uint8)
+    return Activation(images, masks, f"masks made up to keep {rate:.0%}")
+
+
+def _spatial_masks(random: np.random.Generator, shape: tuple[int, int, int, int], rate: float) -> Array:
+    images, groups, rows, columns = shape
+    if rows == columns == 1:
+        return (random.random(shape) < rate).astype(np.uint8)
+    scores = random.random(shape)
+    if min(rows, columns) >= 4:  # neighbours agree: the mean of three by three, as masks of photos do
+        padded = np.pad(scores, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        near = [padded[:, :, i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+        scores = np.mean(near, axis=0)
+    flat = scores.reshape(images, groups, -1)
+    order = flat.argsort(axis=2).argsort(axis=2)
+    return (order < round(rate * rows * columns)).astype(np.uint8).reshape(shape)
+
+
+def load_activation(
+    path: str | os.PathLike[str], blocks: Sequence[tuple[str, BlockRecord]], model_sha256: str | None
+) -> Activation:
+    """Reads a file that `laudc profile --save-activation` wrote, and checks that it belongs to the model.
+
+    Raises UserError for an unreadable file, one that is no such file, and one of another model.
+    """
+    shown = Path(path)
+    data = _read(shown)
+    if data.get("model_sha256") != model_sha256:
+        raise UserError(
+            f"{shown} holds the activation of another model",
+            f"it was measured on the ONNX file with SHA-256 {str(data.get('model_sha256'))[:16]}…, this one has "
+            f"{str(model_sha256)[:16]}…",
+            "profile an engine of this model: laudc profile MODEL.laudc --images DIR --save-activation STATS.json",
+        )
+    images = data.get("images")
+    if not isinstance(images, int) or isinstance(images, bool) or not 1 <= images <= _MOST_IMAGES:
+        raise _damaged(shown, f"'images' is {images!r}")
+    masks = data.get("masks")
+    if not isinstance(masks, dict):
+        raise _damaged(shown, "it has no masks")
+    kept = {}
+    for name, shape in _expected(blocks).items():
+        kept[name] = _decode(shown, name, masks.get(name), (images, *shape))
+    return Activation(images, kept, str(data.get("source") or "measured"), model_sha256, measured=True)
+
+
+def _expected(blocks: Sequence[tuple[str, BlockRecord]]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, record in blocks:
+        if record.mask_groups:
+            shapes[names.mask_value(name, "spatial")] = (record.mask_groups, record.mask_h, record.mask_w)
+        if record.channel_groups:
+            shapes[names.mask_value(name, "channel")] = (record.channel_groups,)
+    return shapes
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot read the activation statistics {path}",
+            error.strerror or str(error),
+            "make them: laudc profile MODEL.laudc --images DIR --save-activation STATS.json",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "it is not valid JSON") from error
+    if not isinstance(data, dict) or data.get("kind") != KIND or data.get("schema_version") != SCHEMA_VERSION:
+        raise _damaged(path, f"it is not of the kind '{KIND}', version {SCHEMA_VERSION}")
+    return data
+
+
+def _decode(path: Path, name: str, entry: Any, shape: tuple[int, ...]) -> Array:
+    if not isinstance(entry, dict) or entry.get("shape") != list(shape[1:]):
+        found = entry.get("shape") if isinstance(entry, dict) else None
+        raise _damaged(path, f"mask '{name}' has the shape {found}, the model's is {list(shape[1:])}")
+    count = int(np.prod(shape))
+    try:
+        packed = np.frombuffer(base64.b64decode(entry.get("bits", ""), validate=True), np.uint8)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise _damaged(path, f"the bits of mask '{name}' are not base64") from error
+    if len(packed) != -(-count // 8):
+        raise _damaged(path, f"mask '{name}' has {len(packed)} bytes of bits, wanted {-(-count // 8)}")
+    return np.unpackbits(packed, count=count).reshape(shape)
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path} holds no usable activation statistics",
+        why,
+        "make them again: laudc profile MODEL.laudc --images DIR --save-activation STATS.json",
+    )

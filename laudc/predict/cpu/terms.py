@@ -1,0 +1,234 @@
+"""What a block makes the CPU do, as numbers: one column per kind of work, one row per image or call.
+
+The columns mirror `plugins/cpu`: masker, list building, conv1, conv2 (direct, or Winograd over 2×2 tiles), conv3,
+projection, turning kept channels into panels, streaming weights. Each is an amount of work on the critical path (the
+busiest thread); a fitted coefficient says how many nanoseconds one unit costs on a given machine with a given number
+of threads. Times are sums: on the machines we know, phases of a block do not overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
+from laudc.predict.counts import Counts
+from laudc.predict.interface import Place
+from laudc.predict.traffic import gone_through
+
+Array = np.ndarray
+
+TERMS = (
+    "block",  # one per block and call
+    "section",  # parallel sections
+    "conv1_macs",
+    "conv2_macs",
+    "conv3_macs",
+    "projection_macs",
+    "winograd_macs",
+    "panel_reads",  # floats of weights read by tiles from the second-level cache
+    "tiles",  # register tiles begun
+    "weights_near",  # floats of weights read from the last-level cache
+    "weights_far",  # floats of weights read from memory
+    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
+    "waited_far",
+    "rows_read",  # floats of activations read, per panel
+    "rows_written",
+    "outputs",  # floats of block output read and written
+    "tile_transforms",  # floats of Winograd inputs transformed
+    "tile_outputs",
+    "packed",  # floats of conv1 and conv2 weights brought into panels
+    "filters",  # floats of Winograd filters made from packed ones
+    "copied",  # floats of conv3 weights moved together
+    "spilled",  # floats of maps that a core's second-level cache cannot hold
+    "listed",  # pixels gone through for row lists
+    "entries",  # list entries written
+    "masked",  # floats read by the spatial masker
+    "averaged",  # floats read by the channel masker
+    "decided",  # floats of channel masker weights
+)
+_INDEX = {name: index for index, name in enumerate(TERMS)}
+
+# Rows of a register tile by vectors of 16 columns, per instruction set (plugins/cpu/kernels_*.cpp).
+TILE_ROWS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
+)
+_LANES = 16
+# Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
+_ROWS_HIDE_NEAR = 8
+_ROWS_HIDE_FAR = 32
+_MIN_ROWS_PER_TASK = 48
+_MIN_TILES_PER_TASK = 16
+_MIN_MACS_TO_SHARE = 300_000
+_WINOGRAD_POINTS = 16
+# Winograd works on so many tiles at a time; every chunk reads all transformed weights.
+_WINOGRAD_CHUNK_FLOATS = 192 * 1024
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the terms need to know: kernels, threads, bytes of the last-level cache (of all) and the second (of one
+    core)."""
+
+    isa: str
+    threads: int
+    last_cache: int
+    second_cache: int = 1 << 20
+
+
+class _Work:
+    """Collects terms for rows of work."""
+
+    def __init__(self, rows: int, machine: Machine, place: Place) -> None:
+        self.values = np.zeros((rows, len(TERMS)))
+        self.threads = machine.threads
+        self._machine = machine
+        self._place = place
+
+    def add(self, name: str, amount: Array | float) -> None:
+        self.values[:, _INDEX[name]] += amount
+
+    def gemm(self, kind: str, rows: Array, depth: Array | float, columns: Array | float, points: int = 1) -> None:
+        """Rows times a (depth, columns) matrix, `points` times over, shared out among the threads by rows where there
+        are enough of them, else by panels."""
+        threads = self._machine.threads
+        any_work = (rows > 0) & (np.asarray(columns) > 0) & (np.asarray(depth) > 0)
+        padded = np.ceil(np.asarray(columns, float) / _LANES) * _LANES
+        macs = rows * depth * padded * points * any_work
+        by_rows = rows >= (_MIN_TILES_PER_TASK if points > 1 else _MIN_ROWS_PER_TASK) * threads
+        alone = rows * depth * columns * points < _MIN_MACS_TO_SHARE
+        mine = np.where(alone | ~by_rows, rows, np.ceil(rows / threads))
+        panels = np.ceil(padded / 64)
+        panel_share = np.where(alone | by_rows, 1.0, np.ceil(panels / threads) / np.maximum(panels, 1))
+        columns_mine = padded * panel_share
+        tile_rows = TILE_ROWS[self._machine.isa][3]
+        strips = np.ceil(mine / tile_rows)
+        self.add(f"{kind}_macs", mine * depth * columns_mine * points * any_work)
+        self.add("panel_reads", strips * depth * columns_mine * points * any_work)
+        self.add("tiles", strips * np.ceil(columns_mine / 64) * points * any_work)
+        self.add("rows_read", mine * depth * np.ceil(columns_mine / 64) * points * any_work)
+        self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
+
+    def weights(self, floats: Array | float, rows: Array) -> None:
+        """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
+        threads = self._machine.threads
+        shared = np.where(rows >= _MIN_ROWS_PER_TASK * threads, 1.0, 1.0 / threads)
+        self._stream(np.asarray(floats, float) * (rows > 0) * shared, rows)
+
+    def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
+        """Weights that are brought together first, each by one thread."""
+        amount = floats * (rows > 0) / self._machine.threads
+        self._stream(amount, rows)
+        self.add(kind, amount)
+
+    def _stream(self, amount: Array, rows: Array) -> None:
+        self.add("weights_far", amount * self._place.far)
+        self.add("weights_near", amount * (1 - self._place.far))
+        self.add("waited_near", amount * (1 - self._place.far) * np.maximum(0, 1 - rows / _ROWS_HIDE_NEAR))
+        self.add("waited_far", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_FAR))
+
+
+def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Place, samples: int = 1) -> Array:
+    """(calls, terms) of one block.
+
+    Args:
+        record: the block.
+        counts: work of each call; rows are those of all its samples together.
+        machine: kernels, threads and cache.
+        place: where the block stands in its network.
+        samples: images that a call computes together (their weights are read once).
+    """
+    work = _Work(len(counts), machine, place)
+    work.add("block", 1.0)
+    _spills(work, record, counts, machine, samples)
+    _maskers(work, record, counts, place, samples)
+    _lists(work, record, counts, samples)
+    if record.projection:
+        pixels = np.full(len(counts), float(record.hout * record.wout * samples))
+        work.gemm("projection", pixels, record.cin, record.cout)
+        work.weights(record.cin * record.cout, pixels)
+        work.add("outputs", pixels * record.cout / machine.threads)
+    _conv1(work, record, counts, machine)
+    _conv2(work, record, counts, machine)
+    _conv3(work, record, counts, machine)
+    return work.values
+
+
+def _spills(work: _Work, record: BlockRecord, counts: Counts, machine: Machine, samples: int) -> None:
+    """Maps larger than the second-level cache come from further away each time they are gone through."""
+    inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
+    room = machine.second_cache * machine.threads
+    share = float(np.clip((4 * max(inner, outer) * samples - room / 2) / room, 0, 1))
+    passes = inner * samples * (bool(record.mask_groups) + 0.0) + counts.conv1 * record.cin + counts.conv3 * record.cout
+    work.add("spilled", share * passes / machine.threads)
+
+
+def _maskers(work: _Work, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
+    pixels = record.hin * record.win * samples
+    if record.mask_groups:
+        work.add("masked", pixels * record.cin * record.mask_groups / work.threads)
+    if record.channel_groups:
+        if not place.sums_known and record.channel_masker != ChannelMasker.CONV:
+            work.add("averaged", pixels * record.cin / work.threads)
+        if record.channel_masker == ChannelMasker.CONV:
+            work.gemm("conv1", np.full(len(counts), float(pixels)), record.cin, record.masker_hidden)
+        inputs = record.masker_hidden or record.cin
+        work.add("decided", (record.masker_hidden * record.cin + record.channel_groups * inputs) * samples)
+
+
+def _lists(work: _Work, record: BlockRecord, counts: Counts, samples: int) -> None:
+    if not record.mask_groups:
+        return
+    out = record.hout * record.wout
+    work.add("listed", (record.hin * record.win + out * (1 + record.mask_groups)) * samples)
+    work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
+
+
+def _conv1(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+    work.gemm("conv1", counts.conv1, record.cin, counts.channels)
+    work.add("rows_written", counts.conv1 * counts.channels / machine.threads)
+    _inner_weights(work, record, record.cin * counts.channels, counts.conv1)
+
+
+def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+    kept = counts.channels
+    if record.conv2_algorithm != Conv2Algorithm.WINOGRAD_2X2:
+        work.gemm("conv2", counts.conv2, 9 * kept, kept)
+        work.add("rows_written", counts.conv2 * kept / machine.threads)
+        _inner_weights(work, record, 9 * kept * gone_through(record, kept), counts.conv2)
+        return
+    chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + 64)), 16, 128)
+    mine = np.ceil(counts.tiles / machine.threads)
+    chunks = np.ceil(mine / chunk)
+    work.gemm("winograd", counts.tiles, kept, kept, _WINOGRAD_POINTS)
+    again = np.where(chunks > 1, np.ceil(kept / 64), 1)
+    work.add("tile_transforms", mine * _WINOGRAD_POINTS * kept * again)
+    work.add("tile_outputs", mine * _WINOGRAD_POINTS * kept)
+    if record.channel_groups:
+        work.packed_weights("packed", 9 * kept * gone_through(record, kept), counts.tiles)
+        work.add("filters", _WINOGRAD_POINTS * kept * kept * (counts.tiles > 0) / machine.threads)
+    else:
+        work.weights(_WINOGRAD_POINTS * kept * kept, counts.tiles)
+
+
+def _conv3(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+    work.gemm("conv3", counts.conv3, counts.channels, record.cout)
+    work.add("outputs", counts.conv3 * record.cout / machine.threads)
+    floats = counts.channels * record.cout
+    if not record.channel_groups:
+        work.weights(floats, counts.conv3)
+        return
+    some = counts.channels < record.width
+    work.weights(floats, counts.conv3 * ~some)
+    work.packed_weights("copied", floats * some, counts.conv3)
+
+
+def _inner_weights(work: _Work, record: BlockRecord, floats: Array, rows: Array) -> None:
+    """conv1 and direct conv2: with channel masks their kept weights are packed, without they lie ready."""
+    if record.channel_groups:
+        work.packed_weights("packed", floats, rows)
+    else:
+        work.weights(floats, rows)

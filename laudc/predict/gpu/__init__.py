@@ -1,0 +1,1 @@
+"""An analytic model of our GPU kernels: tiles over multiprocessors, traffic per cache level, launches."""

@@ -1,0 +1,76 @@
+"""What a latency model of a device offers, whatever the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from laudc.ops.scheduled import BlockRecord
+from laudc.predict.counts import Counts
+from laudc.predict.frame import Frame
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands: whether the block before left the sums its channel masker needs, and which share of the
+    weights has fallen out of the last-level cache since the call before (0 to 1)."""
+
+    sums_known: bool = False
+    far: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """One block and who computes it ("sparse": our kernels, "dense": the runtime)."""
+
+    record: BlockRecord
+    execution: str
+
+    @property
+    def sparse(self) -> bool:
+        """Whether our kernels compute it."""
+        return self.execution == "sparse"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Factors (low, high) around predictions up to `up_to_us` that hold the measurement in 90 % of cases."""
+
+    up_to_us: float
+    low: float
+    high: float
+
+
+class LatencyModel(Protocol):
+    """Predicts calls on one device. All times in nanoseconds."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU that a call uses; 0 for other devices."""
+
+    @property
+    def last_cache(self) -> int:
+        """Bytes of the cache in which weights may stay from one call to the next."""
+
+    def batch_ns(self, record: BlockRecord, counts: Counts, place: Place, groups: Array) -> Array:
+        """Time of a block of ours for each call; `groups` (calls, batch) says which images a call computes."""
+
+    def dense_ns(self, record: BlockRecord, batch: int = 1, far: float = 1.0) -> float:
+        """Time of a block that the runtime computes, whatever its masks keep."""
+
+    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1) -> float:
+        """Time of stem, head and the call itself; `own_stem`: the first block is ours, and the stem fused with it."""
+
+    def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
+        """Time that the border between two blocks costs; `before` None: the beginning, `block` None: the end."""
+
+    def block_interval(self, mean_us: float) -> Interval | None:
+        """The interval of block predictions around `mean_us`, where one was calibrated."""
+
+    @property
+    def network_interval(self) -> Interval | None:
+        """The interval of end-to-end predictions, where one was calibrated."""

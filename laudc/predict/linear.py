@@ -1,0 +1,77 @@
+"""Non-negative least squares on relative errors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+Array = np.ndarray
+
+_TOLERANCE = 1e-10
+_HUBER = 0.1
+_ROBUST_ROUNDS = 8
+
+
+def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, ridge: float = 1e-4) -> Array:
+    """Coefficients w ≥ 0 that minimise Σ h((terms·w − measured) / scale) + ridge·|scaled w|².
+
+    h is Huber's loss, quadratic up to 10 % and linear beyond: a disturbed sample cannot pull the fit along.
+
+    Args:
+        terms: (samples, terms), amounts of work.
+        measured: (samples,).
+        scale: (samples,), what an error is relative to; the measured value if left out.
+        ridge: keeps terms that always occur together from taking turns; relative to columns of unit length.
+
+    Returns:
+        (terms,), zero for columns that no sample has.
+    """
+    by = measured if scale is None else scale
+    scaled, target = terms / by[:, None], measured / by
+    weight = np.ones(len(target))
+    out = _weighted(scaled, target, weight, ridge)
+    for _ in range(_ROBUST_ROUNDS):
+        error = np.abs(scaled @ out - target)
+        weight = _HUBER / np.maximum(error, _HUBER)
+        out = _weighted(scaled, target, weight, ridge)
+    return out
+
+
+def _weighted(terms: Array, target: Array, weight: Array, ridge: float) -> Array:
+    root = np.sqrt(weight)
+    rows = terms * root[:, None]
+    length = np.sqrt((rows**2).sum(axis=0))
+    used = length > 0
+    a = rows[:, used] / length[used]
+    w = _non_negative(a.T @ a + ridge * np.eye(a.shape[1]), a.T @ (target * root))
+    out = np.zeros(terms.shape[1])
+    out[used] = w / length[used]
+    return out
+
+
+def _non_negative(gram: Array, target: Array) -> Array:
+    """Minimises w'·gram·w/2 − target'·w for w ≥ 0: the active-set method of Lawson and Hanson (1974)."""
+    size = len(target)
+    w, free = np.zeros(size), np.zeros(size, bool)
+    for _ in range(3 * size):
+        gradient = target - gram @ w
+        gradient[free] = -np.inf
+        best = int(gradient.argmax())
+        if gradient[best] <= _TOLERANCE:
+            break
+        free[best] = True
+        w = _solve_inside(gram, target, w, free)
+    return w
+
+
+def _solve_inside(gram: Array, target: Array, w: Array, free: Array) -> Array:
+    """The minimum over the free coefficients; those that would turn negative are fixed at zero on the way."""
+    while True:
+        solved = np.zeros_like(w)
+        solved[free] = np.linalg.solve(gram[np.ix_(free, free)], target[free])
+        if not free.any() or (solved[free] > 0).all():
+            return solved
+        negative = free & (solved <= 0)
+        step = (w[negative] / (w[negative] - solved[negative])).min()
+        w = w + step * (solved - w)
+        free &= w > _TOLERANCE
+        w = np.where(free, w, 0.0)

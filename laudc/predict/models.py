@@ -1,0 +1,48 @@
+"""The latency model of a device profile, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from laudc.devices import DeviceProfile
+from laudc.devices.profile import MEASURED, MODELLED
+from laudc.predict.interface import LatencyModel
+
+MEASURED_ELSEWHERE = "modelled from the calibration of another CPU, not measured"
+
+
+@dataclass(frozen=True)
+class TrustedModel:
+    """A model with what must stand beside its numbers."""
+
+    model: LatencyModel
+    status: str
+
+
+def latency_model(
+    profile: DeviceProfile, *, threads: int, isa: str | None = None, precision: str = "fp32"
+) -> TrustedModel | None:
+    """The model for a device.
+
+    Args:
+        profile: of the device.
+        threads: of a call on a CPU.
+        isa: kernels that a CPU runs; None: whatever its profile was measured with.
+        precision: data type of the weights and maps.
+
+    Returns:
+        None where the profile holds no measurements for these kernels.
+
+    Raises:
+        UserError: the device does not compute in `precision`, or its calibration is damaged.
+    """
+    if profile.kind == "cpu":
+        from laudc.predict.cpu.load import cpu_model, is_measured_here
+
+        model = cpu_model(profile, threads, isa)
+        if model is None:
+            return None
+        return TrustedModel(model, MEASURED if is_measured_here(profile) else MEASURED_ELSEWHERE)
+    from laudc.predict.gpu.model import gpu_model
+
+    return TrustedModel(gpu_model(profile, precision), MODELLED if not profile.measured else MEASURED)

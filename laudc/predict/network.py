@@ -1,0 +1,174 @@
+"""From blocks, schedule and activation to the latency of a network and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from laudc.ops.scheduled import BlockRecord
+from laudc.predict.activation import Activation
+from laudc.predict.counts import Counts, count_block, full_counts
+from laudc.predict.distribution import Distribution
+from laudc.predict.frame import Frame
+from laudc.predict.interface import LatencyModel, Place, Scheduled
+from laudc.predict.traffic import far_share, touched_floats
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class PlannedBlock:
+    """A block and who computes it: "sparse" (our kernels) or "dense" (the runtime)."""
+
+    name: str
+    record: BlockRecord
+    execution: str = "sparse"
+
+    @property
+    def scheduled(self) -> Scheduled:
+        """Without the name."""
+        return Scheduled(self.record, self.execution)
+
+
+@dataclass(frozen=True)
+class BlockPrediction:
+    """Predicted time of one block, its border with the block before included."""
+
+    name: str
+    execution: str
+    latency: Distribution
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"name": self.name, "execution": self.execution, "latency": self.latency.to_dict()}
+
+
+@dataclass(frozen=True)
+class NetworkPrediction:
+    """Predicted latency of one call.
+
+    Attributes:
+        latency: end to end.
+        outside_us: of it stem, head and the call itself.
+        blocks: in forward order.
+        images, activation: how many images the distribution is over, and where their masks come from.
+        batch, threads: of the call.
+        status: "calibrated by measurement" or "modelled, not measured".
+        samples_us: end to end for every call, in the order of the images.
+    """
+
+    latency: Distribution
+    outside_us: float
+    blocks: tuple[BlockPrediction, ...]
+    images: int
+    activation: str
+    batch: int
+    threads: int
+    status: str
+    samples_us: Array = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the single samples."""
+        return {
+            "status": self.status,
+            "latency": self.latency.to_dict(),
+            "outside_us": round(self.outside_us, 2),
+            "images": self.images,
+            "activation": self.activation,
+            "batch": self.batch,
+            "threads": self.threads,
+            "blocks": [block.to_dict() for block in self.blocks],
+        }
+
+
+def batches(images: int, batch: int) -> Array:
+    """(calls, batch): every image at least once, in order; the last call is filled up from the beginning."""
+    calls = -(-images // batch)
+    return (np.arange(calls * batch) % images).reshape(calls, batch)
+
+
+def block_counts(blocks: Sequence[PlannedBlock], activation: Activation) -> list[Counts]:
+    """The work of every block in every image."""
+    return [count_block(b.record, *activation.of_block(b.name), activation.images) for b in blocks]
+
+
+def places(blocks: Sequence[PlannedBlock], counts: Sequence[Counts], last_cache: int) -> list[Place]:
+    """Where each block stands: what the block before left it, and how much of the weights the cache still holds."""
+    floats = 0.0
+    for block, work in zip(blocks, counts, strict=True):
+        touched = full_counts(block.record) if block.execution == "dense" else work
+        floats += float(touched_floats(block.record, touched).mean())
+    far = far_share(floats, last_cache)
+    found = []
+    before: PlannedBlock | None = None
+    for block in blocks:
+        known = (
+            before is not None
+            and before.execution == block.execution == "sparse"
+            and before.record.channel_groups > 0
+            and before.record.mask_groups == 0
+        )
+        found.append(Place(known, far))
+        before = block
+    return found
+
+
+def predict_network(
+    model: LatencyModel,
+    frame: Frame,
+    blocks: Sequence[PlannedBlock],
+    activation: Activation,
+    *,
+    batch: int = 1,
+    status: str,
+) -> NetworkPrediction:
+    """The latency distribution of a scheduled network over the images of an activation."""
+    counts = block_counts(blocks, activation)
+    stands = places(blocks, counts, model.last_cache)
+    groups = batches(activation.images, batch)
+    outside = model.frame_ns(frame, own_stem=bool(blocks) and blocks[0].execution == "sparse", batch=batch)
+    outside += model.border_ns(blocks[-1].scheduled if blocks else None, None, batch)
+    total, worst = np.full(len(groups), outside), outside
+    predicted = []
+    before: Scheduled | None = None
+    for block, work, place in zip(blocks, counts, stands, strict=True):
+        ns, most = _block(model, block, work, place, groups)
+        border = model.border_ns(before, block.scheduled, batch)
+        ns, most = ns + border, most + border
+        total, worst = total + ns, worst + most
+        predicted.append(BlockPrediction(block.name, block.execution, _distribution(model, ns, most)))
+        before = block.scheduled
+    one = model.network_interval
+    latency = Distribution.of(total, worst, None if one is None else (one.low, one.high))
+    return NetworkPrediction(
+        latency=latency,
+        outside_us=outside / 1e3,
+        blocks=tuple(predicted),
+        images=activation.images,
+        activation=activation.source,
+        batch=batch,
+        threads=model.threads,
+        status=status,
+        samples_us=total / 1e3,
+    )
+
+
+def _block(
+    model: LatencyModel, block: PlannedBlock, counts: Counts, place: Place, groups: Array
+) -> tuple[Array, float]:
+    """Time per call and with everything kept, ns."""
+    batch = groups.shape[1]
+    if block.execution != "sparse":
+        ns = model.dense_ns(block.record, batch, place.far)
+        return np.full(len(groups), ns), ns
+    everything = np.zeros((1, batch), int)
+    worst = model.batch_ns(block.record, full_counts(block.record), place, everything)
+    return model.batch_ns(block.record, counts, place, groups), float(worst[0])
+
+
+def _distribution(model: LatencyModel, ns: Array, worst: float) -> Distribution:
+    one = model.block_interval(float(ns.mean()) / 1e3)
+    return Distribution.of(ns, worst, None if one is None else (one.low, one.high))

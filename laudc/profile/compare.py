@@ -1,0 +1,176 @@
+"""Measured against predicted: how far the latency model is off on this engine, these images and this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from laudc.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from laudc.engine.manifest import Manifest
+    from laudc.predict.network import NetworkPrediction
+
+
+@dataclass(frozen=True)
+class PredictedTime:
+    """A predicted time beside a measured one.
+
+    `error` is predicted over measured minus 1: above 0 the model was too slow. `inside`: the measured value lies in the
+    interval `low_us` to `high_us`; None where the model has no interval.
+    """
+
+    predicted_us: float
+    measured_us: float
+    error: float
+    low_us: float | None = None
+    high_us: float | None = None
+    inside: bool | None = None
+
+    @classmethod
+    def of(cls, predicted_us: float, measured_us: float, interval: tuple[float, float] | None) -> PredictedTime:
+        """`interval` holds factors around the prediction."""
+        error = predicted_us / measured_us - 1
+        if interval is None:
+            return cls(predicted_us, measured_us, error)
+        low, high = predicted_us * interval[0], predicted_us * interval[1]
+        return cls(predicted_us, measured_us, error, low, high, low <= measured_us <= high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole network: medians, means and 95th percentiles of all runs, and the blocks' order by time.
+
+    `status` says what the model rests on. `spearman` is the rank correlation of blocks, None for fewer than three.
+    """
+
+    status: str
+    threads: int
+    median: PredictedTime
+    mean: PredictedTime
+    p95: PredictedTime
+    blocks: Mapping[str, PredictedTime]
+    spearman: float | None
+
+    @property
+    def block_error(self) -> float | None:
+        """Mean absolute error of the blocks."""
+        errors = [abs(block.error) for block in self.blocks.values()]
+        return sum(errors) / len(errors) if errors else None
+
+
+def predict_engine(
+    manifest: Manifest,
+    portable: onnx.ModelProto,
+    masks: Mapping[str, NDArray[np.float32]],
+    *,
+    batch: int,
+    threads: int,
+    device: str | os.PathLike[str] | None = None,
+) -> NetworkPrediction | None:
+    """Predicts an engine for the very masks of the measured images; None where there is no model for it.
+
+    `device`: profile to predict with; None: the one of the engine's name.
+    """
+    from laudc.devices import load_profile
+    from laudc.predict.activation import activation_from_masks
+    from laudc.predict.frame import Frame
+    from laudc.predict.models import latency_model
+    from laudc.predict.network import predict_network
+
+    try:
+        profile = load_profile(device or manifest.device.id)
+    except UserError:
+        if device is not None:
+            raise
+        return None
+    isa = manifest.cpu.isa if manifest.cpu is not None else None
+    found = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision)
+    if found is None:
+        return None
+    activation = activation_from_masks(masks, "the measured images", manifest.source.onnx_sha256)
+    blocks = _planned(manifest, portable)
+    return predict_network(
+        found.model, Frame.of_model(portable), blocks, activation, batch=batch, status=found.status
+    )
+
+
+def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:
+    """The blocks as the engine runs them."""
+    from laudc.ops.scheduled import BlockRecord
+    from laudc.predict.network import PlannedBlock
+    from laudc.schedule.blocks import Graph
+    from laudc.schedule.plan import block_records
+
+    records = dict(block_records(Graph(portable), 64))
+    planned = []
+    for block in manifest.blocks:
+        record = block.get("record")
+        found = BlockRecord(**record) if isinstance(record, dict) else records[block["name"]]
+        planned.append(PlannedBlock(block["name"], found, block["execution"]))
+    return planned
+
+
+def compare(
+    prediction: NetworkPrediction, total_us: Sequence[float], blocks_us: Mapping[str, Sequence[float]]
+) -> Comparison:
+    """Puts a prediction beside measured runs, which went through the batches in turn."""
+    import numpy as np
+
+    expected = np.resize(prediction.samples_us, len(total_us))
+    latency = prediction.latency
+    factors = _factors(latency.mean_us, latency.low_us, latency.high_us)
+    measured = np.asarray(total_us)
+    blocks = {}
+    for block in prediction.blocks:
+        times = blocks_us.get(block.name)
+        if times:
+            one = block.latency
+            around = _factors(one.mean_us, one.low_us, one.high_us)
+            blocks[block.name] = PredictedTime.of(one.mean_us, float(np.mean(_middle(times))), around)
+    return Comparison(
+        prediction.status,
+        prediction.threads,
+        PredictedTime.of(float(np.median(expected)), float(np.median(measured)), factors),
+        PredictedTime.of(float(expected.mean()), float(measured.mean()), factors),
+        PredictedTime.of(float(np.percentile(expected, 95)), float(np.percentile(measured, 95)), factors),
+        blocks,
+        _spearman(blocks),
+    )
+
+
+def _middle(times: Sequence[float]) -> Sequence[float]:
+    """Without the slowest twentieth: a preempted call is no property of a block."""
+    ordered = sorted(times)
+    return ordered[: max(1, len(ordered) - len(ordered) // 20)]
+
+
+def _factors(middle: float, low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None or not middle else (low / middle, high / middle)
+
+
+def _spearman(blocks: Mapping[str, PredictedTime]) -> float | None:
+    import numpy as np
+
+    if len(blocks) < 3:
+        return None
+    predicted = _ranks(np.asarray([block.predicted_us for block in blocks.values()]))
+    measured = _ranks(np.asarray([block.measured_us for block in blocks.values()]))
+    if predicted.std() == 0 or measured.std() == 0:
+        return None
+    return float(np.corrcoef(predicted, measured)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 0; equal values share the mean of theirs."""
+    import numpy as np
+
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts) - 1
+    return (last - (counts - 1) / 2)[inverse]

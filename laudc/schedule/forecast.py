@@ -1,0 +1,150 @@
+"""Predicting a model without building it: `laudc predict`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from laudc.devices import DeviceProfile, detect_host, load_profile
+from laudc.errors import UserError
+from laudc.files import sha256_bytes
+from laudc.predict.activation import Activation, activation_at_rate, load_activation
+from laudc.predict.frame import Frame
+from laudc.predict.models import latency_model
+from laudc.predict.sweep import Sweep, sweep_rates
+from laudc.schedule.blocks import Graph
+from laudc.schedule.choose import CostChooser
+from laudc.schedule.plan import Plan, block_records, make_plan
+
+if TYPE_CHECKING:
+    import onnx
+
+    from laudc.ops.scheduled import BlockRecord
+
+DEFAULT_RATE = 0.5
+_PANEL = 64
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A schedule with its predicted latencies, for a device that need not be here.
+
+    `status` says whether the device was measured. `sweep` is None unless it was asked for.
+    """
+
+    device: str
+    precision: str
+    status: str
+    arch: str
+    plan: Plan
+    sweep: Sweep | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "status": self.status,
+            "arch": self.arch,
+            "schedule": self.plan.to_dict(),
+            "sweep": None if self.sweep is None else self.sweep.to_dict(),
+        }
+
+
+def forecast(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    device: str | os.PathLike[str] = "cpu",
+    activation: str | float | os.PathLike[str] | Activation | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    schedule: str = "auto",
+    sweep: bool = False,
+) -> Forecast:
+    """Predicts latency of a portable model (or of an engine that carries one) on a device.
+
+    Args:
+        model: path of the ONNX file or of an engine, or the model itself.
+        device: name of a device profile or path of one.
+        activation: file of `laudc profile --save-activation`, or a rate between 0 and 1; 0.5 if nothing is said.
+        batch: images per call; the device's usual number if left out.
+        threads: of a CPU; all usable ones if left out.
+        precision: data type; the device's usual one if left out.
+        schedule: "auto", "dense" or "sparse", as for `build_engine`.
+        sweep: also predict over activation rates, with the break-even rate of each block.
+
+    Raises:
+        UserError: the model, the device, the activation or an option does not fit, or the device has no latency model.
+    """
+    from laudc.engine.build import metadata, read_portable
+
+    profile = load_profile(device)
+    proto, serialized = read_portable(model)
+    graph = Graph(proto)
+    records = block_records(graph, _PANEL)
+    if not records:
+        raise UserError(
+            "the model has no dynamic blocks",
+            "only LAUDNet's blocks can be predicted",
+            "export a LAUDNet checkpoint: laudc export CHECKPOINT -o MODEL.onnx",
+        )
+    chosen = precision or profile.precision
+    measured = read_activation(activation, records, sha256_bytes(serialized))
+    images = profile.batch if batch is None else batch
+    if images < 1:
+        raise UserError(f"a batch of {images} cannot be predicted", "it has at least one image", "use --batch 1")
+    chooser = chooser_for(profile, proto, measured, batch=images, threads=threads, precision=chosen)
+    if chooser is None:
+        raise UserError(
+            f"the device '{profile.id}' cannot be predicted yet",
+            "its profile holds no latency model for this machine's kernels",
+            "measure this machine: laudc calibrate",
+        )
+    plan = make_plan(proto, choice=schedule, panel=_PANEL, chooser=chooser)
+    swept = None
+    if sweep:
+        planned = {block.name: block.record for block in plan.blocks}
+        best = [(name, planned[name] or record) for name, record in records]
+        swept = sweep_rates(chooser.model, chooser.frame, best, batch=images)
+    arch = str(metadata(proto).get("arch", "unknown"))
+    return Forecast(profile.id, chosen, chooser.status, arch, plan, swept)
+
+
+def read_activation(
+    activation: str | float | os.PathLike[str] | Activation | None,
+    blocks: Sequence[tuple[str, BlockRecord]],
+    model_sha256: str,
+) -> Activation:
+    """What `--activation` says: a file, a rate, or half of everything where it says nothing.
+
+    Raises UserError for a file that does not belong to the model and for a rate outside 0 to 1.
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if activation is None:
+        return activation_at_rate(blocks, DEFAULT_RATE)
+    try:
+        rate = float(activation)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return load_activation(os.fspath(activation), blocks, model_sha256)  # type: ignore[arg-type]
+    return activation_at_rate(blocks, rate)
+
+
+def chooser_for(
+    profile: DeviceProfile,
+    model: onnx.ModelProto,
+    activation: Activation,
+    *,
+    batch: int,
+    threads: int | None = None,
+    isa: str | None = None,
+    precision: str = "fp32",
+) -> CostChooser | None:
+    """Chooses by the profile's latency model; None where the profile has none for these kernels."""
+    found = latency_model(profile, threads=threads or detect_host().usable_threads, isa=isa, precision=precision)
+    if found is None:
+        return None
+    return CostChooser(found.model, Frame.of_model(model), activation, batch, found.status)

@@ -1,0 +1,189 @@
+"""Prediction on the command line: predict, calibrate, search, and what build-engine and profile do with a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from laudc.cli import main
+from laudc.devices import detect_host, load_profile, save_profile
+from tests.predict.models import cpu_fit
+
+
+@pytest.fixture
+def calibrated(tmp_path):
+    """A profile whose calibration claims to be of this machine, with plausible coefficients."""
+    from laudc import backends
+
+    host = detect_host()
+    machine = {
+        "cpu": host.cpu,
+        "arch": host.arch,
+        "isa": backends.get("onnxruntime").native_abi()["active"],
+        "last_cache": 32 << 20,
+        "second_cache": 1 << 20,
+    }
+    fits = [cpu_fit(threads).to_dict() for threads in (1, 2)]
+    path = tmp_path / "here.yaml"
+    save_profile(path, load_profile("cpu"), {"model": "laudc-cpu", "version": 1, "machine": machine, "fits": fits})
+    return str(path)
+
+
+def _json(capsys, *arguments) -> dict:
+    assert main([*map(str, arguments), "--json", "-"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_any_device_without_building(tiny_onnx, capsys):
+    data = _json(capsys, "predict", tiny_onnx, "--device", "nano", "--activation", 0.3, "--sweep")
+    assert data["kind"] == "prediction"
+    assert data["status"] == "modelled, not measured"
+    latency = data["schedule"]["predicted"]["latency"]
+    assert latency["mean_us"] <= latency["worst_us"]
+    assert len(data["sweep"]["blocks"]) == len(data["schedule"]["blocks"]) == 4
+    assert main(["predict", str(tiny_onnx), "--device", "v100", "--batch", "8", "--sweep"]) == 0
+    text = capsys.readouterr().out
+    assert "modelled, not measured" in text
+    assert "break-even" in text
+
+
+def test_more_is_kept_more_is_paid(tiny_onnx, capsys):
+    low, high = (
+        _json(capsys, "predict", tiny_onnx, "--device", "nano", "--activation", rate) for rate in (0.1, 1.0)
+    )
+    means = [data["schedule"]["predicted"]["latency"]["mean_us"] for data in (low, high)]
+    assert means[0] < means[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "nanoo"], "nano"),
+        (["--device", "nano", "--activation", "2"], "impossible"),
+        (["--device", "nano", "--activation", "nothing.json"], "Cannot read the activation"),
+        (["--device", "nano", "--batch", "0"], "at least one image"),
+        (["--device", "nano", "--precision", "int8"], "does not compute in int8"),
+        (["--device", "nano", "--schedule", "best"], "nknown schedule"),
+    ],
+)
+def test_wrong_predictions_are_one_paragraph(tiny_onnx, capsys, arguments, words):
+    assert main(["predict", str(tiny_onnx), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_build_profile_and_build_again(tiny_onnx, calibrated, photos, tmp_path, capsys, native):
+    engine, stats = tmp_path / "a.laudc", tmp_path / "stats.json"
+    built = _json(capsys, "build-engine", tiny_onnx, "--device", calibrated, "-o", engine)
+    schedule = built["manifest"]["schedule"]
+    assert schedule["predicted"]["activation"] == "masks made up to keep 50%"
+    assert all("predicted" in block["reason"] for block in schedule["blocks"])
+
+    profile = _json(
+        capsys, "profile", engine, "--images", photos, "--runs", 4, "--warmup", 1, "--device", calibrated,
+        "--save-activation", stats, "--html", tmp_path / "r.html",
+    )  # fmt: skip
+    comparison = profile["comparison"]
+    assert comparison["status"] == "calibrated by measurement"
+    assert comparison["median"]["predicted_us"] > 0
+    sparse = [block for block in profile["blocks"] if block["execution"] == "sparse"]
+    assert all(block["predicted"]["measured_us"] > 0 for block in sparse)
+    assert "predicted" in (tmp_path / "r.html").read_text()
+
+    again = _json(
+        capsys, "build-engine", tiny_onnx, "--device", calibrated, "--activation", stats, "-o", tmp_path / "b.laudc"
+    )
+    predicted = again["manifest"]["schedule"]["predicted"]
+    assert (predicted["images"], predicted["activation"]) == (3, "3 images")
+
+
+def test_calibration_images_decide(tiny_onnx, calibrated, photos, tmp_path, capsys, native):
+    options = ["--device", calibrated, "--calibrate-images", photos, "-o", tmp_path / "a.laudc"]
+    data = _json(capsys, "build-engine", tiny_onnx, *options)
+    assert data["manifest"]["schedule"]["predicted"]["activation"] == "3 calibration images"
+    assert main(
+        ["build-engine", str(tiny_onnx), "--calibrate-images", str(photos), "--activation", "0.5", "-o", "x.laudc"]
+    ) == 2  # fmt: skip
+    assert "given twice" in capsys.readouterr().err
+
+
+def test_traces_of_the_portable_model_are_the_engines(tiny_onnx, tiny_engine, photos, tmp_path, capsys):
+    import onnx
+
+    from laudc.engine.trace import trace_images
+    from laudc.files import sha256_file
+    from laudc.predict.activation import load_activation
+    from laudc.schedule.blocks import Graph
+    from laudc.schedule.plan import block_records
+
+    stats = tmp_path / "stats.json"
+    assert main(["profile", str(tiny_engine), "--images", str(photos), "--runs", "1",
+                 "--save-activation", str(stats)]) == 0  # fmt: skip
+    model = onnx.load(tiny_onnx)
+    digest = sha256_file(tiny_onnx)
+    traced = trace_images(model, digest, [photos])
+    measured = load_activation(stats, block_records(Graph(model), 64), digest)
+    assert traced.images == measured.images == 3
+    assert all((traced.masks[name] == mask).all() for name, mask in measured.masks.items())
+
+
+def test_schedules_can_be_forced(tiny_onnx, calibrated, tmp_path, capsys, native):
+    for choice in ("dense", "sparse"):
+        data = _json(
+            capsys, "build-engine", tiny_onnx, "--device", calibrated, "--schedule", choice, "-o", tmp_path / "a.laudc"
+        )
+        assert {block["execution"] for block in data["manifest"]["schedule"]["blocks"]} == {choice}
+        assert data["manifest"]["schedule"]["predicted"]["latency"]["mean_us"] > 0
+
+
+def test_fail_over(tiny_onnx, calibrated, tmp_path, capsys, native):
+    data = yaml.safe_load(Path(calibrated).read_text())
+    for fit in data["calibration"]["fits"]:
+        fit["outside_ns"]["call"] = 1e12
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(data))
+    engine = tmp_path / "a.laudc"
+    assert main(["build-engine", str(tiny_onnx), "--device", calibrated, "-o", str(engine)]) == 0
+    run = ["profile", str(engine), "--runs", "2", "--device"]
+    assert main([*run, str(path), "--fail-over", "10"]) == 3
+    assert "is off by" in capsys.readouterr().err
+    assert main([*run, str(path), "--fail-over", "1e12"]) == 0
+
+
+def test_statistics_of_another_model(tiny_onnx, calibrated, tmp_path, capsys, native):
+    from laudc.predict.activation import activation_from_masks
+
+    stats = tmp_path / "stats.json"
+    stats.write_bytes(activation_from_masks({"a.mask_spatial": np.ones((1, 1, 1, 1))}, "x", "0" * 64).to_json())
+    for verb in (["predict"], ["build-engine", "-o", str(tmp_path / "a.laudc")]):
+        assert main([verb[0], str(tiny_onnx), "--activation", str(stats), "--device", calibrated, *verb[1:]]) == 2
+        assert "another model" in capsys.readouterr().err
+    assert not (tmp_path / "a.laudc").exists()
+
+
+@pytest.mark.parametrize("batch", ["0", "-3"])
+def test_impossible_batches(tiny_onnx, tmp_path, capsys, native, batch):
+    assert main(["build-engine", str(tiny_onnx), "--batch", batch, "-o", str(tmp_path / "a.laudc")]) == 2
+    assert "cannot run a batch" in capsys.readouterr().err
+
+
+def test_search(capsys):
+    data = _json(
+        capsys, "search", "uni_resnet50", "--device", "nano", "--mode", "layer", "--rate", 0.5, "--input-size", 64
+    )
+    assert data["candidates"][0]["mode"] == "layer"
+    assert main(["search", "--device", "nano", "--mode", "layer", "--rate", "0.5", "--budget-ms", "0.001"]) == 0
+    assert "Nothing stays within the budget" in capsys.readouterr().out
+    assert main(["search", "resnet18"]) == 2
+
+
+def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):
+    assert main(["calibrate", "--networks", "2", "-o", str(tmp_path / "a.yaml")]) == 2
+    assert "Fewer than" in capsys.readouterr().err
+    assert main(["calibrate", "--device", "v100", "-o", str(tmp_path / "a.yaml")]) == 2
+    assert "cannot be calibrated here" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""Small pieces that several tests of predictions need."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laudc.ops.scheduled import BlockRecord
+from laudc.predict.blueprint import Blueprint
+from laudc.predict.cpu.model import CpuModel, Fit
+from laudc.predict.cpu.outside import OUTSIDE_TERMS
+from laudc.predict.cpu.terms import TERMS, Machine
+from laudc.predict.interface import Interval
+
+SMALL = Blueprint(
+    layers=(1, 2, 2, 1), modes=("spatial", "channel", "layer", "both"), spatial=(2, 2, 1, 1), input_size=64
+)
+
+
+def block(**changes: int) -> BlockRecord:
+    """An identity block of 14 by 14 pixels with a spatial mask of 7 by 7 cells."""
+    fields = {"cin": 256, "width": 64, "cout": 256, "stride": 1, "hin": 14, "win": 14, "projection": 0}
+    return BlockRecord(**{**fields, "mask_groups": 1, "mask_h": 7, "mask_w": 7, **changes})
+
+
+def cpu_fit(threads: int = 1, **ns: float) -> Fit:
+    """A fit with plausible coefficients; `ns` replaces some."""
+    block_ns = {name: 0.02 if name.endswith("_macs") else 0.0 for name in TERMS} | {"block": 300.0, "masked": 0.1}
+    outside = dict.fromkeys(OUTSIDE_TERMS, 0.0)
+    outside |= {"call": 2e4, "own_stem": 0.01, "runtime_stem": 0.01, "pointwise": 0.015, "spatial": 0.015}
+    outside |= {"strided": 0.015, "transposed": 1.0, "nodes": 500.0}
+    for name, value in ns.items():
+        (block_ns if name in block_ns else outside)[name] = value
+    return Fit(
+        threads,
+        np.asarray([block_ns[name] for name in TERMS]),
+        np.asarray([outside[name] for name in OUTSIDE_TERMS]),
+        None,
+        (Interval(1e9, 0.9, 1.2),),
+        Interval(1e9, 0.95, 1.1),
+    )
+
+
+def cpu_model(threads: int = 1, **ns: float) -> CpuModel:
+    """A model with such a fit on a machine with 32 MiB of cache."""
+    return CpuModel(Machine("avx512", threads, 32 << 20, 1 << 20), cpu_fit(threads, **ns))

@@ -1,0 +1,153 @@
+"""Distributions of whole networks on a CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from laudc.ops import names
+from laudc.ops.scheduled import Conv2Algorithm
+from laudc.predict.activation import Activation, activation_at_rate
+from laudc.predict.blueprint import Blueprint
+from laudc.predict.counts import count_block, full_counts
+from laudc.predict.cpu.model import Fit
+from laudc.predict.cpu.terms import TERMS, Machine, block_terms
+from laudc.predict.frame import Frame
+from laudc.predict.interface import Place
+from laudc.predict.network import PlannedBlock, batches, places, predict_network
+from laudc.predict.traffic import far_share
+from tests.predict.models import SMALL, block, cpu_fit, cpu_model
+
+BLOCKS = [PlannedBlock(name, record) for name, record in SMALL.blocks()]
+FRAME = Frame.of_blueprint(SMALL)
+
+
+def _predict(activation, blocks=BLOCKS, **options):
+    return predict_network(cpu_model(), FRAME, blocks, activation, status="test", **options)
+
+
+def _layers(gates: np.ndarray) -> tuple[list[PlannedBlock], Activation]:
+    """Layer skipping with one column of gates per block."""
+    blueprint = Blueprint(layers=(2, 2, 2, 2), modes=("layer",) * 4, input_size=64)
+    blocks = [PlannedBlock(name, record) for name, record in blueprint.blocks()]
+    masks = {
+        names.mask_value(b.name, "spatial"): gates[:, i].reshape(-1, 1, 1, 1).astype(np.uint8)
+        for i, b in enumerate(blocks)
+    }
+    return blocks, Activation(len(gates), masks, "gates")
+
+
+def test_blocks_and_what_is_outside_add_up() -> None:
+    predicted = _predict(activation_at_rate(SMALL.blocks(), 0.5, images=20))
+    total = predicted.outside_us + sum(b.latency.mean_us for b in predicted.blocks)
+    assert np.isclose(predicted.latency.mean_us, total)
+    assert np.isclose(predicted.samples_us.mean(), total)
+    assert [b.name for b in predicted.blocks] == [b.name for b in BLOCKS]
+
+
+def test_more_kept_costs_more_and_the_worst_case_is_everything() -> None:
+    low, high, full = (_predict(activation_at_rate(SMALL.blocks(), rate, images=20)) for rate in (0.2, 0.8, 1.0))
+    assert low.latency.mean_us < high.latency.mean_us < full.latency.mean_us
+    assert np.isclose(low.latency.worst_us, full.latency.mean_us)
+    for one in (low, high):
+        assert one.latency.p50_us <= one.latency.p95_us <= one.latency.p99_us <= one.latency.worst_us
+
+
+def test_blocks_that_are_busy_together_widen_the_tail() -> None:
+    random = np.random.default_rng(0)
+    together = np.repeat(random.random((2000, 1)) < 0.5, 8, axis=1)
+    apart = random.random((2000, 8)) < 0.5
+    correlated, independent = (_predict(a, blocks=b).latency for b, a in map(_layers, (together, apart)))
+    assert np.isclose(correlated.mean_us, independent.mean_us, rtol=0.05)
+    spread_together = correlated.p95_us - correlated.mean_us
+    spread_apart = independent.p95_us - independent.mean_us
+    assert spread_together > 1.2 * spread_apart
+
+
+def test_intervals_surround_the_mean() -> None:
+    latency = _predict(activation_at_rate(SMALL.blocks(), 0.5, images=4)).latency
+    assert latency.low_us < latency.mean_us < latency.high_us
+    assert np.isclose(latency.high_us, 1.1 * latency.mean_us)
+
+
+def test_a_batch_reads_weights_once_but_computes_every_image() -> None:
+    record = block()
+    model = cpu_model(weights_far=0.1)
+    counts = full_counts(record, 4)
+    one = model.batch_ns(record, counts, Place(), batches(4, 1))
+    four = model.batch_ns(record, counts, Place(), batches(4, 4))
+    assert 0.5 * one.sum() < four[0] < one.sum()
+
+
+def test_batches_fill_up_from_the_beginning() -> None:
+    assert batches(5, 2).tolist() == [[0, 1], [2, 3], [4, 0]]
+    assert batches(2, 4).tolist() == [[0, 1, 0, 1]]
+
+
+def test_dense_blocks_break_runs() -> None:
+    activation = activation_at_rate(SMALL.blocks(), 1.0, images=2)
+    mixed = [PlannedBlock(b.name, b.record, "dense" if i == 2 else "sparse") for i, b in enumerate(BLOCKS)]
+    broken = _predict(activation, blocks=mixed)
+    whole = _predict(activation)
+    # Both the dense block and the one behind it pay for a change of layout.
+    assert broken.blocks[3].latency.mean_us > whole.blocks[3].latency.mean_us
+    assert broken.blocks[2].execution == "dense"
+
+
+def test_sums_are_known_behind_a_channel_block_of_the_same_run() -> None:
+    channel = block(mask_groups=0, mask_h=0, mask_w=0, channel_groups=8, channel_masker=1)
+    blocks = [PlannedBlock("a", channel), PlannedBlock("b", channel), PlannedBlock("c", channel, "dense")]
+    counts = [full_counts(channel)] * 3
+    assert [place.sums_known for place in places(blocks, counts, 1 << 20)] == [False, True, False]
+
+
+def test_weights_beyond_the_cache_are_far() -> None:
+    assert far_share(1e3, 1 << 20) == 0
+    assert far_share(1e6, 1 << 20) == 1
+    assert 0 < far_share(200_000, 1 << 20) < 1
+    assert far_share(1, 0) == 1
+
+
+def test_terms_follow_the_work() -> None:
+    machine = Machine("avx512", 1, 32 << 20)
+
+    def terms(record, **masks):
+        counts = count_block(record, masks.get("spatial"), masks.get("channel"), 1)
+        return dict(zip(TERMS, block_terms(record, counts, machine, Place())[0], strict=True))
+
+    nothing = terms(block(), spatial=np.zeros((1, 1, 7, 7)))
+    assert all(nothing[name] == 0 for name in TERMS if name.endswith("_macs") or name.startswith("weights"))
+    assert nothing["masked"] == 14 * 14 * 256
+    half = np.zeros((1, 1, 7, 7))
+    half[0, 0, :, :4] = 1
+    assert terms(block(), spatial=half)["conv3_macs"] == 8 * 14 * 64 * 256
+    winograd = terms(block(conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2), spatial=half)
+    assert winograd["conv2_macs"] == 0
+    assert winograd["winograd_macs"] == 28 * 16 * 64 * 64
+    channel = block(mask_groups=0, mask_h=0, mask_w=0, channel_groups=64, channel_masker=1)
+    kept = np.zeros((1, 64))
+    kept[0, :16] = 1
+    quarter = terms(channel, channel=kept)
+    # A quarter in and a quarter out: conv2 has a sixteenth of the products, not a sixty-fourth.
+    assert quarter["conv2_macs"] == 196 * 9 * 16 * 16
+    # Single channels lie among dropped ones: nearly every vector of 16 holds a kept one and is gone through.
+    assert quarter["packed"] == 256 * 16 + 9 * 16 * 64 * (1 - 0.75**16)
+
+
+def test_two_threads_share_rows() -> None:
+    record = block(hin=56, win=56, mask_groups=0, mask_h=0, mask_w=0, channel_groups=8, channel_masker=1)
+    one, two = (block_terms(record, full_counts(record), Machine("avx512", n, 1), Place())[0] for n in (1, 2))
+    at = TERMS.index("conv3_macs")
+    assert two[at] == one[at] / 2
+
+
+def test_a_fit_survives_its_file() -> None:
+    fit = cpu_fit(2)
+    again = Fit.from_dict(fit.to_dict())
+    assert np.allclose(again.block, fit.block)
+    assert np.allclose(again.outside, fit.outside)
+    assert again.network_interval == fit.network_interval
+    with pytest.raises(ValueError, match="unknown terms nonsense"):
+        Fit.from_dict({**fit.to_dict(), "block_ns": {"nonsense": 1.0}})
+    with pytest.raises(ValueError, match="negative"):
+        Fit.from_dict({**fit.to_dict(), "block_ns": {"block": -1.0}})

@@ -1,0 +1,47 @@
+"""Predicted beside measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from laudc.predict.distribution import Distribution
+from laudc.predict.network import BlockPrediction, NetworkPrediction
+from laudc.profile.compare import PredictedTime, _ranks, compare
+
+
+def _prediction(samples=(100.0, 200.0)) -> NetworkPrediction:
+    ns = np.asarray(samples) * 1e3
+    blocks = tuple(
+        BlockPrediction(f"b{i}", "sparse", Distribution.of(np.full(2, us * 1e3), us * 1e3, (0.9, 1.2)))
+        for i, us in enumerate((10.0, 20.0, 30.0))
+    )
+    latency = Distribution.of(ns, ns.max(), (0.9, 1.2))
+    return NetworkPrediction(latency, 5.0, blocks, 2, "test", 1, 1, "test", np.asarray(samples))
+
+
+def test_errors_are_signed_and_intervals_checked() -> None:
+    result = compare(_prediction(), [110.0, 210.0], {"b0": [10.0] * 4, "b1": [40.0] * 4, "b2": [33.0] * 4})
+    assert result.median.error == pytest.approx(150 / 160 - 1)
+    assert result.median.inside is True
+    assert result.blocks["b1"].error == pytest.approx(-0.5)
+    assert result.blocks["b1"].inside is False
+    assert result.blocks["b2"].inside is True
+    assert result.block_error == pytest.approx((0 + 0.5 + 3 / 33) / 3)
+    assert result.spearman == pytest.approx(0.5)
+
+
+def test_runs_go_through_the_images_in_turn() -> None:
+    result = compare(_prediction(), [100.0, 200.0, 100.0], {})
+    assert result.mean.predicted_us == pytest.approx(400 / 3)
+    assert result.mean.error == pytest.approx(0)
+    assert result.spearman is None
+    assert result.block_error is None
+
+
+def test_without_an_interval_nothing_is_inside_or_outside() -> None:
+    assert PredictedTime.of(2.0, 1.0, None).inside is None
+
+
+def test_ranks_share_ties() -> None:
+    assert _ranks(np.asarray([3.0, 1.0, 3.0, 2.0])).tolist() == [2.5, 0.0, 2.5, 1.0]

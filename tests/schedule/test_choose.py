@@ -1,0 +1,90 @@
+"""Scheduling by predicted cost."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from laudc.ops.scheduled import Conv2Algorithm
+from laudc.predict.activation import activation_at_rate
+from laudc.predict.frame import Frame
+from laudc.schedule import BlockPlan, Plan
+from laudc.schedule.choose import CostChooser
+from tests.predict.models import SMALL, cpu_model
+
+RECORDS = SMALL.blocks()
+
+
+def _plan(choice: str = "auto", execution: str = "sparse") -> Plan:
+    blocks = [
+        BlockPlan(name, execution, "by rule", record if execution == "sparse" else None) for name, record in RECORDS
+    ]
+    return Plan(choice, 64, tuple(blocks))
+
+
+def _choose(model, plan: Plan, rate: float = 0.5) -> Plan:
+    chooser = CostChooser(model, Frame.of_blueprint(SMALL), activation_at_rate(RECORDS, rate, images=8), 1, "test")
+    return chooser.choose(plan, dict(RECORDS))
+
+
+def test_the_cheaper_algorithm_is_taken_with_its_reason_and_prediction() -> None:
+    direct = _choose(cpu_model(winograd_macs=1.0), _plan())
+    winograd = _choose(cpu_model(winograd_macs=0.001), _plan())
+    strided = {name for name, record in RECORDS if record.stride == 2}
+    for one, other in zip(direct.blocks, winograd.blocks, strict=True):
+        assert one.record.conv2_algorithm == Conv2Algorithm.DIRECT
+        wanted = Conv2Algorithm.DIRECT if other.name in strided else Conv2Algorithm.WINOGRAD_2X2
+        assert other.record.conv2_algorithm == wanted
+        assert "predicted" in one.reason
+        assert one.predicted["mean_us"] > 0
+    assert "direct" in winograd.blocks[0].reason
+    assert direct.predicted["status"] == "test"
+    assert "blocks" not in direct.predicted
+
+
+def test_dense_where_it_is_cheaper() -> None:
+    cheap = {"pointwise": 1e-6, "spatial": 1e-6, "strided": 1e-6, "nodes": 0.0}
+    assert {b.execution for b in _choose(cpu_model(**cheap), _plan()).blocks} == {"dense"}
+    assert {b.execution for b in _choose(cpu_model(), _plan(), rate=0.1).blocks} == {"sparse"}
+
+
+def test_a_single_dense_block_must_pay_for_the_run_it_breaks() -> None:
+    """Blocks that lose a little stay in the run; without the borders' cost they would leave it."""
+    tempting = {"pointwise": 1e-6, "spatial": 1.0, "strided": 1e-6, "nodes": 0.0}
+    free = _choose(cpu_model(**tempting, transposed=0.0, copied=0.0), _plan())
+    dear = _choose(cpu_model(**tempting, transposed=1e3, copied=0.0), _plan())
+
+    def borders(plan: Plan) -> int:
+        kinds = [block.execution for block in plan.blocks]
+        return sum(a != b for a, b in itertools.pairwise(kinds))
+
+    assert borders(free) > 0
+    assert borders(dear) == 0
+
+
+def test_the_chain_is_the_cheapest_of_all_chains() -> None:
+    model = cpu_model(pointwise=0.006, spatial=0.006, strided=0.006, transposed=0.2)
+    chosen = _choose(model, _plan())
+    best = min(
+        _choose(model, replace(_plan("sparse"), blocks=_forced(kinds))).predicted["latency"]["mean_us"]
+        for kinds in itertools.product(("sparse", "dense"), repeat=len(RECORDS))
+    )
+    assert chosen.predicted["latency"]["mean_us"] == pytest.approx(best, rel=1e-6)
+
+
+def _forced(kinds) -> tuple[BlockPlan, ...]:
+    return tuple(
+        BlockPlan(name, kind, "forced", record if kind == "sparse" else None)
+        for (name, record), kind in zip(RECORDS, kinds, strict=True)
+    )
+
+
+def test_what_the_user_forces_stays() -> None:
+    cheap = {"pointwise": 1e-6, "spatial": 1e-6, "strided": 1e-6, "nodes": 0.0}
+    assert {b.execution for b in _choose(cpu_model(**cheap), _plan("sparse")).blocks} == {"sparse"}
+    dense = _choose(cpu_model(), _plan("dense", "dense"), rate=0.0)
+    assert {b.execution for b in dense.blocks} == {"dense"}
+    assert {b.reason for b in dense.blocks} == {"by rule"}
+    assert dense.blocks[0].record is None
