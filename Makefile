@@ -62,7 +62,7 @@ test: lint native-test native-test-asan linkage installed pytest
 lint: $(VENV)/.installed-dev
 	ruff check .
 	mypy
-	clang-format --dry-run -Werror $$(find plugins -name '*.h' -o -name '*.cpp')
+	clang-format --dry-run -Werror $$(find plugins -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 # The library inside the working tree, for developing without installing the package again.
 native: $(VENV)/.installed-dev

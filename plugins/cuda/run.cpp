@@ -1,0 +1,147 @@
+#include "cuda/run.h"
+
+#include <algorithm>
+
+#include "cuda/block_call.h"
+
+namespace laudc {
+namespace cuda {
+namespace {
+
+constexpr int64_t kMaxElements = INT64_C(1) << 31;
+constexpr int kFirstMmaSm = 80;
+
+std::string complaint_about(const BlockDesc& d) {
+  if (d.conv2_algo != Conv2Algo::kDirect)
+    return "conv2 is scheduled as Winograd, which is for CPUs; schedule for a GPU";
+  // Kernels count elements of one matrix in 32 bits.
+  const int64_t largest = std::max({panel_floats(d.cin, d.width, d.panel), panel_floats(d.cin, d.cout, d.panel),
+                                    panel_floats(9 * static_cast<int64_t>(d.width), d.width, d.panel),
+                                    d.conv3_parts() * panel_floats(d.width, d.cout / d.conv3_parts(), d.panel)});
+  return largest < kMaxElements ? std::string() : "a convolution has more weights than 32-bit offsets reach";
+}
+
+GemmKind kind_of(Precision precision, int sm) {
+  if (precision == Precision::kFp16) return sm >= kFirstMmaSm ? GemmKind::kHalfMma : GemmKind::kHalf;
+  return precision == Precision::kTf32 && sm >= kFirstMmaSm ? GemmKind::kTf32 : GemmKind::kFloat;
+}
+
+bool aligned(const void* memory, uintptr_t to) { return reinterpret_cast<uintptr_t>(memory) % to == 0; }
+
+// Where each block reads and writes. Blocks that project start a new map: the last such map is Y, earlier ones take
+// turns in the workspace; everything else happens in place.
+class Maps {
+ public:
+  Maps(const CallContext& context) : c_(context) {
+    const std::vector<BlockDesc>& blocks = c_.run->blocks();
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (blocks[i].projection) last_projection_ = i;
+    }
+  }
+
+  void* output_of(size_t block, const void* in) {
+    const bool elsewhere = c_.run->blocks()[block].projection || in == c_.io->x;
+    if (!elsewhere) return const_cast<void*>(in);
+    if (block >= last_projection_) return c_.io->y;
+    turn_ = 1 - turn_;
+    return c_.at(c_.plan->maps[turn_]);
+  }
+
+ private:
+  const CallContext& c_;
+  size_t last_projection_ = 0;
+  int turn_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Run> Run::create(const int64_t* records, size_t count, int precision, const laudc_cuda_device& device,
+                                 std::string* error) {
+  if (precision < LAUDC_CUDA_FP32 || precision > LAUDC_CUDA_FP16) {
+    *error = "precision is " + std::to_string(precision) + ", not 0 (fp32), 1 (tf32) or 2 (fp16)";
+    return nullptr;
+  }
+  if (device.sm < 50 || device.multiprocessors < 1) {
+    *error = "compute capability " + std::to_string(device.sm) + " is older than these kernels run on (sm_53)";
+    return nullptr;
+  }
+  std::unique_ptr<Run> run(new Run());
+  if (!parse_blocks(records, count, &run->blocks_, error)) return nullptr;
+  int64_t at = 0;
+  for (size_t i = 0; i < run->blocks_.size(); ++i) {
+    const std::string complaint = complaint_about(run->blocks_[i]);
+    if (!complaint.empty()) {
+      *error = "block " + std::to_string(i) + ": " + complaint;
+      return nullptr;
+    }
+    run->layouts_.push_back(packed_layout(run->blocks_[i]));
+    run->prepared_at_.push_back(at);
+    at += round_up(run->layouts_.back().total, 128);
+  }
+  run->prepared_at_.push_back(at);
+  run->precision_ = static_cast<Precision>(precision);
+  run->kind_ = kind_of(run->precision_, device.sm);
+  run->device_ = device;
+  return run;
+}
+
+int64_t Run::total_margins() const {
+  int64_t total = 0;
+  for (const BlockDesc& d : blocks_) total += d.margins();
+  return total;
+}
+
+size_t Run::workspace_bytes(int64_t batch) const {
+  WorkspacePlan plan;
+  return plan_workspace(blocks_, batch, traits(), &plan) ? plan.total : 0;
+}
+
+size_t Run::prepared_bytes() const { return half() ? static_cast<size_t>(prepared_at_.back()) * sizeof(Half) : 0; }
+
+bool Run::prepare(const float* const* packed, void* prepared, Stream stream, std::string* error) const {
+  if (!half()) return true;
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    Half* to = static_cast<Half*>(prepared) + prepared_at_[i];
+    const int code = launch_convert(packed[i], to, layouts_[i].total, 4 * device_.multiprocessors, stream);
+    if (code != 0) {
+      *error = std::string("converting the weights failed: ") + error_text(code);
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Run::enqueue(const laudc_cuda_io& io, Stream stream, std::string* error) const {
+  if (io.batch == 0) return true;
+  WorkspacePlan plan;
+  if (!plan_workspace(blocks_, io.batch, traits(), &plan)) {
+    *error = "a batch of " + std::to_string(io.batch) + " is too large for 32-bit indices";
+    return false;
+  }
+  if (io.workspace_bytes < plan.total || !aligned(io.workspace, 256)) {
+    *error = "the workspace has " + std::to_string(io.workspace_bytes) + " bytes, " + std::to_string(plan.total) +
+             " aligned to 256 are needed";
+    return false;
+  }
+  if (half() && io.prepared == nullptr) {
+    *error = "the fp16 weights were not prepared";
+    return false;
+  }
+  const CallContext context = {this, &io, &plan, stream};
+  int code = fill_zero(context.at(plan.counters), plan.counter_bytes, stream);
+  Maps maps(context);
+  const void* in = io.x;
+  int64_t margin_at = 0;
+  for (size_t i = 0; code == 0 && i < blocks_.size(); ++i) {
+    void* out = maps.output_of(i, in);
+    code = BlockCall(context, i, margin_at, in, out).launch();
+    margin_at += blocks_[i].margins();
+    in = out;
+  }
+  if (code == 0) return true;
+  *error = std::string("CUDA refused a launch: ") + error_text(code);
+  return false;
+}
+
+}  // namespace cuda
+}  // namespace laudc
