@@ -36,7 +36,7 @@ typedef struct {
   void* y;                    /* [batch][hout][wout][cout], type of x; not x itself */
   int32_t* counts;            /* [batch][blocks][4], or null */
   float* margins;             /* [batch][margins_stride], or null */
-  int64_t margins_stride;     /* at least laudc_cuda_margins(run) */
+  int64_t margins_stride;     /* at least laudc_cuda_margins(run); if that is 0, all of it becomes 0 */
   void* workspace;            /* laudc_cuda_workspace_bytes(run, batch), 256-byte aligned */
   size_t workspace_bytes;
   int64_t batch;

@@ -129,6 +129,9 @@ bool Run::enqueue(const laudc_cuda_io& io, Stream stream, std::string* error) co
   }
   const CallContext context = {this, &io, &plan, stream};
   int code = fill_zero(context.at(plan.counters), plan.counter_bytes, stream);
+  if (code == 0 && io.margins != nullptr && total_margins() == 0) {
+    code = fill_zero(io.margins, static_cast<size_t>(io.batch * io.margins_stride) * sizeof(float), stream);
+  }
   Maps maps(context);
   const void* in = io.x;
   int64_t margin_at = 0;

@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kAlignBytes = 256;
 constexpr int64_t kMaxIndex = INT64_C(1) << 30;
 constexpr int kSmallTile = 64;
+constexpr int64_t kChunksPerMultiprocessor = 4;
 
 // The largest each section has to be, over all blocks.
 struct Needs {
@@ -21,12 +22,19 @@ struct Needs {
 
 void raise(int64_t* most, int64_t value) { *most = std::max(*most, value); }
 
+// No fewer than the chunks of all samples together, and, unlike those, never fewer for a larger batch: a workspace made
+// for the largest batch must do for every smaller one.
+int64_t most_chunks(const BlockDesc& d, int64_t batch, int multiprocessors) {
+  const int64_t pixels = static_cast<int64_t>(d.hin) * d.win;
+  return std::min(batch * ((pixels + 7) / 8), kChunksPerMultiprocessor * multiprocessors + batch);
+}
+
 void add_channel_masker(const BlockDesc& d, int64_t batch, const WorkspaceTraits& traits, Needs* needs) {
   const bool conv = d.channel_masker == ChannelMasker::kConv;
   const int64_t features = conv ? d.masker_hidden : d.cin;
   const int64_t pixels = static_cast<int64_t>(d.hin) * d.win;
   if (conv) raise(&needs->hidden_map, batch * pixels * round_up(d.masker_hidden, 8));
-  raise(&needs->partial_sums, batch * masker_chunks(d, batch, traits.multiprocessors).count * features);
+  raise(&needs->partial_sums, most_chunks(d, batch, traits.multiprocessors) * features);
   raise(&needs->mean, batch * features);
   raise(&needs->hidden_values, batch * d.masker_hidden);
   raise(&needs->kept, batch * d.width);
@@ -73,7 +81,7 @@ int hidden_pixel(const BlockDesc& d) { return static_cast<int>(round_up(d.width,
 Chunks masker_chunks(const BlockDesc& d, int64_t batch, int multiprocessors) {
   const int64_t pixels = static_cast<int64_t>(d.hin) * d.win;
   if (d.margins() == 0) return {1, static_cast<int>(pixels)};
-  const int64_t blocks = 4 * static_cast<int64_t>(multiprocessors);
+  const int64_t blocks = kChunksPerMultiprocessor * multiprocessors;
   // A warp at a time takes a pixel, so pieces of fewer than 8 would leave warps idle.
   const int64_t each = round_up(std::max<int64_t>(8, (batch * pixels + blocks - 1) / blocks), 8);
   return {static_cast<int>((pixels + each - 1) / each), static_cast<int>(std::min(each, pixels))};

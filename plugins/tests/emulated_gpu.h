@@ -17,6 +17,7 @@ struct Gpu {
   int split_gemms = 0;
   bool capturing = false;
   bool out_of_memory = false;
+  bool missing = false;
 };
 
 Gpu& the_gpu();

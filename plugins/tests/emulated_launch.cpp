@@ -57,7 +57,7 @@ int copy_memory(const void* from, void* to, size_t bytes, Stream) {
 
 int current_device(laudc_cuda_device* device) {
   *device = gpu.device;
-  return 0;
+  return gpu.missing ? 1 : 0;
 }
 
 int allocate(size_t bytes, void** memory) {
