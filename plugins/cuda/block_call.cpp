@@ -78,8 +78,7 @@ int BlockCall::hidden_map() const {
   p.row_count = nullptr;
   p.segments = 1;
   p.rows_max = static_cast<int>(batch() * d_.hin * d_.win);
-  set_weights(l_.masker1_w, 1, d_.cin, d_.masker_hidden, &p);
-  p.w = constants(l_.masker1_w);
+  set_weights(constants(l_.masker1_w), 1, d_.cin, d_.masker_hidden, &p);
   p.out = c_.at(c_.plan->hidden_map);
   p.out_pixel = static_cast<int>(round_up(d_.masker_hidden, 8));
   p.out_vectors = p.out_padded = 1;
@@ -192,12 +191,8 @@ GemmParams BlockCall::rows_over_output() const {
   return p;
 }
 
-void BlockCall::set_weights(int64_t offset, int taps, int depth, int columns, GemmParams* p) const {
-  if (c_.run->half()) {
-    p->w = static_cast<const Half*>(c_.io->prepared) + c_.run->prepared_at(index_) + offset;
-  } else {
-    p->w = constants(offset);
-  }
+void BlockCall::set_weights(const void* weights, int taps, int depth, int columns, GemmParams* p) const {
+  p->w = weights;
   p->taps = taps;
   p->depth = depth;
   p->columns = columns;
@@ -212,7 +207,6 @@ void BlockCall::keep_outputs(GemmParams* p) const {
   p->n_kept = c_.section<int32_t>(c_.plan->kept);
   p->n_count = counters(2);
   p->kept_stride = d_.width;
-  p->w_rows = 1;
   p->n_run = std::min(16, run_length(d_.channels_per_group()));
 }
 
@@ -248,7 +242,7 @@ int BlockCall::residual() const {
   p.segments = 1;
   p.rows_max = static_cast<int>(batch() * d_.hout() * d_.wout());
   p.source = RowSource::kStrided;
-  set_weights(l_.proj_w, 1, d_.cin, d_.cout, &p);
+  set_weights(matrix(Matrix::kProjection), 1, d_.cin, d_.cout, &p);
   p.epilogue = Epilogue::kProject;
   p.wanted = d_.spatial() ? c_.section<uint8_t>(c_.plan->wanted) : nullptr;
   p.out = out_;
@@ -260,7 +254,7 @@ int BlockCall::residual() const {
 
 int BlockCall::conv1() const {
   GemmParams p = rows_over_input();
-  set_weights(l_.conv1_w, 1, d_.cin, d_.width, &p);
+  set_weights(matrix(Matrix::kConv1), 1, d_.cin, d_.width, &p);
   keep_outputs(&p);
   p.epilogue = Epilogue::kClamp;
   p.out = c_.at(c_.plan->h1);
@@ -276,7 +270,7 @@ int BlockCall::conv2() const {
   p.source = RowSource::kTaps;
   p.target = RowTarget::kCompact;
   p.a = c_.at(c_.plan->h1);
-  set_weights(l_.conv2_w, 9, d_.width, d_.width, &p);
+  set_weights(matrix(Matrix::kConv2), 9, d_.width, d_.width, &p);
   keep_outputs(&p);
   keep_inputs(&p);
   p.epilogue = Epilogue::kClamp;
@@ -293,7 +287,7 @@ int BlockCall::conv3() const {
   GemmParams p = rows_over_output();
   p.source = RowSource::kCompact;
   p.a = c_.at(c_.plan->h2);
-  set_weights(l_.conv3_w, 1, d_.width, d_.cout, &p);
+  set_weights(matrix(Matrix::kConv3), 1, d_.width, d_.cout, &p);
   p.w_parts = d_.conv3_parts();
   p.w_part_size = static_cast<int>(panel_floats(d_.width, d_.cout / p.w_parts, d_.panel));
   if (p.w_parts > 1) p.n_run = std::min(16, run_length(d_.cout / p.w_parts));

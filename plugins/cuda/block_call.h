@@ -42,7 +42,7 @@ class BlockCall {
   MaskerParams masker_params() const;
   GemmParams rows_over_input() const;
   GemmParams rows_over_output() const;
-  void set_weights(int64_t offset, int taps, int depth, int columns, GemmParams* p) const;
+  void set_weights(const void* weights, int taps, int depth, int columns, GemmParams* p) const;
   void keep_outputs(GemmParams* p) const;
   void keep_inputs(GemmParams* p) const;
   int start(GemmKind kind, GemmParams* p) const;
@@ -50,6 +50,7 @@ class BlockCall {
   int64_t batch() const { return c_.io->batch; }
   int* counters(int which) const;
   const float* constants(int64_t offset) const { return c_.io->packed[index_] + offset; }
+  const void* matrix(Matrix which) const { return c_.run->weights(*c_.io, index_, which); }
   int vector() const { return c_.run->half() ? 8 : 4; }
   int aligned(const void* memory, int64_t pixel) const;
 

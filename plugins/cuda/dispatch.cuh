@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "cuda/convert.cuh"
 #include "cuda/gemm_mma.cuh"
 #include "cuda/gemm_simt.cuh"
 #include "cuda/launch.h"
@@ -69,6 +70,12 @@ int start_masker(Launcher& launcher, bool half_map, bool half_features, const Ma
   if (!half_map) return launcher.start(masker<float, float>, params, grid, kMaskerThreads, 0);
   if (half_features) return launcher.start(masker<Half, Half>, params, grid, kMaskerThreads, 0);
   return launcher.start(masker<Half, float>, params, grid, kMaskerThreads, 0);
+}
+
+template <class Launcher>
+int start_convert(Launcher& launcher, bool half, const ConvertParams& params, int grid) {
+  if (half) return launcher.start(convert<Half>, params, grid, kConvertThreads, 0);
+  return launcher.start(convert<float>, params, grid, kConvertThreads, 0);
 }
 
 }  // namespace cuda

@@ -1,6 +1,7 @@
 // Every kernel instance, named explicitly: for compilers that are given device code only (NVRTC).
 #pragma once
 
+#include "cuda/convert.cuh"
 #include "cuda/gemm_mma.cuh"
 #include "cuda/gemm_simt.cuh"
 #include "cuda/masker.cuh"
@@ -23,7 +24,8 @@ template __global__ void gemm_mma<Half, MmaBig>(GemmParams);
 template __global__ void masker<float, float>(MaskerParams);
 template __global__ void masker<Half, Half>(MaskerParams);
 template __global__ void masker<Half, float>(MaskerParams);
-template __global__ void convert<Half>(const float*, Half*, int64_t);
+template __global__ void convert<float>(ConvertParams);
+template __global__ void convert<Half>(ConvertParams);
 
 }  // namespace cuda
 }  // namespace laudc

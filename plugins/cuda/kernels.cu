@@ -40,9 +40,9 @@ int launch_masker(bool half_map, bool half_features, const MaskerParams& params,
   return start_masker(launcher, half_map, half_features, params);
 }
 
-int launch_convert(const float* from, Half* to, int64_t count, int grid, Stream stream) {
-  convert<Half><<<grid, 256, 0, cuda_stream(stream)>>>(from, to, count);
-  return static_cast<int>(cudaGetLastError());
+int launch_convert(bool half, const ConvertParams& params, int grid, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_convert(launcher, half, params, grid);
 }
 
 int fill_zero(void* memory, size_t bytes, Stream stream) {

@@ -58,8 +58,8 @@ LAUDC_CUDA_API int64_t laudc_cuda_packed_floats(const laudc_cuda_run* run,
 LAUDC_CUDA_API size_t laudc_cuda_workspace_bytes(const laudc_cuda_run* run,
                                                  int64_t batch); /* 0: this batch is too large */
 
-/* Kernels may need the weights in another form. It is made once: by asynchronous work on `stream`, which later work
- * must come after. */
+/* Kernels may need some weights in another form (in fp16, and for channel masks). It is made once: by asynchronous work
+ * on `stream`, which later work must come after. */
 LAUDC_CUDA_API size_t laudc_cuda_prepared_bytes(const laudc_cuda_run* run);
 LAUDC_CUDA_API int laudc_cuda_prepare(const laudc_cuda_run* run, const float* const* packed, void* prepared,
                                       void* stream, char* error, size_t error_size);

@@ -307,15 +307,5 @@ masker(const MaskerParams p) {
   finish_sample(p, sample, &shared);
 }
 
-// The fp16 copy of packed weights.
-template <class T>
-LAUDC_KERNEL(256, 4)
-convert(const float* from, T* to, int64_t count) {
-  const int64_t step = static_cast<int64_t>(grid_size()) * 256;
-  for (int64_t i = static_cast<int64_t>(block_index()) * 256 + thread_index(); i < count; i += step) {
-    from_float(from[i], &to[i]);
-  }
-}
-
 }  // namespace cuda
 }  // namespace laudc

@@ -41,12 +41,11 @@ struct GemmParams {
   int a_pixel;
   int a_vectors;  // pixels start at vector boundaries, and what follows the last input in its vector is zero
 
-  // Weights: panels of `panel` columns, [panel][taps * depth][panel columns]; see core/packed_layout.h.
+  // Weights: panels of `panel` columns, [panel][taps * depth][panel columns], as core/packed_layout.h describes them.
   const void* w;
   int taps, depth, columns, panel;
   int w_parts;      // equal shares of the columns, each with panels of its own
   int w_part_size;  // elements of a share
-  int w_rows;       // 1: [columns][taps * depth] instead
   int n_run;        // columns come in aligned runs of this many neighbours (a power of two)
 
   // Channel mask: kept inputs and outputs of each segment, in order; null: all.
@@ -74,6 +73,15 @@ struct GemmParams {
   int splits;
   float* partials;  // [tiles][splits][tile floats]
   int* tickets;     // [tiles], zero between launches
+};
+
+// A matrix of weights in the form and the type that kernels read: panels. From panels, or from [columns][depth].
+struct ConvertParams {
+  const float* from;
+  void* to;
+  int64_t count;  // elements written
+  int from_rows;  // 1: [columns][depth]
+  int depth, columns, panel;
 };
 
 // One block's decisions and row lists.

@@ -13,7 +13,7 @@ bool PreparedWeights::reserve(const laudc_cuda_run* run, std::string* error) {
   char why[256] = "";
   if (laudc_cuda_allocate(bytes, &memory_, why, sizeof(why)) == 0) return true;
   memory_ = nullptr;
-  *error = "no device memory for " + std::to_string(bytes) + " bytes of fp16 weights: " + why;
+  *error = "no device memory for " + std::to_string(bytes) + " bytes of weights: " + why;
   return false;
 }
 

@@ -67,7 +67,6 @@ std::unique_ptr<Run> Run::create(const int64_t* records, size_t count, int preci
   }
   std::unique_ptr<Run> run(new Run());
   if (!parse_blocks(records, count, &run->blocks_, error)) return nullptr;
-  int64_t at = 0;
   for (size_t i = 0; i < run->blocks_.size(); ++i) {
     const std::string complaint = complaint_about(run->blocks_[i]);
     if (!complaint.empty()) {
@@ -75,14 +74,42 @@ std::unique_ptr<Run> Run::create(const int64_t* records, size_t count, int preci
       return nullptr;
     }
     run->layouts_.push_back(packed_layout(run->blocks_[i]));
-    run->prepared_at_.push_back(at);
-    at += round_up(run->layouts_.back().total, 128);
   }
-  run->prepared_at_.push_back(at);
   run->precision_ = static_cast<Precision>(precision);
   run->kind_ = kind_of(run->precision_, device.sm);
   run->device_ = device;
+  run->place_matrices();
   return run;
+}
+
+// Kernels read panels of their own type. In fp16 that takes a copy of everything; in fp32 only of what is packed by
+// output channel.
+void Run::place_matrices() {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const BlockDesc& d = blocks_[i];
+    const PackedLayout& l = layouts_[i];
+    const int conv2_depth = 9 * d.width, share = d.cout / d.conv3_parts();
+    const int64_t conv3 = d.conv3_parts() * panel_floats(d.width, share, d.panel);
+    const MatrixPlace places[] = {
+        {l.conv1_w, panel_floats(d.cin, d.width, d.panel), d.channel(), d.cin, d.width, -1},
+        {l.conv2_w, panel_floats(conv2_depth, d.width, d.panel), d.channel(), conv2_depth, d.width, -1},
+        {l.conv3_w, conv3, false, 0, 0, -1},
+        {l.proj_w, d.projection ? panel_floats(d.cin, d.cout, d.panel) : 0, false, 0, 0, -1},
+    };
+    for (MatrixPlace place : places) {
+      if (half() || place.rows) {
+        place.prepared_at = prepared_elements_;
+        prepared_elements_ += round_up(place.elements, 128);
+      }
+      matrices_.push_back(place);
+    }
+  }
+}
+
+const void* Run::weights(const laudc_cuda_io& io, size_t block, Matrix matrix) const {
+  const MatrixPlace& place = matrices_[block * static_cast<size_t>(Matrix::kCount) + static_cast<size_t>(matrix)];
+  if (place.prepared_at < 0) return io.packed[block] + place.packed_at;
+  return static_cast<const char*>(io.prepared) + static_cast<size_t>(place.prepared_at) * element();
 }
 
 int64_t Run::total_margins() const {
@@ -96,13 +123,22 @@ size_t Run::workspace_bytes(int64_t batch) const {
   return plan_workspace(blocks_, batch, traits(), &plan) ? plan.total : 0;
 }
 
-size_t Run::prepared_bytes() const { return half() ? static_cast<size_t>(prepared_at_.back()) * sizeof(Half) : 0; }
+size_t Run::prepared_bytes() const { return static_cast<size_t>(prepared_elements_) * element(); }
 
 bool Run::prepare(const float* const* packed, void* prepared, Stream stream, std::string* error) const {
-  if (!half()) return true;
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    Half* to = static_cast<Half*>(prepared) + prepared_at_[i];
-    const int code = launch_convert(packed[i], to, layouts_[i].total, 4 * device_.multiprocessors, stream);
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    const MatrixPlace& place = matrices_[i];
+    const size_t block = i / static_cast<size_t>(Matrix::kCount);
+    if (place.prepared_at < 0 || place.elements == 0) continue;
+    ConvertParams p = ConvertParams();
+    p.from = packed[block] + place.packed_at;
+    p.to = static_cast<char*>(prepared) + static_cast<size_t>(place.prepared_at) * element();
+    p.count = place.elements;
+    p.from_rows = place.rows ? 1 : 0;
+    p.depth = place.depth;
+    p.columns = place.columns;
+    p.panel = blocks_[block].panel;
+    const int code = launch_convert(half(), p, 4 * device_.multiprocessors, stream);
     if (code != 0) {
       *error = std::string("converting the weights failed: ") + error_text(code);
       return false;
@@ -123,8 +159,8 @@ bool Run::enqueue(const laudc_cuda_io& io, Stream stream, std::string* error) co
              " aligned to 256 are needed";
     return false;
   }
-  if (half() && io.prepared == nullptr) {
-    *error = "the fp16 weights were not prepared";
+  if (prepared_elements_ > 0 && io.prepared == nullptr) {
+    *error = "the weights were not prepared";
     return false;
   }
   const CallContext context = {this, &io, &plan, stream};

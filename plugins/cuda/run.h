@@ -16,6 +16,17 @@ namespace cuda {
 
 enum class Precision : int { kFp32 = LAUDC_CUDA_FP32, kTf32 = LAUDC_CUDA_TF32, kFp16 = LAUDC_CUDA_FP16 };
 
+enum class Matrix : int { kConv1, kConv2, kConv3, kProjection, kCount };
+
+// A convolution's weights: where they are packed, and how.
+struct MatrixPlace {
+  int64_t packed_at;    // floats from the start of the block's initializer
+  int64_t elements;     // in panels
+  bool rows;            // packed as [columns][depth]
+  int depth, columns;   // if rows
+  int64_t prepared_at;  // elements from the start of the prepared weights; -1: read where they are packed
+};
+
 class Run {
  public:
   // Null and a sentence in `error` if the records are not for a GPU.
@@ -36,16 +47,19 @@ class Run {
   GemmKind kind() const { return kind_; }
   const laudc_cuda_device& device() const { return device_; }
   const PackedLayout& layout(size_t block) const { return layouts_[block]; }
-  // Where a block's copy begins in the prepared weights, in elements.
-  int64_t prepared_at(size_t block) const { return prepared_at_[block]; }
+  // Where kernels read a matrix of weights: in the prepared weights, or where it was packed.
+  const void* weights(const laudc_cuda_io& io, size_t block, Matrix matrix) const;
 
  private:
   Run() = default;
-  WorkspaceTraits traits() const { return {half() ? sizeof(Half) : sizeof(float), device_.multiprocessors}; }
+  size_t element() const { return half() ? sizeof(Half) : sizeof(float); }
+  WorkspaceTraits traits() const { return {element(), device_.multiprocessors}; }
+  void place_matrices();
 
   std::vector<BlockDesc> blocks_;
   std::vector<PackedLayout> layouts_;
-  std::vector<int64_t> prepared_at_;
+  std::vector<MatrixPlace> matrices_;  // [block][Matrix]
+  int64_t prepared_elements_ = 0;
   Precision precision_;
   GemmKind kind_;
   laudc_cuda_device device_;

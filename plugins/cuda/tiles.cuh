@@ -129,15 +129,14 @@ class TileSetup {
     const int channel = !inside ? -1 : p_.n_kept != nullptr ? p_.n_kept[tile_.segment * p_.kept_stride + n] : n;
     index_->channel[c] = channel;
     // Panels are padded with zero columns, so that whole vectors may be read up to their end.
-    const bool padding = !inside && p_.n_kept == nullptr && p_.w_rows == 0 && p_.w_parts == 1 &&
-                         n < tiles_of(p_.columns, p_.panel) * p_.panel;
+    const bool padding =
+        !inside && p_.n_kept == nullptr && p_.w_parts == 1 && n < tiles_of(p_.columns, p_.panel) * p_.panel;
     index_->weight[c] = inside ? weight_offset(channel) : padding ? weight_offset(n) : -1;
   }
 
-  // Where the weights of an output channel begin: the one place that knows both forms of core/packed_layout.h.
+  // Where the weights of an output channel begin.
   LAUDC_DEVICE int weight_offset(int channel) const {
     const int depth = p_.taps * p_.depth;
-    if (p_.w_rows != 0) return channel * depth;
     const int share = p_.columns / p_.w_parts, part = p_.w_parts == 1 ? 0 : channel / share;
     const int n = channel - part * share;
     return part * p_.w_part_size + n / p_.panel * depth * p_.panel + n % p_.panel;
@@ -148,13 +147,13 @@ class TileSetup {
   Index* index_;
 };
 
-// Elements of the weights that lie side by side for columns side by side, at most `most` (all powers of two).
-LAUDC_DEVICE int weight_run(const GemmParams& p, int most) { return p.w_rows != 0 ? 1 : smaller(p.n_run, most); }
+// Weights that lie side by side for columns side by side, at most `most` (all powers of two).
+LAUDC_DEVICE int weight_run(const GemmParams& p, int most) { return smaller(p.n_run, most); }
 
 // Offset of input channel k (counted among the kept ones) under tap t, to be added to a column's offset.
 LAUDC_DEVICE int weight_step(const GemmParams& p, const Tile& tile, int t, int k) {
   const int channel = p.k_kept != nullptr ? p.k_kept[tile.segment * p.kept_stride + k] : k;
-  return (t * p.depth + channel) * (p.w_rows != 0 ? 1 : p.panel);
+  return (t * p.depth + channel) * p.panel;
 }
 
 // What becomes of four finished sums of row r, columns c .. c + 3 of the tile.

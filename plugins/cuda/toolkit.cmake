@@ -48,6 +48,13 @@ list(APPEND LAUDC_CUDA_FLAGS "-gencode=arch=compute_${LAUDC_NEWEST_SM},code=comp
 string(REPLACE ";" "," LAUDC_CUDA_SM_LIST "${LAUDC_CUDA_ARCHITECTURES}")
 
 get_filename_component(LAUDC_PLUGINS ${CMAKE_CURRENT_LIST_DIR} DIRECTORY)
+if(NOT LAUDC_VERSION_TEXT)  # outside of the project's own build; sources copied to a device may come without Python
+  set(LAUDC_VERSION_TEXT unknown)
+  if(EXISTS ${LAUDC_PLUGINS}/../laudc/__init__.py)
+    file(STRINGS ${LAUDC_PLUGINS}/../laudc/__init__.py LAUDC_VERSION_LINE REGEX "^__version__")
+    string(REGEX REPLACE ".*\"(.*)\".*" "\\1" LAUDC_VERSION_TEXT "${LAUDC_VERSION_LINE}")
+  endif()
+endif()
 set(LAUDC_CUDA_HOST_SOURCES
     ${LAUDC_PLUGINS}/core/block_desc.cpp ${LAUDC_PLUGINS}/core/packed_layout.cpp ${LAUDC_PLUGINS}/cuda/block_call.cpp
     ${LAUDC_PLUGINS}/cuda/laudc_cuda.cpp ${LAUDC_PLUGINS}/cuda/run.cpp ${LAUDC_PLUGINS}/cuda/workspace.cpp)

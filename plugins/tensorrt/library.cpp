@@ -22,13 +22,14 @@
 #define LAUDC_TEXT_OF(...) #__VA_ARGS__
 #define LAUDC_TENSORRT LAUDC_TEXT(NV_TENSORRT_MAJOR) "." LAUDC_TEXT(NV_TENSORRT_MINOR) "." LAUDC_TEXT(NV_TENSORRT_PATCH)
 
-static_assert(laudc::kAbiVersion == 1, "laudc_abi() says so below");
-
 LAUDC_EXPORT const char* laudc_abi() {
-  return "{\"abi\": 1, \"version\": \"" LAUDC_VERSION
-         "\", \"api\": \"trt" LAUDC_TEXT(NV_TENSORRT_MAJOR) "\", \"tensorrt\": \"" LAUDC_TENSORRT
-                                                            "\", \"cuda\": \"" LAUDC_CUDA_VERSION
-                                                            "\", \"sm\": [" LAUDC_TEXT(LAUDC_CUDA_SM) "]}";
+  static const std::string text =
+      "{\"abi\": " + std::to_string(laudc::kAbiVersion) +
+      ", \"version\": \"" LAUDC_VERSION
+      "\", \"api\": \"trt" LAUDC_TEXT(NV_TENSORRT_MAJOR) "\", \"tensorrt\": \"" LAUDC_TENSORRT
+                                                         "\", \"cuda\": \"" LAUDC_CUDA_VERSION
+                                                         "\", \"sm\": [" LAUDC_TEXT(LAUDC_CUDA_SM) "]}";
+  return text.c_str();
 }
 
 LAUDC_EXPORT const char* laudc_trt_last_error() { return laudc::trt::last_error(); }

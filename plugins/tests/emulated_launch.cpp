@@ -40,9 +40,9 @@ int launch_masker(bool half_map, bool half_features, const MaskerParams& params,
   return start_masker(launcher, half_map, half_features, params);
 }
 
-int launch_convert(const float* from, Half* to, int64_t count, int grid, Stream) {
-  emulated::launch(grid, 256, 0, next_seed(), [&] { convert(from, to, count); });
-  return 0;
+int launch_convert(bool half, const ConvertParams& params, int grid, Stream) {
+  EmulatedLauncher launcher;
+  return start_convert(launcher, half, params, grid);
 }
 
 int fill_zero(void* memory, size_t bytes, Stream) {

@@ -13,7 +13,7 @@ using cuda::emulated::the_gpu;
 // A node's attributes as the ONNX parser passes them.
 struct Attributes {
   std::vector<int32_t> blocks;
-  int32_t abi = 1, precision = 0;
+  int32_t abi = static_cast<int32_t>(kAbiVersion), precision = 0;
 
   explicit Attributes(const GpuNetwork& network) : precision(network.precision) {
     for (const int64_t value : network.record_list()) blocks.push_back(static_cast<int32_t>(value));
@@ -119,7 +119,7 @@ TEST(says_what_it_is) {
   for (int32_t i = 0; i < fields->nbFields; ++i) names.push_back(fields->fields[i].name);
   CHECK((names == std::vector<std::string>{"abi", "blocks", "precision"}));
   const std::string abi = laudc_abi();
-  CHECK(abi.find("\"abi\": 1") != std::string::npos);
+  CHECK(abi.find("\"abi\": " + std::to_string(kAbiVersion) + ",") != std::string::npos);
   CHECK(abi.find("\"api\": \"trt" + std::to_string(NV_TENSORRT_MAJOR) + "\"") != std::string::npos);
 }
 
@@ -289,8 +289,8 @@ TEST(bad_attributes_are_refused) {
   CHECK(HostedPlugin::create(without(2)) != nullptr);  // fp32 is the default
 
   Attributes future = good;
-  future.abi = 2;
-  CHECK(refused(future.fields(), "scheduled for laudc ABI 2"));
+  future.abi = 99;
+  CHECK(refused(future.fields(), "scheduled for laudc ABI 99"));
   Attributes precise = good;
   precise.precision = 3;
   CHECK(refused(precise.fields(), "precision is 3"));
