@@ -19,7 +19,7 @@ NATIVE_SOURCES := $(shell find plugins -type f) CMakeLists.txt
 PACKAGE_SOURCES := $(NATIVE_SOURCES) $(shell find laudc models/laudnet deploy/devices -name '*.py' -o -name '*.yaml')
 CMAKE_NATIVE := cmake -S . -G Ninja -DLAUDC_BUILD_TESTS=ON -DLAUDC_WERROR=ON
 
-.PHONY: demo test lint native native-test native-test-asan linkage installed pytest clean
+.PHONY: demo test lint native native-test native-test-asan linkage installed pytest gpu-compile test-gpu clean
 .DELETE_ON_ERROR:
 
 # ---- set-up ------------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ test: lint native-test native-test-asan linkage installed pytest
 lint: $(VENV)/.installed-dev
 	ruff check .
 	mypy
-	clang-format --dry-run -Werror $$(find plugins -name '*.h' -o -name '*.cpp')
+	clang-format --dry-run -Werror $$(find plugins -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 # The library inside the working tree, for developing without installing the package again.
 native: $(VENV)/.installed-dev
@@ -89,6 +89,28 @@ installed: $(VENV)/.installed-dev
 
 pytest: $(VENV)/.installed-dev native
 	PYTHONPATH=models:. python -m pytest -q
+
+# ---- GPU ---------------------------------------------------------------------------------------------------------
+
+# Every kernel for every GPU that laudc knows, without a GPU: nvcc 12 or 13 on the path for sm_75 and later, NVRTC from
+# PyPI for the older ones; a compiler that is missing is named and skipped. Keeps registers and spills in the report.
+gpu-compile: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check nvidia-cuda-nvrtc-cu12 \
+	  || echo "NVRTC could not be installed: sm_53, sm_62 and sm_70 are not checked" >&2
+	$(BIN)/python tools/gpu_compile_check.py --report build/gpu-compile.json
+
+# Numerics on this machine's GPU: every vector, every precision, under compute-sanitizer where it is installed. Needs
+# nvcc and a Python with numpy, onnx and pytest; no network.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+SANITIZER = $(shell command -v compute-sanitizer >/dev/null && echo compute-sanitizer --error-exitcode 1)
+test-gpu:
+	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU \
+	  || { echo "make test-gpu needs an NVIDIA GPU: nvidia-smi finds none" >&2; exit 2; }
+	cmake -S plugins/cuda -B build/cuda -DLAUDC_CUDA_ARCHITECTURES=native
+	cmake --build build/cuda --parallel
+	PYTHONPATH=models:. LAUDC_CUDA_LIBRARY=build/cuda/liblaudc_cuda.so \
+	  LAUDC_CUDART=$${LAUDC_CUDART:-$$(dirname $$(dirname $$(command -v nvcc)))/lib64/libcudart.so} \
+	  $(SANITIZER) $(GPU_PYTHON) -m pytest -q tests/cuda/test_vectors.py
 
 clean:
 	rm -rf build out $(VENV) laudc/_native/*.so

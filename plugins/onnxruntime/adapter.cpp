@@ -50,20 +50,24 @@ int64_t FloatTensor::count() const {
   return product;
 }
 
-FloatTensor float_tensor(const Api& api, const Value* value, const std::string& name) {
+AnyTensor any_tensor(const Api& api, const Value* value) {
   const InfoGuard info(api, value);
-  int type = 0;
-  check(api.element_type(info.get(), &type));
-  if (type != kFloat) throw Failure{kInvalidArgument, name + " is not a float32 tensor"};
+  AnyTensor tensor;
+  check(api.element_type(info.get(), &tensor.type));
   size_t rank = 0;
   check(api.rank(info.get(), &rank));
-  FloatTensor tensor;
   tensor.dims.resize(rank);
   check(api.dimensions(info.get(), tensor.dims.data(), rank));
   void* data = nullptr;
   check(api.tensor_data(const_cast<Value*>(value), &data));
-  tensor.data = static_cast<const float*>(data);
+  tensor.data = data;
   return tensor;
+}
+
+FloatTensor float_tensor(const Api& api, const Value* value, const std::string& name) {
+  AnyTensor tensor = any_tensor(api, value);
+  if (tensor.type != kFloat) throw Failure{kInvalidArgument, name + " is not a float32 tensor"};
+  return {static_cast<const float*>(tensor.data), std::move(tensor.dims)};
 }
 
 FloatTensor context_input(const Api& api, const KernelContext* context, size_t index, const std::string& name) {

@@ -51,6 +51,14 @@ struct FloatTensor {
   int64_t count() const;
 };
 
+// A tensor of any element type; the data may be on a device.
+struct AnyTensor {
+  const void* data;
+  int type;
+  std::vector<int64_t> dims;
+};
+
+AnyTensor any_tensor(const Api& api, const Value* value);
 FloatTensor float_tensor(const Api& api, const Value* value, const std::string& name);
 FloatTensor context_input(const Api& api, const KernelContext* context, size_t index, const std::string& name);
 // Refuses inputs that are not initializers: their packed layout is checked once, when the session is made.

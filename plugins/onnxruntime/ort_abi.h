@@ -22,7 +22,7 @@ struct KernelInfo;
 struct KernelContext;
 struct ShapeInferContext;
 
-enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2, kRuntimeException = 6, kInvalidGraph = 10 };
 enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 
@@ -47,6 +47,7 @@ enum Slot : size_t {
   kCustomOpDomainAdd = 27,
   kAddCustomOpDomain = 28,
   kKernelInfoGetAttributeArrayInt64 = 163,
+  kKernelContextGetGpuComputeStream = 193,
   kKernelInfoGetInputCount = 230,
   kKernelInfoGetConstantInputTensor = 249,
   kKernelContextParallelFor = 274,
@@ -131,6 +132,9 @@ class Api {
   Status* output(KernelContext* context, size_t index, const int64_t* dims, size_t rank, Value** value) const {
     return at<Status* (*)(KernelContext*, size_t, const int64_t*, size_t, Value**)>(kKernelContextGetOutput)(
         context, index, dims, rank, value);
+  }
+  Status* gpu_stream(const KernelContext* context, void** stream) const {
+    return at<Status* (*)(const KernelContext*, void**)>(kKernelContextGetGpuComputeStream)(context, stream);
   }
   Status* parallel_for(const KernelContext* context, void (*task)(void*, size_t), size_t total, size_t batches,
                        void* data) const {

@@ -1,0 +1,82 @@
+// From kinds and shapes to kernels. `Launcher` has
+//   int start(void (*kernel)(Params), const Params&, int grid, int threads, size_t shared_bytes)
+#pragma once
+
+#include <type_traits>
+
+#include "cuda/convert.cuh"
+#include "cuda/gemm_mma.cuh"
+#include "cuda/gemm_simt.cuh"
+#include "cuda/launch.h"
+#include "cuda/masker.cuh"
+#include "cuda/shapes.h"
+
+namespace laudc {
+namespace cuda {
+
+inline bool uses_mma(GemmKind kind) { return kind == GemmKind::kTf32 || kind == GemmKind::kHalfMma; }
+
+// Multiply-add kernels come in two shapes, tensor-core kernels in three.
+TileSize tile_size(GemmKind kind, TileShape shape) {
+  if (!uses_mma(kind)) {
+    return shape == TileShape::kSmall ? TileSize{64, 64, SimtSmall::kStep, SimtSmall::kThreads}
+                                      : TileSize{128, 64, SimtTall::kStep, SimtTall::kThreads};
+  }
+  const int step = kind == GemmKind::kTf32 ? MmaStage<float, MmaSmall>::kStep : MmaStage<Half, MmaSmall>::kStep;
+  if (shape == TileShape::kSmall) return {64, 64, step, MmaSmall::kThreads};
+  if (shape == TileShape::kTall) return {128, 64, step, MmaTall::kThreads};
+  return {128, 128, step, MmaBig::kThreads};
+}
+
+template <class TA, class TW, class TOut, class Launcher>
+int start_simt(Launcher& launcher, TileShape shape, const GemmParams& params, int grid) {
+  if (shape == TileShape::kSmall) {
+    return launcher.start(gemm_simt<TA, TW, TOut, SimtSmall>, params, grid, SimtSmall::kThreads, 0);
+  }
+  return launcher.start(gemm_simt<TA, TW, TOut, SimtTall>, params, grid, SimtTall::kThreads, 0);
+}
+
+template <class T, class Launcher>
+int start_mma(Launcher& launcher, TileShape shape, const GemmParams& params, int grid) {
+  switch (shape) {
+    case TileShape::kSmall:
+      return launcher.start(gemm_mma<T, MmaSmall>, params, grid, MmaSmall::kThreads, sizeof(MmaShared<T, MmaSmall>));
+    case TileShape::kTall:
+      return launcher.start(gemm_mma<T, MmaTall>, params, grid, MmaTall::kThreads, sizeof(MmaShared<T, MmaTall>));
+    default:
+      return launcher.start(gemm_mma<T, MmaBig>, params, grid, MmaBig::kThreads, sizeof(MmaShared<T, MmaBig>));
+  }
+}
+
+template <class Launcher>
+int start_gemm(Launcher& launcher, GemmKind kind, TileShape shape, const GemmParams& params, int grid) {
+  switch (kind) {
+    case GemmKind::kFloat:
+      return start_simt<float, float, float>(launcher, shape, params, grid);
+    case GemmKind::kHalf:
+      return start_simt<Half, Half, Half>(launcher, shape, params, grid);
+    case GemmKind::kHalfFloat:
+      return launcher.start(gemm_simt<Half, float, float, SimtSmall>, params, grid, SimtSmall::kThreads, 0);
+    case GemmKind::kTf32:
+      return start_mma<float>(launcher, shape, params, grid);
+    default:
+      return start_mma<Half>(launcher, shape, params, grid);
+  }
+}
+
+template <class Launcher>
+int start_masker(Launcher& launcher, bool half_map, bool half_features, const MaskerParams& params) {
+  const int grid = params.samples * params.chunks;
+  if (!half_map) return launcher.start(masker<float, float>, params, grid, kMaskerThreads, 0);
+  if (half_features) return launcher.start(masker<Half, Half>, params, grid, kMaskerThreads, 0);
+  return launcher.start(masker<Half, float>, params, grid, kMaskerThreads, 0);
+}
+
+template <class Launcher>
+int start_convert(Launcher& launcher, bool half, const ConvertParams& params, int grid) {
+  if (half) return launcher.start(convert<Half>, params, grid, kConvertThreads, 0);
+  return launcher.start(convert<float>, params, grid, kConvertThreads, 0);
+}
+
+}  // namespace cuda
+}  // namespace laudc

@@ -1,0 +1,31 @@
+// Every kernel instance, named explicitly: for compilers that are given device code only (NVRTC).
+#pragma once
+
+#include "cuda/convert.cuh"
+#include "cuda/gemm_mma.cuh"
+#include "cuda/gemm_simt.cuh"
+#include "cuda/masker.cuh"
+#include "cuda/shapes.h"
+
+namespace laudc {
+namespace cuda {
+
+template __global__ void gemm_simt<float, float, float, SimtSmall>(GemmParams);
+template __global__ void gemm_simt<float, float, float, SimtTall>(GemmParams);
+template __global__ void gemm_simt<Half, Half, Half, SimtSmall>(GemmParams);
+template __global__ void gemm_simt<Half, Half, Half, SimtTall>(GemmParams);
+template __global__ void gemm_simt<Half, float, float, SimtSmall>(GemmParams);
+template __global__ void gemm_mma<float, MmaSmall>(GemmParams);
+template __global__ void gemm_mma<float, MmaTall>(GemmParams);
+template __global__ void gemm_mma<float, MmaBig>(GemmParams);
+template __global__ void gemm_mma<Half, MmaSmall>(GemmParams);
+template __global__ void gemm_mma<Half, MmaTall>(GemmParams);
+template __global__ void gemm_mma<Half, MmaBig>(GemmParams);
+template __global__ void masker<float, float>(MaskerParams);
+template __global__ void masker<Half, Half>(MaskerParams);
+template __global__ void masker<Half, float>(MaskerParams);
+template __global__ void convert<float>(ConvertParams);
+template __global__ void convert<Half>(ConvertParams);
+
+}  // namespace cuda
+}  // namespace laudc

@@ -1,0 +1,79 @@
+// The kernels on a GPU.
+#include <cuda_runtime_api.h>
+
+#include "cuda/dispatch.cuh"
+
+namespace laudc {
+namespace cuda {
+namespace {
+
+constexpr size_t kStaticShared = 48 * 1024;
+
+struct CudaLauncher {
+  cudaStream_t stream;
+
+  template <class Params>
+  int start(void (*kernel)(Params), const typename std::remove_cv<Params>::type& params, int grid, int threads,
+            size_t shared_bytes) {
+    if (shared_bytes > kStaticShared) {
+      const cudaError_t allowed =
+          cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes));
+      if (allowed != cudaSuccess) return static_cast<int>(allowed);
+    }
+    kernel<<<grid, threads, shared_bytes, stream>>>(params);
+    return static_cast<int>(cudaGetLastError());
+  }
+};
+
+cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+int launch_gemm(GemmKind kind, TileShape shape, const GemmParams& params, int grid, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_gemm(launcher, kind, shape, params, grid);
+}
+
+int launch_masker(bool half_map, bool half_features, const MaskerParams& params, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_masker(launcher, half_map, half_features, params);
+}
+
+int launch_convert(bool half, const ConvertParams& params, int grid, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_convert(launcher, half, params, grid);
+}
+
+int fill_zero(void* memory, size_t bytes, Stream stream) {
+  return static_cast<int>(cudaMemsetAsync(memory, 0, bytes, cuda_stream(stream)));
+}
+
+int copy_memory(const void* from, void* to, size_t bytes, Stream stream) {
+  return static_cast<int>(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
+}
+
+int current_device(laudc_cuda_device* device) {
+  int id = 0, major = 0, minor = 0, count = 0;
+  cudaError_t error = cudaGetDevice(&id);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, id);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, id);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, id);
+  device->sm = 10 * major + minor;
+  device->multiprocessors = count;
+  return static_cast<int>(error);
+}
+
+int allocate(size_t bytes, void** memory) { return static_cast<int>(cudaMalloc(memory, bytes)); }
+
+void release(void* memory) { cudaFree(memory); }
+
+bool is_capturing(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(cuda_stream(stream), &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
+}
+
+const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+}  // namespace cuda
+}  // namespace laudc

@@ -1,0 +1,130 @@
+// What the launches of a run pass to the kernels: plain records, shared by host and device.
+#pragma once
+
+#include "cuda/types.h"
+
+namespace laudc {
+namespace cuda {
+
+// Which pixel of the input a row of an indexed GEMM reads. `v` is the row's pixel: list[i], or i where there is no
+// list.
+enum class RowSource : int {
+  kCompact,  // row i of a compact operand
+  kPixel,    // pixel v
+  kStrided,  // the input pixel under output pixel v (projection)
+  kTaps,     // the 3x3 window around output pixel v
+};
+
+enum class RowTarget : int { kCompact, kPixel };
+
+enum class Epilogue : int {
+  kClamp,    // out = max(acc + bias, lo)
+  kRelu,     // out = max(acc + bias, 0)
+  kProject,  // out = acc + bias; with a ReLU where conv3 will add nothing
+  kAddRelu,  // out = max(out + acc + bias, 0); mask groups that drop the pixel add nothing
+};
+
+// One convolution over a list of rows:
+//   out[target(i)][n] = epilogue(sum over taps t and inputs k of a[source(i, t)][k] * w[t][kidx(k)][nidx(n)])
+// With a channel mask every sample is a segment of its own: its rows, its kept input and output channels.
+struct GemmParams {
+  // Rows. `segments` times up to `rows_max` of them.
+  const int32_t* list;   // [segments][rows_max] or null
+  const int* row_count;  // [segments] or null: rows_max
+  int segments, rows_max;
+  RowSource source;
+  RowTarget target;
+  int hin, win, hout, wout, stride;
+
+  // Operand a: [pixels][a_pixel].
+  const void* a;
+  int a_pixel;
+  int a_vectors;  // pixels start at vector boundaries, and what follows the last input in its vector is zero
+
+  // Weights: panels of `panel` columns, [panel][taps * depth][panel columns], as core/packed_layout.h describes them.
+  const void* w;
+  int taps, depth, columns, panel;
+  int w_parts;      // equal shares of the columns, each with panels of its own
+  int w_part_size;  // elements of a share
+  int n_run;        // columns come in aligned runs of this many neighbours (a power of two)
+
+  // Channel mask: kept inputs and outputs of each segment, in order; null: all.
+  const int32_t* k_kept;  // [segments][kept_stride]
+  const int32_t* n_kept;
+  const int* k_count;  // [segments]
+  const int* n_count;
+  int kept_stride;
+
+  // Epilogue.
+  Epilogue epilogue;
+  void* out;
+  int out_pixel;
+  int out_vectors;        // pixels start at vector boundaries
+  int out_padded;         // columns are written up to a multiple of 8, so that consumers may read whole vectors
+  const float* bias;      // [columns] or, by border class, [16][bias_stride]
+  int bias_stride;        // 0: no classes
+  const float* lo;        // kClamp
+  const uint8_t* wanted;  // kProject: [pixels], whether conv3 will add to the pixel; null: it will
+  const uint8_t* keep;    // kAddRelu with several mask groups: [samples][keep_stride], cells of group after group
+  int keep_stride, mask_groups, mask_h, mask_w;
+  float row_scale, col_scale;  // float(mask) / float(map), as nearest interpolation computes them
+
+  // Tiles of one m x n position split along k; partial sums meet in `partials`.
+  int splits;
+  float* partials;  // [tiles][splits][tile floats]
+  int* tickets;     // [tiles], zero between launches
+};
+
+// A matrix of weights in the form and the type that kernels read: panels. From panels, or from [columns][depth].
+struct ConvertParams {
+  const float* from;
+  void* to;
+  int64_t count;  // elements written
+  int from_rows;  // 1: [columns][depth]
+  int depth, columns, panel;
+};
+
+// One block's decisions and row lists.
+struct MaskerParams {
+  int samples, chunks, chunk_pixels;  // grid: samples * chunks
+  int hin, win, hout, wout, stride;
+
+  // Spatial masker: a dot product per pixel and group, then window means.
+  const void* x;  // [samples * hin * win][x_pixel]
+  int x_pixel, cin;
+  int x_vectors;
+  const float *spatial_w, *spatial_b;
+  int mask_groups, mask_h, mask_w;
+  float row_scale, col_scale;
+  float* scores;  // [mask_groups][samples * hin * win]
+
+  // Channel masker: mean of features (the input, or the hidden map of the Conv masker), then one or two layers.
+  const void* features;  // [samples * hin * win][feature_pixel]; null: no channel mask
+  int feature_pixel, feature_count;
+  int hidden;                        // > 0: Mlp
+  const float *hidden_w, *hidden_b;  // [hidden][feature_count]
+  const float *channel_w, *channel_b;
+  int channel_groups, channels_per_group;
+  float* partial_sums;   // [samples][chunks][feature_count]
+  float* mean;           // [samples][feature_count]
+  float* hidden_values;  // [samples][hidden]
+
+  // Results.
+  int margin_count;  // of this block
+  float* margins;    // [samples][margins_stride], may be null
+  int margins_stride;
+  uint8_t* keep;                     // [samples][margin_count]
+  uint8_t* wanted;                   // [samples * hout * wout]
+  int per_sample_lists;              // each sample its own segment instead of one list for all
+  int32_t *conv1_list, *conv2_list;  // [samples * hin * win], [samples * hout * wout]; null without a spatial mask
+  int *conv1_count, *conv2_count;    // [samples] or [1], zero at launch
+  int32_t* kept;                     // [samples][kept_stride]
+  int* kept_count;                   // [samples]
+  int kept_stride;
+  int32_t* counts;  // [samples][counts_stride], may be null
+  int counts_stride;
+  int* tickets;  // [samples], zero at launch
+};
+
+}  // namespace cuda
+}  // namespace laudc

@@ -1,0 +1,236 @@
+// Runs with random weights on the emulated GPU, checked against the plain double-precision reference.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "cuda/laudc_cuda.h"
+#include "tests/emulated_device.h"
+#include "tests/emulated_gpu.h"
+#include "tests/records.h"
+#include "tests/reference.h"
+
+namespace laudc {
+namespace test {
+
+// Memory that starts as NaN and ends where it ends, aligned as cudaMalloc aligns.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(size_t bytes) : data_(std::aligned_alloc(256, (bytes + 255) / 256 * 256)) {
+    std::memset(data_.get(), 0xff, (bytes + 255) / 256 * 256);
+  }
+  template <class T = void>
+  T* as() const {
+    return static_cast<T*>(data_.get());
+  }
+
+ private:
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  std::unique_ptr<void, Free> data_;
+};
+
+struct GpuResults {
+  Floats y, margins;
+  std::vector<int32_t> counts;
+};
+
+// Values that fp16 and TF32 hold exactly, so that only what a kernel computes is rounded.
+inline void make_exact(Floats* values) {
+  for (float& v : *values) v = std::nearbyint(v * 256.0f) / 256.0f;
+}
+
+struct GpuNetwork {
+  std::vector<Record> records;
+  std::vector<BlockDesc> blocks;
+  std::vector<BlockWeights> weights;
+  std::vector<Floats> packed;
+  int precision = LAUDC_CUDA_FP32;
+
+  GpuNetwork(const std::vector<Record>& all, Random* random) : records(all) {
+    for (const Record& record : records) {
+      blocks.push_back(desc_of(record));
+      weights.push_back(random_weights(blocks.back(), random));
+      BlockWeights& w = weights.back();
+      for (Floats* values : {&w.w1, &w.b1, &w.w2, &w.b2, &w.w3, &w.b3, &w.wp, &w.bp}) make_exact(values);
+    }
+  }
+
+  void lean(float spatial, float channel) {
+    for (BlockWeights& w : weights) {
+      for (float& b : w.spatial_b) b += spatial;
+      for (float& b : w.channel_b) b += channel;
+    }
+  }
+
+  Record record_list() const {
+    Record list;
+    for (const Record& record : records) list.insert(list.end(), record.begin(), record.end());
+    return list;
+  }
+
+  size_t input_floats() const { return index(static_cast<int64_t>(blocks[0].hin) * blocks[0].win * blocks[0].cin); }
+  size_t output_floats() const {
+    return index(static_cast<int64_t>(blocks.back().hout()) * blocks.back().wout() * blocks.back().cout);
+  }
+
+  Floats input(int batch, Random* random) const {
+    Floats x = random->reals(input_floats() * index(batch));
+    for (float& v : x) v = std::max(v, 0.0f);
+    make_exact(&x);
+    return x;
+  }
+
+  // What the C interface is given.
+  struct Call {
+    std::unique_ptr<laudc_cuda_run, void (*)(laudc_cuda_run*)> run{nullptr, laudc_cuda_destroy};
+    std::vector<const float*> packed;
+    std::vector<DeviceMemory> memory;  // x, y, prepared, workspace
+    GpuResults results;
+    laudc_cuda_io io;
+  };
+
+  Call prepare_call(const Floats& x) {
+    packed.clear();
+    for (size_t i = 0; i < blocks.size(); ++i) packed.push_back(Packer(blocks[i]).pack(weights[i]));
+    Call call;
+    char error[256] = "";
+    const Record list = record_list();
+    const laudc_cuda_device device = cuda::emulated::the_gpu().device;
+    call.run.reset(laudc_cuda_create(list.data(), list.size(), precision, &device, error, sizeof(error)));
+    CHECK(call.run != nullptr && error[0] == '\0');
+    if (call.run == nullptr) return call;
+    const laudc_cuda_run* run = call.run.get();
+    for (const Floats& p : packed) call.packed.push_back(p.data());
+    const int64_t batch = static_cast<int64_t>(x.size() / input_floats());
+    const size_t element = precision == LAUDC_CUDA_FP16 ? 2 : 4;
+    const size_t workspace = laudc_cuda_workspace_bytes(run, batch);
+    for (const size_t bytes :
+         {x.size() * element, index(batch) * output_floats() * element, laudc_cuda_prepared_bytes(run), workspace}) {
+      call.memory.emplace_back(bytes);
+    }
+    store(x, call.memory[0].as());
+    call.results.margins.assign(index(batch * laudc_cuda_margins(run)), -1.0f);
+    call.results.counts.assign(index(batch) * blocks.size() * 4, -1);
+    CHECK(laudc_cuda_prepare(run, call.packed.data(), call.memory[2].as(), nullptr, error, sizeof(error)) == 0);
+    call.io = {call.memory[0].as(),
+               call.packed.data(),
+               call.memory[2].as(),
+               call.memory[1].as(),
+               call.results.counts.data(),
+               call.results.margins.data(),
+               laudc_cuda_margins(run),
+               call.memory[3].as(),
+               workspace,
+               batch};
+    return call;
+  }
+
+  GpuResults execute(const Floats& x) {
+    Call call = prepare_call(x);
+    if (call.run == nullptr) return GpuResults();
+    char error[256] = "";
+    CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
+    call.results.y = load(call.memory[1].as(), index(call.io.batch) * output_floats());
+    return call.results;
+  }
+
+  void store(const Floats& from, void* to) const {
+    if (precision != LAUDC_CUDA_FP16) {
+      std::memcpy(to, from.data(), from.size() * sizeof(float));
+      return;
+    }
+    for (size_t i = 0; i < from.size(); ++i) cuda::from_float(from[i], static_cast<cuda::Half*>(to) + i);
+  }
+  Floats load(const void* from, size_t count) const {
+    Floats to(count);
+    for (size_t i = 0; i < count; ++i) {
+      to[i] = precision == LAUDC_CUDA_FP16 ? cuda::to_float(static_cast<const cuda::Half*>(from)[i])
+                                           : static_cast<const float*>(from)[i];
+    }
+    return to;
+  }
+
+  double tolerance() const { return precision == LAUDC_CUDA_FP32 ? 3e-5 : 4e-3; }
+
+  void check(const Floats& x, const GpuResults& found) const {
+    const size_t batch = x.size() / input_floats();
+    const double rounding = tolerance() * static_cast<double>(blocks.size());
+    size_t margin = 0;
+    for (size_t s = 0; s < batch; ++s) {
+      Doubles map(x.begin() + static_cast<std::ptrdiff_t>(s * input_floats()),
+                  x.begin() + static_cast<std::ptrdiff_t>((s + 1) * input_floats()));
+      for (size_t b = 0; b < blocks.size(); ++b) {
+        const Doubles wanted = reference_margins(blocks[b], weights[b], map);
+        // Maskers are exact in every precision, but the second block's input is already rounded.
+        const double bound = b == 0 ? 1e-4 : std::max(1e-4, 10 * rounding);
+        std::vector<bool> keep;
+        for (const double value : wanted) {
+          CHECK_NEAR(found.margins[margin], value, bound * std::max(1.0, std::abs(value)));
+          keep.push_back(found.margins[margin++] >= 0);
+        }
+        check_counts(blocks[b], keep, found.counts.data() + (s * blocks.size() + b) * 4);
+        map = reference_block(blocks[b], weights[b], map, keep);
+      }
+      double largest = 1;
+      for (const double v : map) largest = std::max(largest, v);
+      for (size_t i = 0; i < map.size(); ++i) {
+        CHECK(std::abs(found.y[s * map.size() + i] - map[i]) <= rounding * largest);
+      }
+    }
+    CHECK(margin == found.margins.size());
+  }
+
+  static void check_counts(const BlockDesc& d, const std::vector<bool>& keep, const int32_t* counts) {
+    const int cells = d.mask_groups * d.mask_h * d.mask_w;
+    CHECK(counts[2] == std::count(keep.begin(), keep.begin() + cells, true));
+    CHECK(counts[3] == std::count(keep.begin() + cells, keep.end(), true));
+    const size_t in = index(static_cast<int64_t>(d.hin) * d.win),
+                 out = index(static_cast<int64_t>(d.hout()) * d.wout());
+    std::vector<uint8_t> wanted(out, d.spatial() ? 0 : 1), scratch(index(static_cast<int64_t>(d.hin) * d.wout())),
+        needed(in);
+    for (int g = 0; g < d.mask_groups; ++g) {
+      const std::vector<uint8_t> cells_of(keep.begin() + g * d.mask_h * d.mask_w,
+                                          keep.begin() + (g + 1) * d.mask_h * d.mask_w);
+      upsample_or(cells_of.data(), d.mask_w, nearest_lut(d.mask_h, d.hout()), nearest_lut(d.mask_w, d.wout()),
+                  wanted.data());
+    }
+    dilate(wanted.data(), d.hout(), d.wout(), d.stride, d.hin, d.win, scratch.data(), needed.data());
+    CHECK(counts[0] == std::count(needed.begin(), needed.end(), 1));
+    CHECK(counts[1] == std::count(wanted.begin(), wanted.end(), 1));
+  }
+};
+
+enum class Mode { kStatic, kSpatial, kChannel, kBoth, kLayer };
+
+// A record of one mode with odd sizes.
+inline Record gpu_record(Mode mode, int masker, bool projection, int hin, int win, Random* random) {
+  Record r(kBlockFieldCount, 0);
+  r[kStride] = projection && random->coin() ? 2 : 1;
+  r[kHin] = hin;
+  r[kWin] = win;
+  r[kProjection] = projection ? 1 : 0;
+  r[kWidth] = 4 * random->between(1, 7);
+  r[kCout] = 6 * random->between(1, 8);
+  r[kCin] = projection ? random->between(1, 40) : r[kCout];
+  r[kPanel] = 16 * random->between(1, 4);
+  if (mode == Mode::kSpatial || mode == Mode::kBoth || mode == Mode::kLayer) {
+    r[kMaskGroups] = random->between(1, 3);
+    r[kMaskH] = mode == Mode::kLayer ? 1 : random->between(1, static_cast<int>((hin - 1) / r[kStride] + 1));
+    r[kMaskW] = mode == Mode::kLayer ? 1 : random->between(1, static_cast<int>((win - 1) / r[kStride] + 1));
+  }
+  if (mode == Mode::kChannel || mode == Mode::kBoth) {
+    const int sizes[] = {1, 2, 4};
+    r[kChannelGroups] = r[kWidth] / sizes[random->between(0, 2)];
+    r[kChannelMasker] = masker;
+    r[kMaskerHidden] = masker == 1 ? 0 : random->between(1, 20);
+  }
+  return r;
+}
+
+}  // namespace test
+}  // namespace laudc

@@ -1,0 +1,76 @@
+// The kernels on the emulated GPU. Device memory is host memory; every launch has another seed.
+#include <cstdlib>
+#include <type_traits>
+
+#include "cuda/dispatch.cuh"
+#include "tests/emulated_gpu.h"
+
+namespace laudc {
+namespace cuda {
+namespace {
+
+emulated::Gpu gpu;
+
+uint32_t next_seed() { return gpu.seed + static_cast<uint32_t>(++gpu.launches); }
+
+struct EmulatedLauncher {
+  template <class Params>
+  int start(void (*kernel)(Params), const typename std::remove_cv<Params>::type& params, int grid, int threads,
+            size_t shared_bytes) {
+    emulated::launch(grid, threads, shared_bytes, next_seed(), [&] { kernel(params); });
+    return 0;
+  }
+};
+
+}  // namespace
+
+namespace emulated {
+Gpu& the_gpu() { return gpu; }
+}  // namespace emulated
+
+int launch_gemm(GemmKind kind, TileShape shape, const GemmParams& params, int grid, Stream) {
+  ++gpu.gemms[static_cast<int>(kind)][static_cast<int>(shape)];
+  gpu.split_gemms += params.splits > 1 ? 1 : 0;
+  EmulatedLauncher launcher;
+  return start_gemm(launcher, kind, shape, params, grid);
+}
+
+int launch_masker(bool half_map, bool half_features, const MaskerParams& params, Stream) {
+  EmulatedLauncher launcher;
+  return start_masker(launcher, half_map, half_features, params);
+}
+
+int launch_convert(bool half, const ConvertParams& params, int grid, Stream) {
+  EmulatedLauncher launcher;
+  return start_convert(launcher, half, params, grid);
+}
+
+int fill_zero(void* memory, size_t bytes, Stream) {
+  std::memset(memory, 0, bytes);
+  return 0;
+}
+
+int copy_memory(const void* from, void* to, size_t bytes, Stream) {
+  std::memcpy(to, from, bytes);
+  return 0;
+}
+
+int current_device(laudc_cuda_device* device) {
+  *device = gpu.device;
+  return gpu.missing ? 1 : 0;
+}
+
+int allocate(size_t bytes, void** memory) {
+  if (gpu.out_of_memory) return 2;
+  *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  return *memory == nullptr ? 2 : 0;
+}
+
+void release(void* memory) { std::free(memory); }
+
+bool is_capturing(Stream) { return gpu.capturing; }
+
+const char* error_text(int error) { return error == 2 ? "out of memory" : "emulated error"; }
+
+}  // namespace cuda
+}  // namespace laudc
