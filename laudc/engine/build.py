@@ -96,12 +96,16 @@ def build_engine(
     _check_has_our_ops(proto, model)
 
     from laudc.schedule import lower, make_plan
+    from laudc.schedule.blocks import Graph
     from laudc.schedule.forecast import chooser_for
+    from laudc.schedule.plan import is_predictable
 
     progress("scheduling")
     images = _batch(proto, profile, batch)
-    measured = _activation(proto, serialized, activation, calibrate_images)
-    chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
+    chooser = None
+    if is_predictable(Graph(proto)):
+        measured = _activation(proto, serialized, activation, calibrate_images)
+        chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
     plan = make_plan(proto, choice=schedule, panel=about["panel"], chooser=chooser)
     scheduled = lower(proto, plan)
     manifest_parts = _describe(proto, serialized)

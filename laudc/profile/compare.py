@@ -83,7 +83,11 @@ def predict_engine(
     from laudc.predict.frame import Frame
     from laudc.predict.models import latency_model
     from laudc.predict.network import predict_network
+    from laudc.schedule.blocks import Graph
+    from laudc.schedule.plan import is_predictable
 
+    if not is_predictable(Graph(portable)):
+        return None
     try:
         profile = load_profile(device or manifest.device.id)
     except UserError:

@@ -312,6 +312,6 @@ def _notes(
     if any(block["execution"] == "dense" for block in manifest.blocks):
         yield "Blocks scheduled dense are computed by the runtime and have no time of their own here."
     if comparison is None:
-        yield "Nothing is predicted: the device has no latency model for these kernels (measure it: laudc calibrate)."
+        yield "Nothing is predicted: there is no latency model for this network on these kernels (docs/predictor.md)."
     elif comparison.threads and comparison.status != MEASURED:
         yield f"Predictions are {comparison.status}: laudc calibrate measures this machine."

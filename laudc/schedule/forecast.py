@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 from laudc.devices import DeviceProfile, detect_host, load_profile
 from laudc.errors import UserError
 from laudc.files import sha256_bytes
+from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import Activation, activation_at_rate, load_activation
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
 from laudc.predict.sweep import Sweep, sweep_rates
 from laudc.schedule.blocks import Graph
 from laudc.schedule.choose import CostChooser
-from laudc.schedule.plan import Plan, block_records, make_plan
+from laudc.schedule.plan import Plan, block_records, is_predictable, make_plan
 
 if TYPE_CHECKING:
     import onnx
-
-    from laudc.ops.scheduled import BlockRecord
 
 DEFAULT_RATE = 0.5
 _PANEL = 64
@@ -84,13 +83,13 @@ def forecast(
     profile = load_profile(device)
     proto, serialized = read_portable(model)
     graph = Graph(proto)
-    records = block_records(graph, _PANEL)
-    if not records:
+    if not is_predictable(graph):
         raise UserError(
-            "the model has no dynamic blocks",
-            "only LAUDNet's blocks can be predicted",
-            "export a LAUDNet checkpoint: laudc export CHECKPOINT -o MODEL.onnx",
+            "the model cannot be predicted",
+            "the latency models know the blocks of LAUD-ResNet only",
+            "build it and measure it: laudc build-engine, laudc profile",
         )
+    records = block_records(graph, _PANEL)
     chosen = precision or profile.precision
     measured = read_activation(activation, records, sha256_bytes(serialized))
     images = profile.batch if batch is None else batch
@@ -106,8 +105,8 @@ def forecast(
     plan = make_plan(proto, choice=schedule, panel=_PANEL, chooser=chooser)
     swept = None
     if sweep:
-        planned = {block.name: block.record for block in plan.blocks}
-        best = [(name, planned[name] or record) for name, record in records]
+        planned = {block.name: block.record for block in plan.blocks if isinstance(block.record, BlockRecord)}
+        best = [(name, planned.get(name, record)) for name, record in records]
         swept = sweep_rates(chooser.model, chooser.frame, best, batch=images)
     arch = str(metadata(proto).get("arch", "unknown"))
     return Forecast(profile.id, chosen, chooser.status, arch, plan, swept)

@@ -111,6 +111,12 @@ def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> Blo
     return BlockPlan(block.name, "sparse", describe(record), record)
 
 
+def is_predictable(graph: Graph) -> bool:
+    """Whether the latency models know all dynamic blocks of a model: LAUD-ResNet's, and no others."""
+    blocks = graph.blocks()
+    return bool(blocks) and not vit_blocks(graph) and not any(block.is_regnet for block in blocks)
+
+
 def block_records(graph: Graph, panel: int) -> list[tuple[str, BlockRecord]]:
     """(name, record) of all blocks in graph order, conv2 as the rules choose it."""
     return [(block.name, _record(graph, block, panel)) for block in graph.blocks()]
