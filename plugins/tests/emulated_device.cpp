@@ -20,6 +20,7 @@ namespace emulated {
 namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;
+constexpr int kFarAhead = 1000;  // exchanges within a warp
 
 [[noreturn]] void die(const char* what) {
   std::fprintf(stderr, "emulated GPU: %s\n", what);
@@ -173,6 +174,23 @@ void meet(Meeting* meeting, int parties) {
   while (meeting->round == round) leave_fiber(me);
 }
 
+// Lets every thread of a warp go on to where it has to wait, `passes` times. Whether anything came of it.
+bool run_warp(uint32_t warp, int passes, std::minstd_rand* random) {
+  bool progress = false;
+  for (int pass = 0; pass < passes; ++pass) {
+    machine.progress = false;
+    const uint32_t first = static_cast<uint32_t>((*random)()), stride = static_cast<uint32_t>((*random)()) | 1u;
+    for (uint32_t i = 0; i < static_cast<uint32_t>(kWarp); ++i) {
+      machine.current = static_cast<int>(warp * kWarp + (first + i * stride) % kWarp);
+      Fiber* fiber = &machine.fibers[static_cast<size_t>(machine.current)];
+      if (!fiber->finished) enter_fiber(fiber);
+    }
+    if (!machine.progress) break;
+    progress = true;
+  }
+  return progress;
+}
+
 void run_block(std::minstd_rand* random) {
   machine.block = Meeting();
   machine.alive = machine.threads;
@@ -183,17 +201,17 @@ void run_block(std::minstd_rand* random) {
     fiber.open.clear();
     prepare(&fiber.context, fiber.stack.get(), fiber_main);
   }
-  const uint32_t count = static_cast<uint32_t>(machine.threads);
+  const uint32_t warps = static_cast<uint32_t>(machine.warps.size());
   while (machine.alive > 0) {
-    machine.progress = false;
-    // An odd stride visits every thread once, as the number of threads is a power of two.
+    bool progress = false;
+    // An odd stride visits every warp once, as their number is a power of two.
     const uint32_t first = static_cast<uint32_t>((*random)()), stride = static_cast<uint32_t>((*random)()) | 1u;
-    for (uint32_t i = 0; i < count; ++i) {
-      machine.current = static_cast<int>((first + i * stride) % count);
-      Fiber* fiber = &machine.fibers[static_cast<size_t>(machine.current)];
-      if (!fiber->finished) enter_fiber(fiber);
+    for (uint32_t i = 0; i < warps; ++i) {
+      // Some warps run ahead of the others as far as barriers let them.
+      const int passes = (*random)() % 4 == 0 ? kFarAhead : 1;
+      progress = run_warp((first + i * stride) % warps, passes, random) || progress;
     }
-    if (!machine.progress) die("threads wait for each other in different places");
+    if (!progress) die("threads wait for each other in different places");
   }
 }
 

@@ -134,6 +134,23 @@ TEST(every_tile_shape) {
   CHECK(the_gpu().split_gemms > 0);
 }
 
+// A runtime asks for the workspace of its largest batch and then runs smaller ones in it.
+TEST(workspace_grows_with_the_batch) {
+  Random random(47);
+  for (int i = 0; i < 40; ++i) {
+    const Record r =
+        gpu_record(Mode::kBoth, 1 + i % 3, random.coin(), random.between(1, 70), random.between(1, 70), &random);
+    const laudc_cuda_device device = {80, random.between(1, 9)};
+    char error[256] = "";
+    laudc_cuda_run* run = laudc_cuda_create(r.data(), r.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
+    if (!CHECK(run != nullptr)) return;
+    for (int64_t batch = 1; batch < 40; ++batch) {
+      CHECK(laudc_cuda_workspace_bytes(run, batch) <= laudc_cuda_workspace_bytes(run, batch + 1));
+    }
+    laudc_cuda_destroy(run);
+  }
+}
+
 TEST(outputs_may_be_left_out) {
   Random random(45);
   the_gpu().device = {80, 2};
