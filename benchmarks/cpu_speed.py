@@ -73,7 +73,7 @@ def measure(network: Any, facts: dict[str, Any], threads: list[int], rounds: int
     import laudc
     from laudc import backends
 
-    model = laudc.export(network.model)
+    model = laudc.export(network.model, input_size=network.image.shape[2:])
     path = Path(folder, "model.laudc")
     laudc.build_engine(model, path, portable=False)
     isa = backends.get("onnxruntime").native_abi()["active"]
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--arch", default="uni_resnet101")
+    parser.add_argument("--size", nargs=2, type=int, default=[224, 224], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--out")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -138,8 +139,8 @@ def main() -> None:
             for mode in args.modes
             for rate in args.rates
             for row in measure(
-                build(mode, rate, arch=args.arch),
-                {"arch": args.arch, "mode": mode, "rate": rate},
+                build(mode, rate, arch=args.arch, size=tuple(args.size)),
+                {"arch": args.arch, "size": "x".join(map(str, args.size)), "mode": mode, "rate": rate},
                 args.threads,
                 args.rounds,
                 folder,

@@ -95,14 +95,16 @@ def _branch_norm(block: DynamicBlock) -> nn.Module:
     return block.bn3
 
 
-def build(mode: str, rate: float, *, arch: str = "uni_resnet101", size: int = 224, seed: int = 0) -> Network:
+def build(
+    mode: str, rate: float, *, arch: str = "uni_resnet101", size: tuple[int, int] = (224, 224), seed: int = 0
+) -> Network:
     """A network of `mode` (a key of MODES) whose masks keep `rate` on its image."""
     torch.manual_seed(seed)
-    model = build_model(config_from_dict({"arch": arch, "input_size": size, **MODES[mode]})).eval()
+    model = build_model(config_from_dict({"arch": arch, **MODES[mode]})).eval()
     with torch.no_grad():
         for _, block in model.blocks():
             _branch_norm(block).weight.fill_(0.2)  # keeps activations of 33 residual blocks in range
-    image = torch.randn(1, 3, size, size)
+    image = torch.randn(1, 3, *size)
     setter = _RateSetter(rate, seed)
     hooks = [masker.register_forward_hook(setter) for masker in model.maskers()]
     with torch.no_grad():

@@ -25,6 +25,7 @@ _VERBS = {
     "run": "run",
     "inspect": "inspect_file",
     "devices": "devices",
+    "zoo": "zoo",
     "doctor": "doctor",
 }
 

@@ -15,23 +15,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@click.command("run", short_help="Classify images with an engine.")
+@click.command("run", short_help="Classify images with an engine, or find objects in them.")
 @click.argument("engine")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="Classes to show.")
 @click.option("--labels", metavar="FILE", help="Names of the classes, one a line.")
+@click.option("--score", default=0.3, show_default=True, type=click.FloatRange(0, 1), help="Least score of an object.")
+@click.option("--draw", metavar="FOLDER", help="Where to write pictures with the objects drawn (detectors).")
 @click.option("--threads", type=int, help="Threads of the runtime [default: one per core].")
 @shared_options
 @click.pass_obj
 def command(
-    session: Session, engine: str, images: tuple[str, ...], top: int, labels: str | None, threads: int | None
+    session: Session,
+    engine: str,
+    images: tuple[str, ...],
+    top: int,
+    labels: str | None,
+    score: float,
+    draw: str | None,
+    threads: int | None,
 ) -> None:
-    """Runs ENGINE on IMAGES (files or folders) and shows the likeliest classes of each.
+    """Runs ENGINE on IMAGES (files or folders) and shows the likeliest classes of each, or the objects found.
 
     \b
     Example:
       laudc run model.laudc photo.jpg --top 3
+      laudc run detector.laudc photos/ --score 0.4 --draw found/
     """
+    from laudc.cli.run_detector import Finder
+    from laudc.detect import is_retinanet
     from laudc.engine import load_engine
     from laudc.engine.images import find_images, load_image
     from laudc.profile.inputs import preprocess_of
@@ -39,19 +51,38 @@ def command(
     with load_engine(engine, threads=threads) as loaded:
         preprocess = preprocess_of(loaded.manifest)
         files = find_images(images)
+        outputs = [output.name for output in loaded.manifest.outputs]
+        if is_retinanet(outputs):
+            count = int(loaded.manifest.outputs[0].shape[2])
+            finder = Finder(loaded, preprocess, class_names(labels, count), score)
+            session.write({"kind": "run", "engine": engine, "results": finder.run(session, files, draw)})
+            return
+        _check_classifier(outputs, engine, draw)
         names: list[str] | None = None
         results = []
         for index, file in enumerate(files):
             session.progress("running", index / len(files))
             logits = loaded(load_image(file, preprocess)[None])[0][0]
-            names = names or _class_names(labels, len(logits))
+            names = names or class_names(labels, len(logits))
             classes = _likeliest(logits, names, top)
             results.append({"image": str(file), "classes": classes})
             session.say(_line(file, classes))
     session.write({"kind": "run", "engine": engine, "results": results})
 
 
-def _class_names(labels: str | None, classes: int) -> list[str]:
+def _check_classifier(outputs: list[str], engine: str, draw: str | None) -> None:
+    if len(outputs) != 1:
+        raise UserError(
+            f"{engine} does not say what is in an image",
+            f"it ends with feature maps ({', '.join(outputs)})",
+            "use its outputs from Python (laudc.load_engine), or export the checkpoint with its head",
+        )
+    if draw is not None:
+        raise UserError(f"{engine} finds no objects to draw", "it is a classifier", "leave out --draw")
+
+
+def class_names(labels: str | None, classes: int) -> list[str]:
+    """Names from the file `labels`, or made ones. Raises UserError when they do not fit."""
     if labels is None:
         return [f"class {index}" for index in range(classes)]
     try:

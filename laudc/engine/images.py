@@ -49,8 +49,9 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 class Preprocess:
     """Resize the shorter side to `resize` pixels, cut `size` (height, width) out of the middle, normalise.
 
-    `resize` None leaves the image as it is: it then has to have exactly `size`. Mean and standard deviation
-    are for samples scaled to 0..1.
+    `resize` None leaves the image as it is: it then has to have exactly `size`. With `pad` the whole image is
+    resized to fit into `size`, and zeros (the mean colour) fill what is left at the bottom and on the right. Mean and
+    standard deviation are for samples scaled to 0..1.
     """
 
     size: tuple[int, int]
@@ -58,6 +59,7 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
+    pad: bool = False
 
     @classmethod
     def from_metadata(cls, data: Mapping[str, Any], size: tuple[int, int]) -> Preprocess:
@@ -76,7 +78,15 @@ class Preprocess:
                 raise _bad_metadata(field, values, "three numbers (std above 0)")
         if interpolation not in _FILTERS:
             raise _bad_metadata("interpolation", interpolation, " or ".join(_FILTERS))
-        return cls(size, resize, tuple(map(float, mean)), tuple(map(float, std)), interpolation)
+        if data.get("fit", "crop") not in ("crop", "pad"):
+            raise _bad_metadata("fit", data["fit"], "crop or pad")
+        pad = data.get("fit") == "pad"
+        return cls(size, resize, tuple(map(float, mean)), tuple(map(float, std)), interpolation, pad)
+
+    def fitted(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of a picture once it is resized to fit into `size`, at least one pixel each."""
+        scale = min(self.size[0] / height, self.size[1] / width)
+        return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _is_triple(values: Any) -> bool:
@@ -136,14 +146,16 @@ def load_image(path: Path, preprocess: Preprocess) -> NDArray[np.float32]:
     """One file as float32 (3,H,W). Raises UserError naming the file."""
     import numpy as np
 
-    image = _fit(_open_rgb(path), path, preprocess)
+    image = _fit(open_rgb(path), path, preprocess)
     samples = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
     mean = np.asarray(preprocess.mean, np.float32)[:, None, None]
     std = np.asarray(preprocess.std, np.float32)[:, None, None]
-    return np.ascontiguousarray((samples - mean) / std)
+    normalised = (samples - mean) / std
+    missing = [(0, wanted - have) for wanted, have in zip(preprocess.size, normalised.shape[1:], strict=True)]
+    return np.ascontiguousarray(np.pad(normalised, ((0, 0), *missing)))
 
 
-def _open_rgb(path: Path) -> Image.Image:
+def open_rgb(path: Path) -> Image.Image:
     """The file as an upright 8-bit RGB image."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -198,6 +210,8 @@ def _fit(image: Image.Image, path: Path, preprocess: Preprocess) -> Image.Image:
     from PIL import Image
 
     height, width = preprocess.size
+    if preprocess.pad:
+        return image.resize(preprocess.fitted(*image.size), Image.Resampling[preprocess.interpolation.upper()])
     if preprocess.resize is None:
         if image.size != (width, height):
             raise UserError(

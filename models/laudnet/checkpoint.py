@@ -73,22 +73,11 @@ def load_checkpoint(path: str | os.PathLike[str], config: AnyConfig | None = Non
     file = Path(path)
     data = read(file)
     contents = _interpret(file, unpickle(file, data), len(data), use_own_config=config is None)
-    chosen = config or contents.config or _config_from_tensors(file, contents.tensors)
+    chosen = config or contents.config
     if chosen is None:
         raise _unknown_configuration(file, contents.tensors)
     model = _assemble(file, chosen, contents.tensors)
     return LoadedCheckpoint(model, chosen, contents.kind, hashlib.sha256(data).hexdigest(), contents.metrics)
-
-
-def _config_from_tensors(file: Path, tensors: Mapping[str, Tensor]) -> AnyConfig | None:
-    """The configuration of families whose tensors tell it all; None for the others."""
-    family = family_of_tensors(tensors)
-    if family is None or not any(family.deciders in key for key in tensors):
-        return None
-    try:
-        return family.config_from_tensors(tensors)
-    except ValueError as error:
-        raise CheckpointError(str(file), f"its tensors describe no network we know: {error}", _CONFIG_FIX) from None
 
 
 def save_checkpoint(
@@ -164,7 +153,8 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
     except CheckpointError as error:
         raise CheckpointError(str(file), f"{error.what}: {error.why}", error.fix) from None
     except ValueError as error:
-        raise CheckpointError(str(file), f"its configuration is not usable: {error}", _CONFIG_FIX) from None
+        looks = f" (its tensors look like those of {family.name})" if family is not None else ""
+        raise CheckpointError(str(file), f"its configuration is not usable: {error}{looks}", _CONFIG_FIX) from None
     return _Contents(tensors, kind, config, metrics)
 
 

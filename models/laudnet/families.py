@@ -126,7 +126,7 @@ class Family:
     block_key: pattern whose two groups are the number of a stage (from 1) and of a block (from 0); one group, the
     block, where there are no stages.
     options_from_shapes: what tensor shapes give away of a configuration, nothing for tensors of another family.
-    tells_all: whether that is the whole configuration. select: the tensors of a file that a configuration needs.
+    select: the tensors of a file that a configuration needs.
     deciders: what the keys of maskers or policies have in common.
     read_config: from a file's content and tensors, where the family's authors have their own layout; its errors are
     CheckpointError and ValueError. convert: other forms of the tensors to ours.
@@ -138,25 +138,15 @@ class Family:
     mark: str
     block_key: re.Pattern[str]
     options_from_shapes: Callable[[Tensors], dict[str, Any]]
-    tells_all: bool = False
     select: Callable[[Any, Tensors], Tensors] = _all_tensors
     deciders: str = ".masker_"
-    read_config: Callable[[Mapping[Any, Any], Tensors], AnyConfig] | None = None
+    read_config: Callable[[Mapping[Any, Any], Tensors], AnyConfig | None] | None = None
     convert: Callable[[Tensors], dict[str, Tensor]] = dict
 
     @property
     def archs(self) -> tuple[str, ...]:
         """Architecture names, those of published networks first."""
         return (*self.config.DEPTHS, *self.config.FREE_DEPTH)
-
-    def config_from_tensors(self, tensors: Tensors) -> DynamicConfig | None:
-        """The configuration of a state dict, in a family whose tensors tell it. ValueError for an impossible one."""
-        if not self.tells_all:
-            return None
-        depth = self.depth(tensors)
-        named = [arch for arch, layers in self.config.DEPTHS.items() if layers == depth]
-        arch = (*named, *self.config.FREE_DEPTH)[0]
-        return self.config.for_arch(arch, layers=depth, **self.options_from_shapes(tensors))
 
     def depth(self, tensors: Tensors) -> tuple[int, ...]:
         """Blocks per stage that the keys speak of."""
@@ -165,6 +155,18 @@ class Family:
             return (len({match.group(1) for match in found if match}),)
         blocks = {(int(match.group(1)), int(match.group(2))) for match in found if match}
         return tuple(sum(stage == number for stage, _ in blocks) for number in range(1, STAGES + 1))
+
+
+def _read_detector(content: Mapping[Any, Any], tensors: Tensors) -> DynamicConfig | None:
+    """A detector's configuration, which its tensors tell; None for a static one. ValueError for an impossible one."""
+    if not any(".masker_" in key for key in tensors):
+        return None
+    blocks = [re.match(r"backbone\.layer(\d)\.(\d{1,4})\.", key) for key in tensors]
+    found = {match.groups() for match in blocks if match}
+    depth = tuple(sum(stage == str(number) for stage, _ in found) for number in range(1, STAGES + 1))
+    named = [arch for arch, layers in DetectorConfig.DEPTHS.items() if layers == depth]
+    arch = (*named, *DetectorConfig.FREE_DEPTH)[0]
+    return DetectorConfig.for_arch(arch, layers=depth, **_detector_options(tensors))
 
 
 FAMILIES = (
@@ -191,7 +193,7 @@ FAMILIES = (
         mark="backbone.",
         block_key=re.compile(r"backbone\.layer(\d)\.(\d{1,4})\."),
         options_from_shapes=_detector_options,
-        tells_all=True,
+        read_config=_read_detector,
         select=_detector_tensors,
     ),
     Family(

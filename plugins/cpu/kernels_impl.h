@@ -357,6 +357,7 @@ float dot(const float* a, const float* w, int count) {
     s2 += load(a + c + 2 * kLanes) * load(w + c + 2 * kLanes);
     s3 += load(a + c + 3 * kLanes) * load(w + c + 3 * kLanes);
   }
+  for (; c + kLanes <= count; c += kLanes) s0 += load(a + c) * load(w + c);
   float total = sum_lanes((s0 + s1) + (s2 + s3));
   for (; c < count; ++c) total += a[c] * w[c];
   return total;

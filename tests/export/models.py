@@ -61,6 +61,26 @@ def small_regnet(mode: str, seed: int = 0) -> laudnet.LaudRegNet:
     return model
 
 
+def small_detector(mode: str, neck: str, head: str, seed: int = 0, **options: object) -> laudnet.LaudDetector:
+    """A seeded detector on a small backbone, in eval mode."""
+    torch.manual_seed(seed)
+    small: dict[str, object] = {
+        "layers": (1, 2, 2, 1),
+        "width_mult": 0.125,
+        "dyn_mode": (mode,) * 4,
+        "channel_dyn_granularity": (2,) * 4,
+        "neck": neck,
+        "head": head,
+        "stages": (1, 2, 3),
+        "neck_channels": 32,
+        "num_classes": 7,
+        "head_depth": 2,
+    }
+    model = laudnet.LaudDetector(laudnet.DetectorConfig.for_arch("laud_detector", **{**small, **options}))
+    randomise(model, seed)
+    return model
+
+
 def small_config(mode: str, **options: object) -> laudnet.LaudConfig:
     """A network of six blocks for 64-pixel images."""
     small: dict[str, object] = {
