@@ -16,6 +16,7 @@ Array = np.ndarray
 
 # Images per step: the maps of one step stay in a core's cache.
 _CHUNK = 128
+_BITS = np.asarray([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,16 @@ def _count_chunk(record: BlockRecord, keep: Array) -> tuple[Array, Array, Array,
     conv3 = np.tensordot(keep, area, axes=([2, 3], [0, 1])).sum(axis=1) / record.mask_groups
     union: Array = np.any(keep, axis=1)
     conv2 = np.tensordot(union, area, axes=([1, 2], [0, 1]))
-    wanted: Array = union[:, rows][:, :, columns]
+    as_fine = union.shape[1:] == (record.hout, record.wout)
+    wanted: Array = union if as_fine else union[:, rows][:, :, columns]
     computed: Array = wanted
     tiles: Array = np.zeros(len(keep))
     if _winograd(record):
         whole: Array = _tile_map(wanted)
-        tiles = whole.sum(axis=(1, 2))
+        tiles = _count(whole)
         computed = whole.repeat(2, axis=1).repeat(2, axis=2)[:, : record.hout, : record.wout]
     conv1 = _dilated(_dilated(computed, record.hin, record.stride, 1), record.win, record.stride, 2)
-    return conv1.sum(axis=(1, 2)), conv2, tiles, conv3
+    return _count(conv1), conv2, tiles, conv3
 
 
 def _tile_map(wanted: Array) -> Array:
@@ -115,11 +117,19 @@ def _tile_map(wanted: Array) -> Array:
 
 
 def _dilated(values: Array, size: int, stride: int, axis: int) -> Array:
-    """The input rows (or columns) that windows of three around the kept ones read."""
-    moved = np.moveaxis(values, axis, 0)
-    out = np.zeros((size, *moved.shape[1:]), bool)
-    for tap in (-1, 0, 1):
-        at = np.arange(moved.shape[0]) * stride + tap
-        inside = (at >= 0) & (at < size)
-        out[at[inside]] |= moved[inside]
-    return np.moveaxis(out, 0, axis)
+    """The input rows (axis 1) or columns (axis 2) that windows of three around the kept ones read."""
+    shape = list(values.shape)
+    shape[axis] = size
+    out: Array = np.zeros(shape, bool)
+    kept, moved = np.swapaxes(out, 0, axis), np.swapaxes(values, 0, axis)
+    kept[::stride] |= moved
+    after = kept[1::stride]
+    after |= moved[: len(after)]
+    before = kept[stride - 1 :: stride]
+    before[: len(moved) - 1] |= moved[1:]
+    return out
+
+
+def _count(maps: Array) -> Array:
+    """Set pixels of each of (images, rows, columns)."""
+    return np.asarray(_BITS[np.packbits(maps.reshape(len(maps), -1), axis=1)].sum(axis=1, dtype=np.int64))
