@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from laudc.cli.describe import prediction_line
+from laudc.cli.describe import prediction_line, runs_on
 from laudc.cli.session import Session, shared_options
 
 
@@ -70,8 +70,7 @@ def command(
     )
     sparse = sum(block["execution"] == "sparse" for block in manifest.blocks)
     session.say(
-        f"{output}: {manifest.arch} for {manifest.device.id} ({manifest.cpu.isa} kernels, "
-        f"{manifest.backend.name} {manifest.backend.version}), "
+        f"{output}: {manifest.arch} for {manifest.device.id} ({runs_on(manifest)}), "
         f"{sparse} of {len(manifest.blocks)} blocks skip work, "
         f"{result.size / 1e6:.1f} MB"
     )

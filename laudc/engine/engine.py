@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.devices import detect_host
 from laudc.engine.bundle import Bundle, open_bundle
-from laudc.engine.compat import check_compatible
+from laudc.engine.compat import check_compatible, check_compiled
 from laudc.engine.manifest import Manifest
 from laudc.engine.weights import read_weights
 from laudc.errors import UserError
@@ -162,6 +162,7 @@ def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> 
     from laudc.engine.build import usable_backend
 
     bundle = open_bundle(path)
+    check_compiled(path, bundle.manifest)
     runtime = usable_backend(bundle.manifest.backend.name)
     check_compatible(
         path,

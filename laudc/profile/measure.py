@@ -285,7 +285,7 @@ def _engine_facts(manifest: Manifest) -> dict[str, Any]:
         "input": list(manifest.input.shape),
         "precision": manifest.precision,
         "device": manifest.device.id,
-        "isa": manifest.cpu.isa,
+        "isa": manifest.cpu.isa if manifest.cpu else None,
         "backend": f"{manifest.backend.name} {manifest.backend.version}",
         "source_onnx_sha256": manifest.source.onnx_sha256,
         "checkpoint_sha256": manifest.source.checkpoint_sha256,
