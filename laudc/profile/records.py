@@ -80,6 +80,17 @@ class BlockProfile:
 
 
 @dataclass(frozen=True)
+class LayerProfile:
+    """One layer of a compiled engine as its runtime names it, from a pass of its own with the runtime's profiler on.
+
+    A run of blocks is one layer, named "first-last".
+    """
+
+    name: str
+    timing: Timing
+
+
+@dataclass(frozen=True)
 class DenseComparison:
     """The same network dense in onnxruntime, interleaved call by call with the engine.
 
@@ -98,7 +109,8 @@ class ProfileResult:
     """A whole measurement.
 
     `residual_us` is what end to end has beyond the timed blocks: stem, head, runtime, blocks left to it
-    (median over the runs). `images` says what was run on; rates of generated images say nothing about real
+    (median over the runs). `layers` is what runtimes that compile whole graphs can say instead of times per block.
+    `images` says what was run on; rates of generated images say nothing about real
     ones.
     """
 
@@ -114,6 +126,7 @@ class ProfileResult:
     dense: DenseComparison | None
     notes: tuple[str, ...]
     comparison: Comparison | None = None
+    layers: tuple[LayerProfile, ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
