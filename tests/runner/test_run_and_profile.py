@@ -168,9 +168,9 @@ def test_gpu_failures_are_one_paragraph(runner, finished, images, where):
 
 
 def test_engines_for_cpus_are_sent_to_laudc(runner, tmp_path):
-    from ..engine.conftest import MEMBERS, make_manifest
-
     from laudc.engine.bundle import write_bundle
+
+    from ..engine.conftest import MEMBERS, make_manifest
 
     path = tmp_path / "cpu.laudc"
     write_bundle(path, make_manifest(), MEMBERS)
