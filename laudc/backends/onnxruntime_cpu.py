@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from laudc.backends.interface import Availability, join_outputs
 from laudc.backends.native import library_abi, library_path
 from laudc.errors import UserError
 from laudc.ops import names
+from laudc.ops.margins import split_margins
 from laudc.ops.scheduled import RUNS_KEY
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class OrtRunner:
             if "dense" in run:
                 blocks[run["dense"]["name"]] = _masks_as_margins(run["dense"], values)
             else:
-                blocks.update(_split_margins(run["blocks"], values[run["margins"]]))
+                blocks.update(split_margins(run["blocks"], values[run["margins"]]))
         return join_outputs([values[name] for name in self._results]), blocks
 
 
@@ -184,27 +184,3 @@ def _masks_as_margins(entry: dict[str, Any], values: dict[str, NDArray[Any]]) ->
         for kind in names.KINDS
         if f"{kind}_mask" in entry
     }
-
-
-def _split_margins(blocks: list[dict[str, Any]], margins: NDArray[Any]) -> dict[str, dict[str, NDArray[Any]]]:
-    """(batch, total) → per block and kind of decision."""
-    found: dict[str, dict[str, NDArray[Any]]] = {}
-    at = 0
-    for block in blocks:
-        entry = found[block["name"]] = {}
-        for kind, shape in _decisions(block).items():
-            number = math.prod(shape)
-            entry[f"{kind}_margin"] = margins[:, at : at + number].reshape(-1, *shape)
-            at += number
-    return found
-
-
-def _decisions(block: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes of a block's decisions for one image, in the order in which a run reports them."""
-    if "decisions" in block:
-        return {kind: (number,) for kind, number in block["decisions"].items()}
-    shapes = {
-        "spatial": (block["mask_groups"], block["mask_h"], block["mask_w"]),
-        "channel": (block["channel_groups"],),
-    }
-    return {kind: shape for kind, shape in shapes.items() if math.prod(shape)}

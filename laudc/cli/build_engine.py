@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from laudc.cli.describe import prediction_line, runs_on
 from laudc.cli.session import Session, shared_options
+from laudc.cli.types import target_options
+
+if TYPE_CHECKING:
+    from laudc.engine.build import BuildResult
+    from laudc.remote.build import RemoteBuild
 
 
 @click.command("build-engine", short_help="Portable ONNX to an engine for a device.")
@@ -27,6 +34,7 @@ from laudc.cli.session import Session, shared_options
 @click.option(
     "--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need."
 )
+@target_options
 @shared_options
 @click.pass_obj
 def command(
@@ -41,6 +49,8 @@ def command(
     calibrate_images: str | None,
     batch: int | None,
     no_portable: bool,
+    target: str | None,
+    host_keys: str,
 ) -> None:
     """Compiles MODEL, portable ONNX or an engine that carries it, into an engine.
 
@@ -48,7 +58,14 @@ def command(
     Example:
       laudc build-engine model.onnx --device cpu -o model.laudc
       laudc build-engine model.onnx --device cpu --activation stats.json -o model.laudc
+      laudc build-engine uncompiled.laudc --target ssh://me@nano -o finished.laudc
     """
+    if target is not None:
+        options = {"device": device, "backend": backend, "precision": precision, "schedule": schedule}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        words += ["--no-portable"] if no_portable else []
+        _show(session, _build_there(session, model, output, target, host_keys, words))
+        return
     from laudc.engine import build_engine
 
     result = build_engine(
@@ -64,13 +81,27 @@ def command(
         portable=not no_portable,
         progress=session.progress,
     )
+    _show(session, result)
+
+
+def _build_there(
+    session: Session, model: str, output: str, target: str, host_keys: str, words: list[str]
+) -> RemoteBuild:
+    from laudc.remote import build_on_target, parse_target
+
+    return build_on_target(
+        parse_target(target), model, output, options=words, host_keys=host_keys, progress=session.progress
+    )
+
+
+def _show(session: Session, result: BuildResult | RemoteBuild) -> None:
     manifest = result.manifest
     session.write(
-        {"kind": "build-engine", "output": output, "size": result.size, "manifest": manifest.to_dict()}
+        {"kind": "build-engine", "output": str(result.path), "size": result.size, "manifest": manifest.to_dict()}
     )
     sparse = sum(block["execution"] == "sparse" for block in manifest.blocks)
     session.say(
-        f"{output}: {manifest.arch} for {manifest.device.id} ({runs_on(manifest)}), "
+        f"{result.path}: {manifest.arch} for {manifest.device.id} ({runs_on(manifest)}), "
         f"{sparse} of {len(manifest.blocks)} blocks skip work, "
         f"{result.size / 1e6:.1f} MB"
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from laudc.errors import UserError
 from laudc.profile.compare import Comparison, PredictedTime
 
 SCHEMA_VERSION = 1
@@ -138,6 +139,25 @@ class ProfileResult:
             if any(block.rate(kind) is not None for block in self.blocks for kind in kinds)
         )
         return next(kept, families[0])
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ProfileResult:
+        """From what `to_dict` gave, read back from JSON.
+
+        Raises UserError when it is something else: it may come from another machine and another version.
+        """
+        from laudc.engine.records import FieldError, decode
+
+        fields = {key: value for key, value in data.items() if key not in ("schema_version", "kind")}
+        blocks = fields.get("blocks")
+        if isinstance(blocks, list):
+            fields["blocks"] = [{k: v for k, v in block.items() if k != "speedup"} for block in blocks]
+        try:
+            return decode(cls, fields)
+        except FieldError as error:
+            raise UserError(
+                "this is not the result of a profile", str(error), "use the same version of laudc everywhere"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the derived figures."""

@@ -39,5 +39,20 @@ int check_command(const Options& options, Console* console) {
   return found.empty() ? 0 : kExitCheckFailed;
 }
 
+int device_command(const Options&, Console* console) {
+  const std::unique_ptr<Device> device = open_device();
+  const Gpu gpu = device->gpu();
+  const std::pair<const char*, std::string> facts[] = {
+      {"name", gpu.name}, {"sm", gpu.sm}, {"cuda", gpu.cuda}, {"driver", gpu.driver}, {"tensorrt", device->tensorrt()}};
+  Json result = Json::object();
+  result.set("kind", Json::string("device"));
+  for (const auto& fact : facts) {
+    console->say(std::string(fact.first) + " " + fact.second);
+    result.set(fact.first, Json::string(fact.second));
+  }
+  console->write(result);
+  return 0;
+}
+
 }  // namespace runner
 }  // namespace laudc

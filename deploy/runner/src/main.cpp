@@ -20,6 +20,7 @@ int dispatch(const Options& options, Console* console) {
   if (options.verb == "build") return laudc::runner::build_command(options, console);
   if (options.verb == "run") return laudc::runner::run_command(options, console);
   if (options.verb == "profile") return laudc::runner::profile_command(options, console);
+  if (options.verb == "device") return laudc::runner::device_command(options, console);
   return laudc::runner::check_command(options, console);
 }
 

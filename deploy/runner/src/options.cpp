@@ -76,6 +76,7 @@ const std::vector<VerbSpec>& verbs() {
        1,
        "Says whether an engine is intact and runs (or can be compiled) here; exit code 3 if not.",
        {kPlugin, kJson, kQuiet, kVerbose}},
+      {"device", "", 0, 0, "Says what GPU and TensorRT are here.", {kJson, kQuiet}},
   };
   return all;
 }
