@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from laudc.engine.manifest import (
     FORMAT,
     FORMAT_VERSION,
     MODEL,
+    ONNXRUNTIME_CUDA,
     PORTABLE,
+    TENSORRT,
     WEIGHTS,
     BackendRecord,
     CpuRecord,
@@ -25,6 +28,7 @@ from laudc.engine.manifest import (
     SourceRecord,
     TensorRecord,
 )
+from laudc.engine.uncompiled import GPU_PANEL, check_precision, uncompiled_engine
 from laudc.engine.weights import split_weights
 from laudc.errors import UserError
 from laudc.files import sha256_bytes, sha256_file
@@ -35,8 +39,9 @@ if TYPE_CHECKING:
     from laudc.backends import Backend
     from laudc.predict.activation import Activation
 
-PRECISIONS = ("fp32",)
-BACKENDS = ("onnxruntime",)
+# What each backend computes in.
+PRECISIONS = {"onnxruntime": ("fp32",), ONNXRUNTIME_CUDA: ("fp32", "tf32"), TENSORRT: ("fp32", "tf32", "fp16")}
+BACKENDS = tuple(PRECISIONS)
 SCHEDULES = ("auto", "dense", "sparse")
 
 Progress = Callable[[str], None]
@@ -63,6 +68,8 @@ def build_engine(
     calibrate_images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     batch: int | None = None,
     portable: bool = True,
+    tensorrt: str | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
     progress: Progress = lambda step: None,
 ) -> BuildResult:
     """Compiles a portable ONNX model (or an engine that carries one) for a device into the bundle `output`.
@@ -75,6 +82,8 @@ def build_engine(
             1; half of everything if nothing is said.
         calibrate_images: folder or files whose masks are computed here and now, in place of `activation`.
         batch: images per call that the schedule is made for; the device's usual number if left out.
+        tensorrt: version of TensorRT on the device; the profile's if not given.
+        timing_cache: file with what TensorRT has measured before.
         portable: keep a copy of the portable model inside, for `--against-dense` and for rebuilding.
         progress: called with the name of each step as it begins.
 
@@ -85,25 +94,30 @@ def build_engine(
     profile = load_profile(device)
     _check_buildable(profile)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
-    _check_choice("precision", precision, PRECISIONS, fix="use --precision fp32")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
     name = profile.backend if backend == "auto" else backend
+    if name == TENSORRT:
+        return _build_tensorrt(
+            model, output, profile, precision, schedule, tensorrt, timing_cache, portable, progress
+        )
+    _check_choice("precision", precision, PRECISIONS[name], fix="use --precision fp32")
     runtime = usable_backend(name)
     native, about = native_record(runtime), runtime.native_abi()
-    cpu = kernels_record(profile, about["active"], detect_host())
+    cpu = kernels_record(profile, about["active"], detect_host()) if runtime.gpu() is None else None
     progress("reading the model")
     proto, serialized = read_portable(model)
     _check_has_our_ops(proto, model)
 
     from laudc.schedule import lower, make_plan
     from laudc.schedule.forecast import chooser_for
+    from laudc.schedule.lower_gpu import lower_onnxruntime_cuda
 
     progress("scheduling")
     images = _batch(proto, profile, batch)
     measured = _activation(proto, serialized, activation, calibrate_images)
-    chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
-    plan = make_plan(proto, choice=schedule, panel=about["panel"], chooser=chooser)
-    scheduled = lower(proto, plan)
+    chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"]) if cpu else None
+    plan = make_plan(proto, choice=schedule, panel=about.get("panel", GPU_PANEL), chooser=chooser)
+    scheduled = lower(proto, plan) if cpu else lower_onnxruntime_cuda(proto, plan, precision)
     manifest_parts = _describe(proto, serialized)
     del proto
     progress("compiling")
@@ -118,6 +132,7 @@ def build_engine(
         device=DeviceRecord(profile.id, profile.sha256),
         backend=BackendRecord(name, runtime.version()),
         cpu=cpu,
+        gpu=runtime.gpu(),
         native_library=native,
         precision=precision,
         schedule=plan.to_dict(),
@@ -128,6 +143,88 @@ def build_engine(
     write_bundle(output, manifest, members)
     path = Path(output)
     return BuildResult(path, path.stat().st_size, manifest)
+
+
+def _build_tensorrt(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    output: str | os.PathLike[str],
+    profile: DeviceProfile,
+    precision: str,
+    schedule: str,
+    tensorrt: str | None,
+    timing_cache: str | os.PathLike[str] | None,
+    portable: bool,
+    progress: Progress,
+) -> BuildResult:
+    """An uncompiled engine, and the compiled one where this machine is the device."""
+    from laudc.schedule import make_plan
+
+    if _is_uncompiled(model):
+        from laudc.engine.finish import finish_engine
+
+        manifest = finish_engine(model, output, timing_cache=timing_cache, progress=progress)  # type: ignore[arg-type]
+        return BuildResult(Path(output), Path(output).stat().st_size, manifest)
+    _check_choice("precision", precision, PRECISIONS[TENSORRT], fix="use --precision fp16")
+    check_precision(profile, precision)
+    progress("reading the model")
+    proto, serialized = read_portable(model)
+    _check_has_our_ops(proto, model)
+    progress("scheduling")
+    plan = make_plan(proto, choice=schedule, panel=GPU_PANEL)
+    here = _tensorrt_here(profile)
+    manifest, members = uncompiled_engine(
+        proto,
+        serialized,
+        plan,
+        profile,
+        _describe(proto, serialized),
+        precision=precision,
+        batch=profile.batch,
+        tensorrt=tensorrt or here,
+        keep_portable=portable,
+    )
+    progress("writing the engine")
+    if here is None:
+        write_bundle(output, manifest, members)
+    else:
+        manifest = _finish_here(manifest, members, output, timing_cache, progress)
+    return BuildResult(Path(output), Path(output).stat().st_size, manifest)
+
+
+def _finish_here(
+    manifest: Manifest,
+    members: dict[str, bytes],
+    output: str | os.PathLike[str],
+    timing_cache: str | os.PathLike[str] | None,
+    progress: Progress,
+) -> Manifest:
+    """This machine is the device."""
+    from laudc.engine.finish import finish_engine
+
+    with tempfile.TemporaryDirectory(prefix="laudc-") as folder:
+        uncompiled = os.path.join(folder, "uncompiled.laudc")
+        write_bundle(uncompiled, manifest, members)
+        return finish_engine(uncompiled, output, timing_cache=timing_cache, progress=progress)
+
+
+def _is_uncompiled(model: object) -> bool:
+    """Whether it is an engine for TensorRT, with or without its plan: made anew from the model inside."""
+    if not isinstance(model, (str, os.PathLike)) or not os.path.isfile(model) or not looks_like_bundle(model):
+        return False
+    return open_bundle(model).manifest.backend.name == TENSORRT
+
+
+def _tensorrt_here(profile: DeviceProfile) -> str | None:
+    """Version of TensorRT if this machine can compile for the device: the same kind of GPU, and all that is needed."""
+    from laudc import backends
+
+    identity = profile.data.get("identity")
+    wanted = str(identity.get("compute_capability", "")) if isinstance(identity, Mapping) else ""
+    runtime = backends.get(TENSORRT)
+    if not wanted or not runtime.is_available().ok:
+        return None
+    gpu = runtime.gpu()
+    return runtime.version() if gpu is not None and gpu.sm == wanted else None
 
 
 def _version() -> str:
@@ -312,7 +409,7 @@ def native_record(runtime: Backend) -> NativeRecord:
         sha256=sha256_file(runtime.native_library_path()),
         abi=about["abi"],
         version=about["version"],
-        isa=tuple(about["isa"]),
+        isa=tuple(map(str, about.get("isa", about.get("sm", ())))),
     )
 
 

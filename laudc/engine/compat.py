@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laudc.devices.host import Host
+from laudc.devices.tensorrt import release
 from laudc.engine.manifest import TENSORRT, CpuRecord, GpuRecord, Manifest
 from laudc.errors import UserError
 
@@ -35,7 +36,7 @@ def differences(
     and the same source built by another compiler has another hash.
     """
     if manifest.gpu is not None:
-        yield from _gpu_differences(manifest.gpu, gpu)
+        yield from _gpu_differences(manifest.backend.name, manifest.gpu, gpu)
     if manifest.cpu is not None:
         yield from _cpu_differences(manifest.cpu, host, native)
     if manifest.native_library.abi != native.get("abi"):
@@ -55,14 +56,16 @@ def differences(
 def _same_runtime(manifest: Manifest, found: str) -> bool:
     """TensorRT engines load in exactly the release that made them, ONNX models in any of the same line."""
     if manifest.backend.name == TENSORRT:
-        return manifest.backend.version == found
+        return release(manifest.backend.version) == release(found)
     return minor_version(manifest.backend.version) == minor_version(found)
 
 
-def _gpu_differences(engine: GpuRecord, here: GpuRecord | None) -> Iterator[Difference]:
+def _gpu_differences(backend: str, engine: GpuRecord, here: GpuRecord | None) -> Iterator[Difference]:
     if here is None:
         yield Difference("gpu.name", engine.name, "no GPU")
         return
+    if backend != TENSORRT:
+        return  # kernels for several GPUs are in the library, and nothing in the bundle is compiled for one of them
     # `cuda` is not compared: it is the plugin library's own business, and the ABI check covers that.
     for field in ("sm", "name", "driver"):
         if getattr(engine, field) != getattr(here, field):

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from laudc.devices.gpu import GpuRecord as GpuRecord
 from laudc.engine.records import FieldError, decode
 
 FORMAT = "laudc-bundle"
@@ -19,8 +20,10 @@ WEIGHTS = "weights.bin"
 PLAN = "engine.plan"
 PORTABLE = "portable.onnx"
 
-# The one backend whose engines can be uncompiled.
+# The one backend whose engines can be uncompiled, and the ones that run on a GPU.
 TENSORRT = "tensorrt"
+ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+GPU_BACKENDS = (TENSORRT, ONNXRUNTIME_CUDA)
 
 # A manifest of a 1000-block network is some 300 KB; more than this is not one of ours.
 MAX_MANIFEST_BYTES = 8 << 20
@@ -71,20 +74,6 @@ class CpuRecord:
 
 
 @dataclass(frozen=True)
-class GpuRecord:
-    """The GPU and the software around it that a TensorRT engine was compiled with, and runs with only.
-
-    `name` as the driver says it, `sm` the compute capability ("5.3"), `cuda` the version of the CUDA runtime, `driver`
-    the newest CUDA version that the installed driver supports (the only driver version that every device tells).
-    """
-
-    name: str
-    sm: str
-    cuda: str
-    driver: str
-
-
-@dataclass(frozen=True)
 class BuildRequest:
     """What TensorRT is asked for when it compiles the model: kept, so that the device can do it (again).
 
@@ -120,9 +109,10 @@ class MemberRecord:
 class Manifest:
     """The content of manifest.json. `schedule` is the scheduler's plan, with a reason per block.
 
-    Engines for CPUs have `cpu`. Engines for TensorRT have `request`; they are *uncompiled* (`compiled` false, no `gpu`,
-    no member `engine.plan`) until they have been finished on the device, because a TensorRT engine fits only the GPU,
-    driver and TensorRT that made it. A finished one has all three, and keeps its model, from which it can be made anew.
+    Engines for CPUs have `cpu`, those that onnxruntime runs on a GPU have `gpu`. Engines for TensorRT have `request`;
+    they are *uncompiled* (`compiled` false, no `gpu`, no member `engine.plan`) until they have been finished on the
+    device, because a TensorRT engine fits only the GPU, driver and TensorRT that made it. A finished one has all three,
+    and keeps its model, from which it can be made anew.
     """
 
     format: str
@@ -237,9 +227,9 @@ def _check_target(manifest: Manifest) -> None:
     if not manifest.compiled and not for_tensorrt:
         raise FieldError("compiled", False, f"true, unless the backend is {TENSORRT}")
     for field, there, wanted in (
-        ("cpu", manifest.cpu is not None, not for_tensorrt),
+        ("cpu", manifest.cpu is not None, manifest.backend.name not in GPU_BACKENDS),
         ("request", manifest.request is not None, for_tensorrt),
-        ("gpu", manifest.gpu is not None, finished),
+        ("gpu", manifest.gpu is not None, finished or manifest.backend.name == ONNXRUNTIME_CUDA),
         (f"members.{PLAN}", PLAN in manifest.members, finished),
         ("native_library.sha256", manifest.native_library.sha256 is not None, finished or not for_tensorrt),
     ):

@@ -6,8 +6,8 @@ when it has arrived whole: running the same command again goes on where the last
 
 from __future__ import annotations
 
-from laudc.remote.build import build_on_target
+from laudc.remote.build import build_on_target, needs_preparing
 from laudc.remote.profile import profile_on_target
 from laudc.remote.target import Target, parse_target
 
-__all__ = ["Target", "build_on_target", "parse_target", "profile_on_target"]
+__all__ = ["Target", "build_on_target", "needs_preparing", "parse_target", "profile_on_target"]

@@ -69,6 +69,19 @@ def build_on_target(
     return RemoteBuild(Path(output), Path(output).stat().st_size, bundle.manifest)
 
 
+def needs_preparing(model: str | os.PathLike[str], words: Sequence[str]) -> bool:
+    """Whether `model` has to become an uncompiled engine before a device can finish it: an ONNX model for TensorRT.
+
+    `words` are the options of `laudc build-engine`, as (option, value) pairs.
+    """
+    from laudc.devices import load_profile
+
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    backend = options.get("--backend", "auto")
+    name = load_profile(options.get("--device", "cpu")).backend if backend == "auto" else backend
+    return name == TENSORRT and not _is_for_runner(Path(model))
+
+
 def _is_for_runner(path: Path) -> bool:
     try:
         return looks_like_bundle(path) and open_bundle(path).manifest.backend.name == TENSORRT

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+from laudc.devices.tensorrt import major
 from laudc.errors import UserError
 from laudc.ops import node_attributes
 from laudc.ops.scheduled import DOMAIN, RUN_OP, BlockRecord, Conv2Algorithm
@@ -77,22 +78,9 @@ def lower_tensorrt(
     Raises:
         UserError: the precision is none of these, or the model cannot be written for this TensorRT.
     """
-    major = tensorrt_major(tensorrt)
     chosen = Precision.named(precision)
-    lowering = _TensorRt8Lowering if major == 8 else _TypedTensorRtLowering
+    lowering = _TensorRt8Lowering if major(tensorrt) == 8 else _TypedTensorRtLowering
     return lowering(Graph(model), plan, chosen).model()
-
-
-def tensorrt_major(version: str) -> int:
-    """Major number of a TensorRT version. Raises UserError for one that the plugins are not built for."""
-    head = version.split(".", 1)[0]
-    if head not in ("8", "10", "11"):
-        raise UserError(
-            f"TensorRT {version} is not supported",
-            "the plugins exist for TensorRT 8 (from 8.2), 10 and 11",
-            "install one of these, or correct the version in the device profile",
-        )
-    return int(head)
 
 
 class _GpuLowering(Lowering):
