@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+
 class World:
     """What the stand-ins pretend, and what they were asked."""
 
