@@ -42,7 +42,8 @@ mkdir -p "$work"
 build "$sources/deploy/runner" runner
 # The runner says which kernels are wanted: "5.3" becomes 53.
 sm=$("$work/runner/laudc-runner" device | sed -n 's/^sm //p' | tr -d .)
-build "$sources/plugins/tensorrt" plugins -DLAUDC_CUDA_ARCHITECTURES="$sm"
+version=$(cat "$sources/deploy/runner/VERSION" 2> /dev/null || sed -n 's/^__version__ = "\(.*\)"/\1/p' "$sources/laudc/__init__.py")
+build "$sources/plugins/tensorrt" plugins -DLAUDC_CUDA_ARCHITECTURES="$sm" -DLAUDC_VERSION_TEXT="$version"
 mkdir -p "$work/made"
 cp "$work/runner/laudc-runner" "$work/made/"
 find "$work/plugins" -name 'liblaudc_trt*.so' -exec cp {} "$work/made/" ';'

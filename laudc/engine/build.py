@@ -15,6 +15,7 @@ from laudc.engine.bundle import looks_like_bundle, member_record, open_bundle, w
 from laudc.engine.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    GPU_BACKENDS,
     MODEL,
     ONNXRUNTIME_CUDA,
     PORTABLE,
@@ -91,11 +92,13 @@ def build_engine(
         UserError: the model, the device or an option does not fit, the native library is missing, or `output`
             cannot be written. Nothing half-written is left.
     """
+    if _is_for_tensorrt(model):
+        return _finish_bundle(model, output, timing_cache, progress)
     profile = load_profile(device)
-    _check_buildable(profile)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
     name = profile.backend if backend == "auto" else backend
+    _check_backend_fits(profile, name)
     if name == TENSORRT:
         return _build_tensorrt(
             model, output, profile, precision, schedule, tensorrt, timing_cache, portable, progress
@@ -110,13 +113,14 @@ def build_engine(
 
     from laudc.schedule import lower, make_plan
     from laudc.schedule.forecast import chooser_for
-    from laudc.schedule.lower_gpu import lower_onnxruntime_cuda
+    from laudc.schedule.lower_gpu import for_gpu, lower_onnxruntime_cuda
 
     progress("scheduling")
     images = _batch(proto, profile, batch)
     measured = _activation(proto, serialized, activation, calibrate_images)
     chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"]) if cpu else None
     plan = make_plan(proto, choice=schedule, panel=about.get("panel", GPU_PANEL), chooser=chooser)
+    plan = plan if cpu else for_gpu(plan)
     scheduled = lower(proto, plan) if cpu else lower_onnxruntime_cuda(proto, plan, precision)
     manifest_parts = _describe(proto, serialized)
     del proto
@@ -159,12 +163,6 @@ def _build_tensorrt(
     """An uncompiled engine, and the compiled one where this machine is the device."""
     from laudc.schedule import make_plan
 
-    if _is_uncompiled(model):
-        from laudc.engine.finish import finish_engine
-
-        manifest = finish_engine(model, output, timing_cache=timing_cache, progress=progress)  # type: ignore[arg-type]
-        return BuildResult(Path(output), Path(output).stat().st_size, manifest)
-    _check_choice("precision", precision, PRECISIONS[TENSORRT], fix="use --precision fp16")
     check_precision(profile, precision)
     progress("reading the model")
     proto, serialized = read_portable(model)
@@ -207,11 +205,20 @@ def _finish_here(
         return finish_engine(uncompiled, output, timing_cache=timing_cache, progress=progress)
 
 
-def _is_uncompiled(model: object) -> bool:
-    """Whether it is an engine for TensorRT, with or without its plan: made anew from the model inside."""
+def _is_for_tensorrt(model: object) -> bool:
+    """Whether it is an engine for TensorRT, with or without its plan: to be compiled from the model inside."""
     if not isinstance(model, (str, os.PathLike)) or not os.path.isfile(model) or not looks_like_bundle(model):
         return False
     return open_bundle(model).manifest.backend.name == TENSORRT
+
+
+def _finish_bundle(
+    engine: Any, output: str | os.PathLike[str], timing_cache: str | os.PathLike[str] | None, progress: Progress
+) -> BuildResult:
+    from laudc.engine.finish import finish_engine
+
+    manifest = finish_engine(engine, output, timing_cache=timing_cache, progress=progress)
+    return BuildResult(Path(output), Path(output).stat().st_size, manifest)
 
 
 def _tensorrt_here(profile: DeviceProfile) -> str | None:
@@ -233,13 +240,16 @@ def _version() -> str:
     return laudc.__version__
 
 
-def _check_buildable(profile: DeviceProfile) -> None:
-    if profile.kind != "cpu":
-        raise UserError(
-            f"device '{profile.id}' cannot be built for by this version",
-            "it needs a GPU toolchain; this version of laudc builds for CPUs",
-            "use --device cpu",
-        )
+def _check_backend_fits(profile: DeviceProfile, name: str) -> None:
+    """Raises UserError for a device and a runtime that do not go together."""
+    on_gpu = name in GPU_BACKENDS
+    if on_gpu == (profile.kind != "cpu"):
+        return
+    raise UserError(
+        f"engines for the backend {name} do not run on device '{profile.id}'",
+        f"{name} needs a GPU, and this is a CPU" if on_gpu else f"{name} runs on the CPU, and this is a GPU",
+        "leave --backend out, or use a device that fits ('laudc devices' lists them)",
+    )
 
 
 def _batch(model: onnx.ModelProto, profile: DeviceProfile, wanted: int | None) -> int:

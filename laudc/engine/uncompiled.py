@@ -61,8 +61,9 @@ def uncompiled_engine(
             TensorRT.
     """
     import laudc
-    from laudc.schedule.lower_gpu import lower_tensorrt
+    from laudc.schedule.lower_gpu import for_gpu, lower_tensorrt
 
+    plan = for_gpu(plan)
     version = tensorrt or release_line(_toolchain(profile))
     major(version)
     check_precision(profile, precision)

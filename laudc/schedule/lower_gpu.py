@@ -5,6 +5,7 @@ The same records and packed weights as on the CPU (docs/architecture.md, "GPU op
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from laudc.ops.scheduled import DOMAIN, RUN_OP, BlockRecord, Conv2Algorithm
 from laudc.schedule.blocks import Graph
 from laudc.schedule.half import to_half
 from laudc.schedule.lower import Lowering
-from laudc.schedule.plan import Plan
+from laudc.schedule.plan import BlockPlan, Plan, describe
 
 if TYPE_CHECKING:
     import onnx
@@ -60,7 +61,7 @@ def lower_onnxruntime_cuda(model: onnx.ModelProto, plan: Plan, precision: str = 
             "its graphs are fp32, with fp32 or tf32 arithmetic",
             "use --precision tf32, or --backend tensorrt for fp16",
         )
-    return _GpuLowering(Graph(model), plan, chosen).model()
+    return _GpuLowering(Graph(model), for_gpu(plan), chosen).model()
 
 
 def lower_tensorrt(
@@ -80,7 +81,7 @@ def lower_tensorrt(
     """
     chosen = Precision.named(precision)
     lowering = _TensorRt8Lowering if major(tensorrt) == 8 else _TypedTensorRtLowering
-    return lowering(Graph(model), plan, chosen).model()
+    return lowering(Graph(model), for_gpu(plan), chosen).model()
 
 
 class _GpuLowering(Lowering):
@@ -89,9 +90,6 @@ class _GpuLowering(Lowering):
     def __init__(self, graph: Graph, plan: Plan, precision: Precision) -> None:
         super().__init__(graph, plan)
         self.precision = precision
-        for name, record in self.records.items():
-            if record is not None:
-                self.records[name] = _direct(record)
 
     def _run_outputs(self, records: list[BlockRecord]) -> dict[str, tuple[int, list[int | str]]]:
         # Nothing may wait for the device to read a clock; times come from the runtime's profiler.
@@ -139,11 +137,23 @@ class _TypedTensorRtLowering(_TensorRtLowering):
         return _without_bodies(to_half(_without_bodies(lowered, keep=maskers), RUN_OP))
 
 
-def _direct(record: BlockRecord) -> BlockRecord:
-    """The record with the one conv2 algorithm that GPUs have."""
-    import dataclasses
+def for_gpu(plan: Plan) -> Plan:
+    """The plan as GPUs can run it: plain bottlenecks by our kernels, with the one conv2 algorithm that these have.
 
-    return dataclasses.replace(record, conv2_algorithm=Conv2Algorithm.DIRECT)
+    Every other block is left to the runtime, dense.
+    """
+    return dataclasses.replace(plan, blocks=tuple(map(_block_for_gpu, plan.blocks)))
+
+
+def _block_for_gpu(block: BlockPlan) -> BlockPlan:
+    record = block.record
+    if record is None:
+        return block
+    if type(record) is not BlockRecord:
+        reason = "the GPU kernels cover the bottlenecks of ResNets only"
+        return dataclasses.replace(block, execution="dense", reason=reason, record=None)
+    direct = dataclasses.replace(record, conv2_algorithm=Conv2Algorithm.DIRECT)
+    return dataclasses.replace(block, record=direct, reason=describe(direct))
 
 
 def _without_bodies(model: onnx.ModelProto, keep: set[str] | None = None) -> onnx.ModelProto:

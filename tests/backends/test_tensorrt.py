@@ -357,12 +357,12 @@ def test_from_the_command_line_to_a_loaded_engine(world, tiny_onnx, tmp_path, mo
     records = [block.record for block in make_plan(onnx.load(tiny_onnx)).blocks]
     world.blocks, world.margins = len(records), sum(record.margins for record in records)
     uncompiled, finished = tmp_path / "u.laudc", tmp_path / "f.laudc"
-    words = ["--backend", "tensorrt", "--precision", "fp16", "--tensorrt", world.version]
-    assert main(["build-engine", str(tiny_onnx), *words, "-o", str(uncompiled)]) == 0
+    words = ["--precision", "fp16", "--tensorrt", world.version]
+    assert main(["build-engine", str(tiny_onnx), "--device", "nano", *words, "-o", str(uncompiled)]) == 0
     assert "laudc-runner build" in capsys.readouterr().out
     assert main(["inspect", str(uncompiled)]) == 0
     assert "not compiled yet" in capsys.readouterr().out
-    assert main(["build-engine", str(uncompiled), "--backend", "tensorrt", "-o", str(finished)]) == 0
+    assert main(["build-engine", str(uncompiled), "-o", str(finished)]) == 0
     manifest = open_bundle(finished).manifest
     assert manifest.compiled and manifest.gpu == GPU and manifest.native_library.isa == ("86",)
     assert manifest.backend.version == world.version
@@ -378,8 +378,20 @@ def test_from_the_command_line_to_a_loaded_engine(world, tiny_onnx, tmp_path, mo
         assert logits.shape == (1, 10)
 
 
+def test_the_device_itself_compiles_at_once(world, tiny_onnx, tmp_path, monkeypatch):
+    """This machine has the GPU that the profile names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = laudc.build_engine(tiny_onnx, tmp_path / "f.laudc", device="rtx3090", precision="fp16")
+    assert result.manifest.compiled and result.manifest.gpu == GPU
+    assert result.manifest.backend.version == world.version
+    world.fail = "build"
+    with pytest.raises(UserError, match="ould not compile"):
+        laudc.build_engine(tiny_onnx, tmp_path / "g.laudc", device="rtx3090", precision="fp16")
+    assert not (tmp_path / "g.laudc").exists()
+
+
 def test_finishing_for_another_tensorrt(one_world, tiny_onnx, tmp_path):
-    laudc.build_engine(tiny_onnx, tmp_path / "u.laudc", backend="tensorrt", tensorrt="8.2")
+    laudc.build_engine(tiny_onnx, tmp_path / "u.laudc", device="nano", tensorrt="8.2")
     with pytest.raises(UserError, match=r"backend\.version") as caught:
         finish_engine(tmp_path / "u.laudc", tmp_path / "f.laudc")
     assert "--tensorrt 10.3.0" in str(caught.value)
@@ -388,7 +400,7 @@ def test_finishing_for_another_tensorrt(one_world, tiny_onnx, tmp_path):
 
 def test_a_driver_update_asks_for_a_new_build(one_world, tiny_onnx, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    laudc.build_engine(tiny_onnx, tmp_path / "u.laudc", backend="tensorrt", tensorrt="10.3")
+    laudc.build_engine(tiny_onnx, tmp_path / "u.laudc", device="orin", tensorrt="10.3")
     finish_engine(tmp_path / "u.laudc", tmp_path / "f.laudc")
     sys.modules["cuda.bindings.runtime"].cudaDriverGetVersion = lambda: (0, 13000)
     backend_module._shared_cuda.cache_clear()
@@ -403,4 +415,4 @@ def test_onnxruntime_cuda_says_what_is_missing(monkeypatch, tmp_path):
     assert "onnxruntime-gpu" in reason and "liblaudc_ort_cuda.so is missing" in reason
     assert backend.version()
     with pytest.raises(UserError, match="onnxruntime-cuda cannot be used"):
-        laudc.build_engine("x.onnx", tmp_path / "o.laudc", backend="onnxruntime-cuda")
+        laudc.build_engine("x.onnx", tmp_path / "o.laudc", device="rtx3090", backend="onnxruntime-cuda")

@@ -164,6 +164,18 @@ def test_a_runner_that_is_killed_midway(device, uncompiled, tmp_path):
     assert open_bundle(output).manifest.compiled
 
 
+def test_an_onnx_model_for_a_gpu_is_prepared_here(device, tiny_onnx, tmp_path, capsys):
+    """It arrives there as an uncompiled engine; the double, which reads no ONNX, then says what TensorRT would."""
+    from laudc.cli.app import main
+
+    words = ["build-engine", str(tiny_onnx), "--device", "nano", "--precision", "fp16", "--target", device.url]
+    assert main([*words, "-o", str(tmp_path / "o.laudc")]) == 2
+    told = capsys.readouterr().err
+    assert "TensorRT does not read the model" in told or "another library" in told or "native_library.abi" in told
+    assert main(["build-engine", str(tiny_onnx), "--device", "nano", "--precision", "int8", "-o", "x.laudc"]) == 2
+    assert "o 8-bit dot product" in capsys.readouterr().err
+
+
 def test_dense_comparison_is_refused_for_tensorrt(device, uncompiled, tmp_path):
     output = tmp_path / "finished.laudc"
     build_on_target(parse_target(device.url), uncompiled, output)

@@ -122,7 +122,10 @@ Json block_records(const Manifest& manifest, const Rates& rates, const std::vect
     for (const LayerTime& layer : layers) {
       if (sparse && layer.name == block.name) record.set("timing", Timing(layer.samples_us).to_json());
     }
-    for (const char* unknown : {"activation", "ideal_speedup", "dense", "speedup"}) record.set(unknown, Json());
+    for (const char* unknown :
+         {"activation", "ideal_speedup", "dense", "speedup", "token_rate", "head_rate", "layer_rate"}) {
+      record.set(unknown, Json());
+    }
     blocks.push(record);
     index += sparse ? 1 : 0;
   }
