@@ -16,7 +16,7 @@ from laudc.remote.failures import AGAIN, command_error
 from laudc.remote.ssh import Connection
 
 Progress = Callable[[str], None]
-_POLL_S = 0.5
+_POLL_S = 0.1
 _SLOWEST_POLL_S = 3.0
 
 _RUNNING, _ENDED, _GONE = "running", "ended", "gone"
