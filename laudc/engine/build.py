@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -101,7 +102,17 @@ def build_engine(
     _check_backend_fits(profile, name)
     if name == TENSORRT:
         return _build_tensorrt(
-            model, output, profile, precision, schedule, tensorrt, timing_cache, portable, progress
+            model,
+            output,
+            profile,
+            precision,
+            functools.partial(_activation, activation=activation, images=calibrate_images),
+            batch,
+            schedule,
+            tensorrt,
+            timing_cache,
+            portable,
+            progress,
         )
     _check_choice("precision", precision, PRECISIONS[name], fix="use --precision fp32")
     runtime = usable_backend(name)
@@ -154,6 +165,8 @@ def _build_tensorrt(
     output: str | os.PathLike[str],
     profile: DeviceProfile,
     precision: str,
+    make_activation: Callable[[onnx.ModelProto, bytes], Activation],
+    batch: int | None,
     schedule: str,
     tensorrt: str | None,
     timing_cache: str | os.PathLike[str] | None,
@@ -162,13 +175,17 @@ def _build_tensorrt(
 ) -> BuildResult:
     """An uncompiled engine, and the compiled one where this machine is the device."""
     from laudc.schedule import make_plan
+    from laudc.schedule.forecast import chooser_for
 
     check_precision(profile, precision)
     progress("reading the model")
     proto, serialized = read_portable(model)
     _check_has_our_ops(proto, model)
     progress("scheduling")
-    plan = make_plan(proto, choice=schedule, panel=GPU_PANEL)
+    images = _batch(proto, profile, batch)
+    measured = make_activation(proto, serialized)
+    chooser = chooser_for(profile, proto, measured, batch=images, precision=precision)
+    plan = make_plan(proto, choice=schedule, panel=GPU_PANEL, chooser=chooser)
     here = _tensorrt_here(profile)
     manifest, members = uncompiled_engine(
         proto,
@@ -177,7 +194,7 @@ def _build_tensorrt(
         profile,
         _describe(proto, serialized),
         precision=precision,
-        batch=profile.batch,
+        batch=images,
         tensorrt=tensorrt or here,
         keep_portable=portable,
     )
