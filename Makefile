@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-NATIVE_SOURCES := $(shell find plugins -type f) CMakeLists.txt
+NATIVE_SOURCES := $(shell find plugins deploy/runner -type f) CMakeLists.txt
 PACKAGE_SOURCES := $(NATIVE_SOURCES) $(shell find laudc models/laudnet deploy/devices -name '*.py' -o -name '*.yaml')
 CMAKE_NATIVE := cmake -S . -G Ninja -DLAUDC_BUILD_TESTS=ON -DLAUDC_WERROR=ON
 
@@ -62,7 +62,7 @@ test: lint native-test native-test-asan linkage installed pytest
 lint: $(VENV)/.installed-dev
 	ruff check .
 	mypy
-	clang-format --dry-run -Werror $$(find plugins -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+	clang-format --dry-run -Werror $$(find plugins deploy/runner -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 # The library inside the working tree, for developing without installing the package again.
 native: $(VENV)/.installed-dev

@@ -80,9 +80,12 @@ def _package(module: str, package: str) -> Check:
 def _backends() -> Iterator[Check]:
     from laudc import backends
 
-    for name in backends.NAMES:
+    required, *others = backends.NAMES
+    for what, ok, detail in backends.get(required).check_env():
+        yield Check(what, ok, True, detail, "pip install onnxruntime; 'make native' builds the library")
+    for name in others:
         for what, ok, detail in backends.get(name).check_env():
-            yield Check(what, ok, True, detail, "pip install onnxruntime; 'make native' builds the library")
+            yield Check(f"{name}: {what}", ok, False, detail, "docs/gpu.md says what each backend needs")
 
 
 def _torch() -> Check:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from laudc.backends.interface import Availability, Backend, Runner
 from laudc.errors import UserError
 
-NAMES = ("onnxruntime",)
+# The first works on every machine; the others need a GPU and what goes with it.
+NAMES = ("onnxruntime", "onnxruntime-cuda", "tensorrt")
 
 __all__ = ["NAMES", "Availability", "Backend", "Runner", "get"]
 
@@ -20,4 +21,12 @@ def get(name: str) -> Backend:
         from laudc.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
         return OnnxRuntimeCpu()
+    if name == "onnxruntime-cuda":
+        from laudc.backends.onnxruntime_cuda import OnnxRuntimeCuda
+
+        return OnnxRuntimeCuda()
+    if name == "tensorrt":
+        from laudc.backends.tensorrt import TensorRt
+
+        return TensorRt()
     raise UserError(f"unknown backend '{name}'", f"known are {', '.join(NAMES)}", "use one of these")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from laudc.devices.gpu import GpuRecord
+
 
 @dataclass(frozen=True)
 class Availability:
@@ -81,12 +83,16 @@ class Backend(Protocol):
         threads: int | None = None,
         weights: Mapping[str, NDArray[Any]] | None = None,
         weights_folder: Path | None = None,
+        schedule: Sequence[Mapping[str, Any]] = (),
     ) -> Runner:
         """Makes a compiled model ready to run.
 
         `weights` are its external initializers, used where they are without a copy; their file must lie in
-        `weights_folder`.
+        `weights_folder`. `schedule` are the manifest's blocks, for runtimes whose compiled form does not name them.
         """
+
+    def gpu(self) -> GpuRecord | None:
+        """The GPU that it runs on; None for a runtime on the CPU."""
 
     def native_library_path(self) -> Path:
         """The native library the engine needs."""

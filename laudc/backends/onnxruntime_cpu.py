@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,18 @@ from laudc.backends.interface import Availability, join_outputs
 from laudc.backends.native import library_abi, library_path
 from laudc.errors import UserError
 from laudc.ops import names
+from laudc.ops.margins import split_margins
 from laudc.ops.scheduled import RUNS_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import onnx
     import onnxruntime
     from numpy.typing import NDArray
+
+    from laudc.devices.gpu import GpuRecord
 
 MIN_VERSION = (1, 20)
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -29,6 +31,7 @@ class OnnxRuntimeCpu:
     """The backend `onnxruntime`."""
 
     name = "onnxruntime"
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
 
     def is_available(self) -> Availability:
         """Needs onnxruntime 1.20 or newer and our library."""
@@ -64,7 +67,7 @@ class OnnxRuntimeCpu:
 
     def _check_registration(self) -> tuple[str, bool, str]:
         try:
-            _session_options(1)
+            self._session_options(1)
         except Exception as error:  # the runtime raises several types of its own
             return "operators", False, f"onnxruntime does not load the library: {error}"
         return "operators", True, "registered in onnxruntime"
@@ -80,19 +83,34 @@ class OnnxRuntimeCpu:
         threads: int | None = None,
         weights: Mapping[str, NDArray[Any]] | None = None,
         weights_folder: Path | None = None,
+        schedule: Sequence[Mapping[str, Any]] = (),
     ) -> OrtRunner:
         """A session over the model, all optimisations on. See `Backend.load`."""
         import onnxruntime
 
-        options = _session_options(threads)
+        options = self._session_options(threads)
         if weights_folder is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights_folder))
         make_value = onnxruntime.OrtValue.ortvalue_from_numpy
         values = {name: make_value(array) for name, array in (weights or {}).items()}
         for name, value in values.items():
             options.add_initializer(name, value)
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=list(self.providers))
         return OrtRunner(session, values)
+
+    def _session_options(self, threads: int | None) -> onnxruntime.SessionOptions:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.register_custom_ops_library(str(self.native_library_path()))
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        return options
+
+    def gpu(self) -> GpuRecord | None:
+        """None: nothing of it runs on one."""
+        return None
 
     def native_library_path(self) -> Path:
         """Path of our operator library."""
@@ -101,17 +119,6 @@ class OnnxRuntimeCpu:
     def native_abi(self) -> dict[str, Any]:
         """What our operator library says about itself."""
         return library_abi()
-
-
-def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(library_path()))
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
 
 
 class OrtRunner:
@@ -137,7 +144,7 @@ class OrtRunner:
 
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
         """The network's outputs, logits first."""
-        wanted = [run[key] for run in self._sparse for key in ("counts", "block_ns")]
+        wanted = [run[key] for run in self._sparse for key in ("counts", "block_ns") if key in run]
         values = self.session.run([*self._results, *wanted], {self._input: images})
         self._last = dict(zip(wanted, values[len(self._results) :], strict=True))
         return tuple(values[: len(self._results)])
@@ -150,7 +157,9 @@ class OrtRunner:
     @property
     def block_times_ns(self) -> NDArray[np.int64] | None:
         """See `Runner.block_times_ns`."""
-        return self._joined("block_ns", axis=0)
+        # On a GPU nothing waits for a block to read a clock.
+        timed = all("block_ns" in run for run in self._sparse)
+        return self._joined("block_ns", axis=0) if timed else None
 
     def _joined(self, key: str, axis: int) -> Any:
         import numpy as np
@@ -168,14 +177,14 @@ class OrtRunner:
             if "dense" in run:
                 blocks[run["dense"]["name"]] = _masks_as_margins(run["dense"], values)
             else:
-                blocks.update(_split_margins(run["blocks"], values[run["margins"]]))
+                blocks.update(split_margins(run["blocks"], values[run["margins"]]))
         return join_outputs([values[name] for name in self._results]), blocks
 
 
 def _described_outputs(run: dict[str, Any]) -> list[str]:
     if "dense" in run:
         return [value for key, value in run["dense"].items() if key.endswith("_mask")]
-    return [run["counts"], run["margins"], run["block_ns"]]
+    return [run[key] for key in ("counts", "margins", "block_ns") if key in run]
 
 
 def _masks_as_margins(entry: dict[str, Any], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -184,27 +193,3 @@ def _masks_as_margins(entry: dict[str, Any], values: dict[str, NDArray[Any]]) ->
         for kind in names.KINDS
         if f"{kind}_mask" in entry
     }
-
-
-def _split_margins(blocks: list[dict[str, Any]], margins: NDArray[Any]) -> dict[str, dict[str, NDArray[Any]]]:
-    """(batch, total) → per block and kind of decision."""
-    found: dict[str, dict[str, NDArray[Any]]] = {}
-    at = 0
-    for block in blocks:
-        entry = found[block["name"]] = {}
-        for kind, shape in _decisions(block).items():
-            number = math.prod(shape)
-            entry[f"{kind}_margin"] = margins[:, at : at + number].reshape(-1, *shape)
-            at += number
-    return found
-
-
-def _decisions(block: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes of a block's decisions for one image, in the order in which a run reports them."""
-    if "decisions" in block:
-        return {kind: (number,) for kind, number in block["decisions"].items()}
-    shapes = {
-        "spatial": (block["mask_groups"], block["mask_h"], block["mask_w"]),
-        "channel": (block["channel_groups"],),
-    }
-    return {kind: shape for kind, shape in shapes.items() if math.prod(shape)}

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from laudc.cli.describe import prediction_line
+from laudc.cli.describe import prediction_line, runs_on
 from laudc.cli.session import Session, shared_options
+from laudc.cli.types import target_options
+from laudc.errors import UserError
+
+if TYPE_CHECKING:
+    from laudc.engine.build import BuildResult
+    from laudc.remote.build import RemoteBuild
 
 
 @click.command("build-engine", short_help="Portable ONNX to an engine for a device.")
@@ -14,8 +27,12 @@ from laudc.cli.session import Session, shared_options
 @click.option(
     "--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for."
 )
-@click.option("--backend", default="auto", show_default=True, help="Runtime: auto or onnxruntime.")
-@click.option("--precision", default="fp32", show_default=True, help="Arithmetic: fp32.")
+@click.option(
+    "--backend", default="auto", show_default=True, help="Runtime: auto, onnxruntime, onnxruntime-cuda or tensorrt."
+)
+@click.option(
+    "--precision", default="fp32", show_default=True, help="Arithmetic: fp32; on GPUs also tf32, with tensorrt fp16."
+)
 @click.option("--schedule", default="auto", show_default=True, help="Blocks: auto, dense or sparse.")
 @click.option(
     "--activation",
@@ -27,6 +44,9 @@ from laudc.cli.session import Session, shared_options
 @click.option(
     "--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need."
 )
+@click.option("--tensorrt", metavar="VERSION", help="TensorRT on the device [default: the device profile's].")
+@click.option("--timing-cache", metavar="FILE", help="What TensorRT has measured before [default: in ~/.cache/laudc].")
+@target_options
 @shared_options
 @click.pass_obj
 def command(
@@ -41,6 +61,10 @@ def command(
     calibrate_images: str | None,
     batch: int | None,
     no_portable: bool,
+    tensorrt: str | None,
+    timing_cache: str | None,
+    target: str | None,
+    host_keys: str,
 ) -> None:
     """Compiles MODEL, portable ONNX or an engine that carries it, into an engine.
 
@@ -48,33 +72,89 @@ def command(
     Example:
       laudc build-engine model.onnx --device cpu -o model.laudc
       laudc build-engine model.onnx --device cpu --activation stats.json -o model.laudc
+      laudc build-engine uncompiled.laudc --target ssh://me@nano -o finished.laudc
     """
-    from laudc.engine import build_engine
-
-    result = build_engine(
+    options = {"device": device, "backend": backend, "precision": precision, "schedule": schedule}
+    here = functools.partial(
+        _build_here,
+        session,
         model,
-        output,
-        device=device,
-        backend=backend,
-        precision=precision,
-        schedule=schedule,
+        options,
         activation=activation,
         calibrate_images=calibrate_images,
         batch=batch,
         portable=not no_portable,
-        progress=session.progress,
+        tensorrt=tensorrt,
+        timing_cache=timing_cache,
     )
+    if target is None:
+        _show(session, here(output))
+        return
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    words += [] if batch is None else ["--batch", str(batch)]
+    words += ["--no-portable"] if no_portable else []
+    files: list[tuple[str, Path]] = []
+    if activation is not None and os.path.isfile(activation):
+        files.append(("--activation", Path(activation)))
+    elif activation is not None:
+        words += ["--activation", activation]
+    _refuse_images(calibrate_images)
+    _show(session, _build_there(session, model, output, target, host_keys, words, files, here))
+
+
+def _refuse_images(calibrate_images: str | None) -> None:
+    if calibrate_images is not None:
+        raise UserError(
+            "images cannot be calibrated with on another machine",
+            "--calibrate-images works where the engine is built",
+            "measure here first: laudc profile ENGINE --images DIR --save-activation STATS.json, then --activation",
+        )
+
+
+def _build_here(session: Session, model: str, options: dict[str, str], output: str, **more: Any) -> BuildResult:
+    from laudc.engine import build_engine
+
+    return build_engine(model, output, **options, **more, progress=session.progress)  # type: ignore[arg-type]
+
+
+def _build_there(
+    session: Session,
+    model: str,
+    output: str,
+    target: str,
+    host_keys: str,
+    words: list[str],
+    files: list[tuple[str, Path]],
+    here: Callable[[str], BuildResult],
+) -> RemoteBuild:
+    """An ONNX model for a GPU becomes an uncompiled engine here first; the device has only the runner."""
+    from laudc.remote import build_on_target, needs_preparing, parse_target
+
+    machine = parse_target(target)
+    with tempfile.TemporaryDirectory(prefix="laudc-") as folder:
+        if needs_preparing(model, words):
+            model = str(here(os.path.join(folder, "uncompiled.laudc")).path)
+        return build_on_target(
+            machine, model, output, options=words, files=files, host_keys=host_keys, progress=session.progress
+        )
+
+
+def _show(session: Session, result: BuildResult | RemoteBuild) -> None:
     manifest = result.manifest
     session.write(
-        {"kind": "build-engine", "output": output, "size": result.size, "manifest": manifest.to_dict()}
+        {"kind": "build-engine", "output": str(result.path), "size": result.size, "manifest": manifest.to_dict()}
     )
     sparse = sum(block["execution"] == "sparse" for block in manifest.blocks)
     session.say(
-        f"{output}: {manifest.arch} for {manifest.device.id} ({manifest.cpu.isa} kernels, "
-        f"{manifest.backend.name} {manifest.backend.version}), "
+        f"{result.path}: {manifest.arch} for {manifest.device.id} ({runs_on(manifest)}), "
         f"{sparse} of {len(manifest.blocks)} blocks skip work, "
         f"{result.size / 1e6:.1f} MB"
     )
     predicted = manifest.schedule.get("predicted")
     if predicted:
         session.say(prediction_line(predicted))
+    if not manifest.compiled:
+        session.say(
+            f"It still has to be compiled on the device: laudc-runner build {result.path} -o FINISHED.laudc there, or "
+            f"from here: laudc build-engine {result.path} --target ssh://USER@DEVICE -o FINISHED.laudc"
+        )

@@ -9,6 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
+    from laudc.engine.manifest import Manifest
+
+
+def runs_on(manifest: Manifest) -> str:
+    """The processor and the runtime that an engine is compiled for, or what it is still to be compiled for."""
+    runtime = f"{manifest.backend.name} {manifest.backend.version}"
+    if not manifest.compiled:
+        return f"not compiled yet, meant for {runtime}"
+    if manifest.cpu is not None:
+        return f"{manifest.cpu.arch}, {manifest.cpu.isa} kernels, {runtime}"
+    assert manifest.gpu is not None
+    return f"{manifest.gpu.name}, sm {manifest.gpu.sm}, driver for CUDA {manifest.gpu.driver}, {runtime}"
+
 
 def onnx_facts(model: onnx.ModelProto) -> dict[str, Any]:
     """What an ONNX model is: origin, opsets, inputs, outputs, operators, weights, laudc's metadata."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from laudc.cli.describe import runs_on
 from laudc.cli.session import Session, shared_options
 from laudc.errors import UserError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from laudc.engine.bundle import Bundle
     from laudc.engine.compat import Difference
+    from laudc.engine.manifest import Manifest
 
 
 @click.command("inspect", short_help="Say what a file is.")
@@ -58,9 +60,8 @@ def _show_engine(session: Session, bundle: Bundle) -> None:
     facts = {
         "engine": f"{bundle.path} ({sum(member.size for member in manifest.members.values()) / 1e6:.1f} MB)",
         "network": f"{manifest.arch}, {manifest.precision}, input ({shape})",
-        "built for": f"{manifest.device.id}: {manifest.cpu.arch}, {manifest.cpu.isa} kernels",
-        "needs": " ".join(manifest.cpu.features) or "no particular CPU features",
-        "runtime": f"{manifest.backend.name} {manifest.backend.version}",
+        "built for": f"{manifest.device.id}: {runs_on(manifest)}",
+        "needs": _needs(manifest),
         "library": f"{manifest.native_library.version}, ABI {manifest.native_library.abi}",
         "built by": f"laudc {manifest.laudc_version}",
         "checkpoint": manifest.source.checkpoint_sha256 or "not recorded",
@@ -95,6 +96,14 @@ def _show_engine(session: Session, bundle: Bundle) -> None:
     )
 
 
+def _needs(manifest: Manifest) -> str:
+    if not manifest.compiled:
+        return "compiling on the device (laudc-runner build, or build-engine --target)"
+    if manifest.cpu is not None:
+        return " ".join(manifest.cpu.features) or "no particular CPU features"
+    return "exactly this GPU, driver and TensorRT"
+
+
 def _differences(bundle: Bundle) -> list[Difference]:
     """What keeps the engine from running here; a missing library or runtime is one difference."""
     from laudc import backends
@@ -102,6 +111,8 @@ def _differences(bundle: Bundle) -> list[Difference]:
     from laudc.engine.compat import Difference, differences
 
     manifest = bundle.manifest
+    if not manifest.compiled:
+        return [Difference("compiled", "false", "only finished engines run")]
     try:
         runtime = backends.get(manifest.backend.name)
         native, version = runtime.native_abi(), runtime.version()

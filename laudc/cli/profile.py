@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from laudc.cli.session import Session, shared_options
+from laudc.cli.types import target_options
 from laudc.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--fail-over", type=float, metavar="PCT", help="Exit 3 if the prediction is off by more percent.")
 @click.option("--html", metavar="FILE", help="Write a report as one HTML file.")
 @click.option("--min-speedup", type=float, metavar="X", help="Exit 3 below this speed-up over dense.")
+@target_options
 @shared_options
 @click.pass_obj
 def command(
@@ -42,18 +46,21 @@ def command(
     fail_over: float | None,
     html: str | None,
     min_speedup: float | None,
+    target: str | None,
+    host_keys: str,
 ) -> None:
     """Measures ENGINE on images: activation, time per block and end to end, and what skipping could give.
 
     \b
     Example:
       laudc profile model.laudc --images photos/ --against-dense --html report.html
+      laudc profile finished.laudc --images photos/ --target ssh://me@nano
     """
     from laudc.files import atomic_write
-    from laudc.profile import profile
     from laudc.report import profile_html, profile_text
 
-    result = profile(
+    measure = _here(session) if target is None else _there(session, target, host_keys)
+    result = measure(
         engine,
         images or None,
         runs=runs,
@@ -63,7 +70,6 @@ def command(
         against_dense=against_dense or min_speedup is not None,
         device=device,
         save_activation=save_activation,
-        progress=session.progress,
     )
     session.say(profile_text(result))
     if html is not None:
@@ -93,6 +99,20 @@ def _check_prediction(engine: str, result: ProfileResult, most: float | None) ->
             f"--fail-over allows {most:g} %",
             "Measure this machine again with laudc calibrate while nothing else runs",
         )
+
+
+def _here(session: Session) -> Callable[..., ProfileResult]:
+    from laudc.profile import profile
+
+    return functools.partial(profile, progress=session.progress)
+
+
+def _there(session: Session, target: str, host_keys: str) -> Callable[..., ProfileResult]:
+    from laudc.remote import parse_target, profile_on_target
+
+    return functools.partial(
+        profile_on_target, parse_target(target), host_keys=host_keys, progress=session.progress
+    )
 
 
 def _check_speedup(engine: str, result: ProfileResult, least: float | None) -> None:

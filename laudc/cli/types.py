@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -20,3 +21,21 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         if match is None:
             self.fail(f"'{value}' is neither a side in pixels (224) nor height x width (224x160)", param, ctx)
         return int(match.group(1)), int(match.group(2) or match.group(1))
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def target_options(function: Function) -> Function:
+    """Adds `--target` and `--host-keys`, for verbs that can work on another machine."""
+    keys = click.option(
+        "--host-keys",
+        type=click.Choice(["yes", "accept-new"]),
+        default="yes",
+        show_default=True,
+        help="Host keys that --target trusts: known ones, or also those of machines never seen before.",
+    )
+    target = click.option(
+        "--target", metavar="ssh://[USER@]HOST[:PORT]", help="Do it on that machine, through ssh."
+    )
+    return target(keys(function))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,11 @@ from laudc.engine.bundle import looks_like_bundle, member_record, open_bundle, w
 from laudc.engine.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    GPU_BACKENDS,
     MODEL,
+    ONNXRUNTIME_CUDA,
     PORTABLE,
+    TENSORRT,
     WEIGHTS,
     BackendRecord,
     CpuRecord,
@@ -25,6 +30,7 @@ from laudc.engine.manifest import (
     SourceRecord,
     TensorRecord,
 )
+from laudc.engine.uncompiled import GPU_PANEL, check_precision, uncompiled_engine
 from laudc.engine.weights import split_weights
 from laudc.errors import UserError
 from laudc.files import sha256_bytes, sha256_file
@@ -35,8 +41,9 @@ if TYPE_CHECKING:
     from laudc.backends import Backend
     from laudc.predict.activation import Activation
 
-PRECISIONS = ("fp32",)
-BACKENDS = ("onnxruntime",)
+# What each backend computes in.
+PRECISIONS = {"onnxruntime": ("fp32",), ONNXRUNTIME_CUDA: ("fp32", "tf32"), TENSORRT: ("fp32", "tf32", "fp16")}
+BACKENDS = tuple(PRECISIONS)
 SCHEDULES = ("auto", "dense", "sparse")
 
 Progress = Callable[[str], None]
@@ -63,6 +70,8 @@ def build_engine(
     calibrate_images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
     batch: int | None = None,
     portable: bool = True,
+    tensorrt: str | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
     progress: Progress = lambda step: None,
 ) -> BuildResult:
     """Compiles a portable ONNX model (or an engine that carries one) for a device into the bundle `output`.
@@ -75,6 +84,8 @@ def build_engine(
             1; half of everything if nothing is said.
         calibrate_images: folder or files whose masks are computed here and now, in place of `activation`.
         batch: images per call that the schedule is made for; the device's usual number if left out.
+        tensorrt: version of TensorRT on the device; the profile's if not given.
+        timing_cache: file with what TensorRT has measured before.
         portable: keep a copy of the portable model inside, for `--against-dense` and for rebuilding.
         progress: called with the name of each step as it begins.
 
@@ -82,15 +93,31 @@ def build_engine(
         UserError: the model, the device or an option does not fit, the native library is missing, or `output`
             cannot be written. Nothing half-written is left.
     """
+    if _is_for_tensorrt(model):
+        return _finish_bundle(model, output, timing_cache, progress)
     profile = load_profile(device)
-    _check_buildable(profile)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
-    _check_choice("precision", precision, PRECISIONS, fix="use --precision fp32")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
     name = profile.backend if backend == "auto" else backend
+    _check_backend_fits(profile, name)
+    if name == TENSORRT:
+        return _build_tensorrt(
+            model,
+            output,
+            profile,
+            precision,
+            functools.partial(_activation, activation=activation, images=calibrate_images),
+            batch,
+            schedule,
+            tensorrt,
+            timing_cache,
+            portable,
+            progress,
+        )
+    _check_choice("precision", precision, PRECISIONS[name], fix="use --precision fp32")
     runtime = usable_backend(name)
     native, about = native_record(runtime), runtime.native_abi()
-    cpu = kernels_record(profile, about["active"], detect_host())
+    cpu = kernels_record(profile, about["active"], detect_host()) if runtime.gpu() is None else None
     progress("reading the model")
     proto, serialized = read_portable(model)
     _check_has_our_ops(proto, model)
@@ -98,16 +125,18 @@ def build_engine(
     from laudc.schedule import lower, make_plan
     from laudc.schedule.blocks import Graph
     from laudc.schedule.forecast import chooser_for
+    from laudc.schedule.lower_gpu import for_gpu, lower_onnxruntime_cuda
     from laudc.schedule.plan import is_predictable
 
     progress("scheduling")
     images = _batch(proto, profile, batch)
     chooser = None
-    if is_predictable(Graph(proto)):
+    if cpu and is_predictable(Graph(proto)):
         measured = _activation(proto, serialized, activation, calibrate_images)
         chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
-    plan = make_plan(proto, choice=schedule, panel=about["panel"], chooser=chooser)
-    scheduled = lower(proto, plan)
+    plan = make_plan(proto, choice=schedule, panel=about.get("panel", GPU_PANEL), chooser=chooser)
+    plan = plan if cpu else for_gpu(plan)
+    scheduled = lower(proto, plan) if cpu else lower_onnxruntime_cuda(proto, plan, precision)
     manifest_parts = _describe(proto, serialized)
     del proto
     progress("compiling")
@@ -122,6 +151,7 @@ def build_engine(
         device=DeviceRecord(profile.id, profile.sha256),
         backend=BackendRecord(name, runtime.version()),
         cpu=cpu,
+        gpu=runtime.gpu(),
         native_library=native,
         precision=precision,
         schedule=plan.to_dict(),
@@ -134,19 +164,117 @@ def build_engine(
     return BuildResult(path, path.stat().st_size, manifest)
 
 
+def _build_tensorrt(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    output: str | os.PathLike[str],
+    profile: DeviceProfile,
+    precision: str,
+    make_activation: Callable[[onnx.ModelProto, bytes], Activation],
+    batch: int | None,
+    schedule: str,
+    tensorrt: str | None,
+    timing_cache: str | os.PathLike[str] | None,
+    portable: bool,
+    progress: Progress,
+) -> BuildResult:
+    """An uncompiled engine, and the compiled one where this machine is the device."""
+    from laudc.schedule import make_plan
+    from laudc.schedule.blocks import Graph
+    from laudc.schedule.forecast import chooser_for
+    from laudc.schedule.plan import is_predictable
+
+    check_precision(profile, precision)
+    progress("reading the model")
+    proto, serialized = read_portable(model)
+    _check_has_our_ops(proto, model)
+    progress("scheduling")
+    images = _batch(proto, profile, batch)
+    chooser = None
+    if is_predictable(Graph(proto)):
+        measured = make_activation(proto, serialized)
+        chooser = chooser_for(profile, proto, measured, batch=images, precision=precision)
+    plan = make_plan(proto, choice=schedule, panel=GPU_PANEL, chooser=chooser)
+    here = _tensorrt_here(profile)
+    manifest, members = uncompiled_engine(
+        proto,
+        serialized,
+        plan,
+        profile,
+        _describe(proto, serialized),
+        precision=precision,
+        batch=images,
+        tensorrt=tensorrt or here,
+        keep_portable=portable,
+    )
+    progress("writing the engine")
+    if here is None:
+        write_bundle(output, manifest, members)
+    else:
+        manifest = _finish_here(manifest, members, output, timing_cache, progress)
+    return BuildResult(Path(output), Path(output).stat().st_size, manifest)
+
+
+def _finish_here(
+    manifest: Manifest,
+    members: dict[str, bytes],
+    output: str | os.PathLike[str],
+    timing_cache: str | os.PathLike[str] | None,
+    progress: Progress,
+) -> Manifest:
+    """This machine is the device."""
+    from laudc.engine.finish import finish_engine
+
+    with tempfile.TemporaryDirectory(prefix="laudc-") as folder:
+        uncompiled = os.path.join(folder, "uncompiled.laudc")
+        write_bundle(uncompiled, manifest, members)
+        return finish_engine(uncompiled, output, timing_cache=timing_cache, progress=progress)
+
+
+def _is_for_tensorrt(model: object) -> bool:
+    """Whether it is an engine for TensorRT, with or without its plan: to be compiled from the model inside."""
+    if not isinstance(model, (str, os.PathLike)) or not os.path.isfile(model) or not looks_like_bundle(model):
+        return False
+    return open_bundle(model).manifest.backend.name == TENSORRT
+
+
+def _finish_bundle(
+    engine: Any, output: str | os.PathLike[str], timing_cache: str | os.PathLike[str] | None, progress: Progress
+) -> BuildResult:
+    from laudc.engine.finish import finish_engine
+
+    manifest = finish_engine(engine, output, timing_cache=timing_cache, progress=progress)
+    return BuildResult(Path(output), Path(output).stat().st_size, manifest)
+
+
+def _tensorrt_here(profile: DeviceProfile) -> str | None:
+    """Version of TensorRT if this machine can compile for the device: the same kind of GPU, and all that is needed."""
+    from laudc import backends
+
+    identity = profile.data.get("identity")
+    wanted = str(identity.get("compute_capability", "")) if isinstance(identity, Mapping) else ""
+    runtime = backends.get(TENSORRT)
+    if not wanted or not runtime.is_available().ok:
+        return None
+    gpu = runtime.gpu()
+    return runtime.version() if gpu is not None and gpu.sm == wanted else None
+
+
 def _version() -> str:
     import laudc
 
     return laudc.__version__
 
 
-def _check_buildable(profile: DeviceProfile) -> None:
-    if profile.kind != "cpu":
-        raise UserError(
-            f"device '{profile.id}' cannot be built for by this version",
-            "it needs a GPU toolchain; this version of laudc builds for CPUs",
-            "use --device cpu",
-        )
+def _check_backend_fits(profile: DeviceProfile, name: str) -> None:
+    """Raises UserError for a device and a runtime that do not go together."""
+    on_gpu = name in GPU_BACKENDS
+    if on_gpu == (profile.kind != "cpu"):
+        return
+    raise UserError(
+        f"engines for the backend {name} do not run on device '{profile.id}'",
+        f"{name} needs a GPU, and this is a CPU" if on_gpu else f"{name} runs on the CPU, and this is a GPU",
+        "leave --backend out, or use a device that fits ('laudc devices' lists them)",
+    )
 
 
 def _batch(model: onnx.ModelProto, profile: DeviceProfile, wanted: int | None) -> int:
@@ -316,7 +444,7 @@ def native_record(runtime: Backend) -> NativeRecord:
         sha256=sha256_file(runtime.native_library_path()),
         abi=about["abi"],
         version=about["version"],
-        isa=tuple(about["isa"]),
+        isa=tuple(map(str, about.get("isa", about.get("sm", ())))),
     )
 
 

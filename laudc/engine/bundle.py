@@ -23,6 +23,7 @@ from laudc.engine.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     MODEL,
+    PLAN,
     PORTABLE,
     WEIGHTS,
     Manifest,
@@ -33,7 +34,7 @@ from laudc.engine.manifest import (
 from laudc.errors import UserError
 from laudc.files import atomic_write
 
-MEMBER_ORDER = (MANIFEST, MODEL, WEIGHTS, PORTABLE)
+MEMBER_ORDER = (MANIFEST, MODEL, WEIGHTS, PLAN, PORTABLE)
 ALIGNMENT = 64
 
 _LOCAL = struct.Struct("<4s5H3I2H")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.devices import detect_host
 from laudc.engine.bundle import Bundle, open_bundle
-from laudc.engine.compat import check_compatible
-from laudc.engine.manifest import Manifest
+from laudc.engine.compat import check_compatible, check_compiled
+from laudc.engine.manifest import PLAN, Manifest
 from laudc.engine.weights import read_weights
 from laudc.errors import UserError
 
@@ -69,6 +69,19 @@ class Engine:
     def block_times_ns(self) -> NDArray[np.int64] | None:
         """Wall time of each block in the last call, in nanoseconds; None before the first call."""
         return self._open_runner().block_times_ns
+
+    def gpu_time_us(self, images: NDArray[np.float32]) -> float | None:
+        """GPU time of one run in microseconds, copies left out; None for an engine that the caller's clock measures."""
+        clock = getattr(self._open_runner(), "time_us", None)
+        if clock is None:
+            return None
+        self._check_images(images)
+        return float(clock(images))
+
+    def layer_times_us(self, runs: int) -> dict[str, list[float]]:
+        """Times of the compiled engine's layers, from the runtime's profiler; empty where it has no such layers."""
+        profiler = getattr(self._open_runner(), "layer_times_us", None)
+        return {} if profiler is None else dict(profiler(runs))
 
     def trace(self, images: NDArray[np.float32]) -> tuple[NDArray[Any], dict[str, dict[str, NDArray[Any]]]]:
         """The logits, and per block the margins of its decisions: `spatial_margin` and `channel_margin`, or of a
@@ -162,6 +175,7 @@ def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> 
     from laudc.engine.build import usable_backend
 
     bundle = open_bundle(path)
+    check_compiled(path, bundle.manifest)
     runtime = usable_backend(bundle.manifest.backend.name)
     check_compatible(
         path,
@@ -169,7 +183,10 @@ def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> 
         host=detect_host(),
         backend_version=runtime.version(),
         native=runtime.native_abi(),
+        gpu=runtime.gpu(),
     )
+    if PLAN in bundle:
+        return Engine(bundle, runtime.load(bundle.read(PLAN), schedule=bundle.manifest.blocks))
     model, weights = read_weights(bundle)
     folder = bundle.path.resolve().parent
     return Engine(bundle, runtime.load(model, threads=threads, weights=weights, weights_folder=folder))

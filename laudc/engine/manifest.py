@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from laudc.devices.gpu import GpuRecord as GpuRecord
 from laudc.engine.records import FieldError, decode
 
 FORMAT = "laudc-bundle"
@@ -15,7 +16,14 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.bin"
+# The serialised TensorRT engine; only engines that are finished have one.
+PLAN = "engine.plan"
 PORTABLE = "portable.onnx"
+
+# The one backend whose engines can be uncompiled, and the ones that run on a GPU.
+TENSORRT = "tensorrt"
+ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+GPU_BACKENDS = (TENSORRT, ONNXRUNTIME_CUDA)
 
 # A manifest of a 1000-block network is some 300 KB; more than this is not one of ours.
 MAX_MANIFEST_BYTES = 8 << 20
@@ -50,7 +58,7 @@ class DeviceRecord:
 
 @dataclass(frozen=True)
 class BackendRecord:
-    """The runtime and its exact version at build time."""
+    """The runtime and its exact version at build time; of an uncompiled engine, the release line it is meant for."""
 
     name: str
     version: str
@@ -66,10 +74,24 @@ class CpuRecord:
 
 
 @dataclass(frozen=True)
-class NativeRecord:
-    """The native library at build time; `abi` numbers the packed layout and the block record."""
+class BuildRequest:
+    """What TensorRT is asked for when it compiles the model: kept, so that the device can do it (again).
 
-    sha256: str
+    `batch` holds the smallest, the usual and the largest number of images per call.
+    """
+
+    batch: tuple[int, ...]
+    workspace_mib: int = 512
+
+
+@dataclass(frozen=True)
+class NativeRecord:
+    """The native library at build time; `abi` numbers the packed layout and the block record.
+
+    An uncompiled engine has no library yet: `sha256` is None, `abi` that of the packed weights inside.
+    """
+
+    sha256: str | None
     abi: int
     version: str
     isa: tuple[str, ...]
@@ -85,7 +107,13 @@ class MemberRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of manifest.json. `schedule` is the scheduler's plan, with a reason per block."""
+    """The content of manifest.json. `schedule` is the scheduler's plan, with a reason per block.
+
+    Engines for CPUs have `cpu`, those that onnxruntime runs on a GPU have `gpu`. Engines for TensorRT have `request`;
+    they are *uncompiled* (`compiled` false, no `gpu`, no member `engine.plan`) until they have been finished on the
+    device, because a TensorRT engine fits only the GPU, driver and TensorRT that made it. A finished one has all three,
+    and keeps its model, from which it can be made anew.
+    """
 
     format: str
     format_version: int
@@ -98,11 +126,14 @@ class Manifest:
     preprocess: dict[str, Any]
     device: DeviceRecord
     backend: BackendRecord
-    cpu: CpuRecord
+    cpu: CpuRecord | None
     native_library: NativeRecord
     precision: str
     schedule: dict[str, Any]
     members: dict[str, MemberRecord]
+    compiled: bool = True
+    gpu: GpuRecord | None = None
+    request: BuildRequest | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -173,8 +204,8 @@ def _check_values(manifest: Manifest) -> None:
         if name not in manifest.members:
             raise FieldError("members", sorted(manifest.members), f"an entry for {name}")
     for name, member in manifest.members.items():
-        if name not in (MODEL, WEIGHTS, PORTABLE):
-            raise FieldError(f"members.{name}", name, f"{MODEL}, {WEIGHTS} or {PORTABLE}")
+        if name not in (MODEL, WEIGHTS, PLAN, PORTABLE):
+            raise FieldError(f"members.{name}", name, f"{MODEL}, {WEIGHTS}, {PLAN} or {PORTABLE}")
         if member.size <= 0:
             raise FieldError(f"members.{name}.size", member.size, "a positive size")
     blocks = manifest.schedule.get("blocks")
@@ -186,6 +217,36 @@ def _check_values(manifest: Manifest) -> None:
             if not isinstance(value, str):
                 raise FieldError(f"schedule.blocks[{index}].{key}", value, "text")
     _check_input(manifest.input)
+    _check_target(manifest)
+
+
+def _check_target(manifest: Manifest) -> None:
+    """Only engines for TensorRT have a request, and only finished ones what finishing adds."""
+    for_tensorrt = manifest.backend.name == TENSORRT
+    finished = for_tensorrt and manifest.compiled
+    if not manifest.compiled and not for_tensorrt:
+        raise FieldError("compiled", False, f"true, unless the backend is {TENSORRT}")
+    for field, there, wanted in (
+        ("cpu", manifest.cpu is not None, manifest.backend.name not in GPU_BACKENDS),
+        ("request", manifest.request is not None, for_tensorrt),
+        ("gpu", manifest.gpu is not None, finished or manifest.backend.name == ONNXRUNTIME_CUDA),
+        (f"members.{PLAN}", PLAN in manifest.members, finished),
+        ("native_library.sha256", manifest.native_library.sha256 is not None, finished or not for_tensorrt),
+    ):
+        if there != wanted:
+            state = "compiled" if manifest.compiled else "uncompiled"
+            what = f"{'one' if wanted else 'none'} in a {state} engine for {manifest.backend.name}"
+            raise FieldError(field, "one" if there else "none", what)
+    if manifest.request is not None:
+        _check_request(manifest.request)
+
+
+def _check_request(request: BuildRequest) -> None:
+    batch = request.batch
+    if len(batch) != 3 or not 0 < batch[0] <= batch[1] <= batch[2]:
+        raise FieldError("request.batch", list(batch), "[smallest, usual, largest], each at least the one before")
+    if request.workspace_mib < 1:
+        raise FieldError("request.workspace_mib", request.workspace_mib, "at least 1")
 
 
 def _check_input(spec: TensorRecord) -> None:

@@ -15,7 +15,7 @@ from laudc.errors import UserError
 from laudc.profile.activation import Activation, Masks, count_activation, trace_masks
 from laudc.profile.compare import Comparison, compare, predict_engine
 from laudc.profile.inputs import Inputs, collect_inputs
-from laudc.profile.records import BlockProfile, DenseComparison, ProfileResult, Timing
+from laudc.profile.records import BlockProfile, DenseComparison, LayerProfile, ProfileResult, Timing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,8 @@ def _measure(
     own, other = _Samples(), _Samples()
 
     def time_engine(images: NDArray[np.float32], keep: bool) -> None:
-        total = _timed(engine, images, gap_s)
+        on_gpu = engine.gpu_time_us(images)
+        total = _timed(engine, images, gap_s) if on_gpu is None else on_gpu
         times = engine.block_times_ns
         if keep:
             own.total_us.append(total)
@@ -275,6 +276,9 @@ def _result(
         dense=_compare(own, other, ideal) if other.total_us else None,
         notes=tuple(_notes(inputs, total, engine.manifest, ideal, comparison)),
         comparison=comparison,
+        layers=tuple(
+            LayerProfile(name, Timing.of(times)) for name, times in engine.layer_times_us(_PROFILED_RUNS).items()
+        ),
     )
 
 
@@ -285,7 +289,7 @@ def _engine_facts(manifest: Manifest) -> dict[str, Any]:
         "input": list(manifest.input.shape),
         "precision": manifest.precision,
         "device": manifest.device.id,
-        "isa": manifest.cpu.isa,
+        "isa": manifest.cpu.isa if manifest.cpu else None,
         "backend": f"{manifest.backend.name} {manifest.backend.version}",
         "source_onnx_sha256": manifest.source.onnx_sha256,
         "checkpoint_sha256": manifest.source.checkpoint_sha256,

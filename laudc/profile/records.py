@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from laudc.errors import UserError
 from laudc.profile.compare import Comparison, PredictedTime
 
 SCHEMA_VERSION = 1
@@ -80,6 +81,17 @@ class BlockProfile:
 
 
 @dataclass(frozen=True)
+class LayerProfile:
+    """One layer of a compiled engine as its runtime names it, from a pass of its own with the runtime's profiler on.
+
+    A run of blocks is one layer, named "first-last".
+    """
+
+    name: str
+    timing: Timing
+
+
+@dataclass(frozen=True)
 class DenseComparison:
     """The same network dense in onnxruntime, interleaved call by call with the engine.
 
@@ -98,7 +110,8 @@ class ProfileResult:
     """A whole measurement.
 
     `residual_us` is what end to end has beyond the timed blocks: stem, head, runtime, blocks left to it
-    (median over the runs). `images` says what was run on; rates of generated images say nothing about real
+    (median over the runs). `layers` is what runtimes that compile whole graphs can say instead of times per block.
+    `images` says what was run on; rates of generated images say nothing about real
     ones.
     """
 
@@ -114,6 +127,7 @@ class ProfileResult:
     dense: DenseComparison | None
     notes: tuple[str, ...]
     comparison: Comparison | None = None
+    layers: tuple[LayerProfile, ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -125,6 +139,25 @@ class ProfileResult:
             if any(block.rate(kind) is not None for block in self.blocks for kind in kinds)
         )
         return next(kept, families[0])
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ProfileResult:
+        """From what `to_dict` gave, read back from JSON.
+
+        Raises UserError when it is something else: it may come from another machine and another version.
+        """
+        from laudc.engine.records import FieldError, decode
+
+        fields = {key: value for key, value in data.items() if key not in ("schema_version", "kind")}
+        blocks = fields.get("blocks")
+        if isinstance(blocks, list):
+            fields["blocks"] = [{k: v for k, v in block.items() if k != "speedup"} for block in blocks]
+        try:
+            return decode(cls, fields)
+        except FieldError as error:
+            raise UserError(
+                "this is not the result of a profile", str(error), "use the same version of laudc everywhere"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with the derived figures."""

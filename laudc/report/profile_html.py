@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 from laudc.profile.records import BlockProfile, ProfileResult
 from laudc.report.profile_text import KIND_TITLES, circumstances, headline, prediction_cells, prediction_summary
@@ -175,14 +177,24 @@ def _footer(name: str, cells: list[str], why: str, style: str = "") -> str:
     return f'<tr class="{style}"><td>{name}</td><td></td>{inside}<td class="word soft">{why}</td></tr>'
 
 
+def _processor(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What did the work: a GPU, as the on-device runner tells it, or the host's CPU."""
+    if "gpu" in environment:
+        return {"GPU": f"{environment['gpu']}, sm {environment['sm']}, driver for CUDA {environment['driver']}"}
+    host = environment["host"]
+    return {"CPU": f"{host['cpu']}, {host['cores']} cores, {' '.join(host['features'])}"}
+
+
 def _environment(result: ProfileResult) -> str:
-    environment, host = result.environment, result.environment["host"]
-    load = environment["load_average"]
+    environment = result.environment
+    load = environment.get("load_average")
     facts = {
-        "CPU": f"{host['cpu']}, {host['cores']} cores, {' '.join(host['features'])}",
-        "system": environment["system"],
+        **_processor(environment),
+        "system": environment.get("system", "unknown"),
         "versions": ", ".join(
-            f"{name} {environment[name]}" for name in ("laudc", "onnxruntime", "numpy", "python")
+            f"{name} {environment[name]}"
+            for name in ("laudc", "onnxruntime", "tensorrt", "cuda", "numpy", "python")
+            if name in environment
         ),
         "load average": ", ".join(f"{value:.1f}" for value in load) if load else "unknown",
         "clock": environment["clock"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from laudc.profile.compare import Comparison, PredictedTime
 from laudc.profile.records import BlockProfile, ProfileResult
 from laudc.report.tables import MISSING, RULE, Column, number, percent, render_table, times
@@ -38,7 +40,7 @@ def profile_text(result: ProfileResult) -> str:
         median = result.comparison.median if result.comparison else None
         tail = [[*tail[0], MISSING, MISSING], [*tail[1], *prediction_cells(median)]]
     table = render_table(columns, [*rows, RULE, *tail])
-    lines = [headline(result), circumstances(result), "", table, "", *summary(result)]
+    lines = [headline(result), circumstances(result), "", table, "", *_layer_lines(result), *summary(result)]
     return "\n".join([*lines, *(f"Note: {note}" for note in result.notes)])
 
 
@@ -46,9 +48,8 @@ def headline(result: ProfileResult) -> str:
     """What was measured, in one line."""
     engine = result.engine
     size = "x".join(str(side) for side in engine["input"][1:])
-    return (
-        f"{engine['arch']}, {engine['precision']}, input {size}, {engine['backend']}, {engine['isa']} kernels"
-    )
+    processor = f"{engine['isa']} kernels" if engine["isa"] else result.environment.get("gpu", "")
+    return f"{engine['arch']}, {engine['precision']}, input {size}, {engine['backend']}, {processor}"
 
 
 def circumstances(result: ProfileResult) -> str:
@@ -57,9 +58,27 @@ def circumstances(result: ProfileResult) -> str:
     kind = "generated images" if images["kind"] == "generated" else "images"
     return (
         f"{settings['runs']} runs after {settings['warmup']} to warm up, batch {settings['batch']}, "
-        f"{settings['threads']} thread{'s' if settings['threads'] != 1 else ''}, {images['count']} {kind}"
+        f"{_how_it_ran(settings)}, {images['count']} {kind}"
         + (", engine and dense in turn" if settings["interleaved"] else "")
     )
+
+
+def _how_it_ran(settings: dict[str, Any]) -> str:
+    threads = settings["threads"]
+    if threads is None:
+        return "one CUDA graph" if settings.get("cuda_graph") else "kernel by kernel"
+    return f"{threads} thread{'s' if threads != 1 else ''}"
+
+
+def _layer_lines(result: ProfileResult) -> list[str]:
+    """The layers that a compiled engine is made of; the runs of blocks are among them."""
+    if not result.layers:
+        return []
+    columns = (Column("layer", left=True), Column("median", "µs"), Column("p95", "µs"))
+    rows = [
+        [layer.name, number(layer.timing.median_us), number(layer.timing.p95_us)] for layer in result.layers
+    ]
+    return [render_table(columns, rows), ""]
 
 
 def summary(result: ProfileResult) -> list[str]:

@@ -33,10 +33,12 @@ def lower(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
     graph = Graph(model)
     if any(isinstance(block.record, VitRecord) for block in plan.blocks) or not graph.blocks():
         return lower_vit(graph, plan)
-    return _Lowering(graph, plan).model()
+    return Lowering(graph, plan).model()
 
 
-class _Lowering:
+class Lowering:
+    """The lowering for ONNX Runtime on CPUs; what another runtime wants differently it overrides."""
+
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph = graph
         self.records = {block.name: block.record for block in plan.blocks}
@@ -79,7 +81,11 @@ class _Lowering:
         )
         out.metadata_props.extend(source.metadata_props)
         out.metadata_props.add(key=RUNS_KEY, value=json.dumps(self.runs))
-        return out
+        return self._finished(out)
+
+    def _finished(self, lowered: onnx.ModelProto) -> onnx.ModelProto:
+        """What else a runtime needs done to the lowered model."""
+        return lowered
 
     def _runs(self) -> Iterable[list[BlockNodes]]:
         """Maximal chains of sparse blocks in which each reads only the one before."""
@@ -113,7 +119,8 @@ class _Lowering:
                 self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block)))
             )
         index = len(self.runs)
-        names = {key: f"laudc.{key}.{index}" for key in ("counts", "margins", "block_ns")}
+        outputs = self._run_outputs(records)
+        names = {key: f"laudc.{key}.{index}" for key in outputs}
         result = f"{run[-1].output}.nhwc"
         label = run[0].name if len(run) == 1 else f"{run[0].name}-{run[-1].name}"
         self.nodes.append(
@@ -125,19 +132,31 @@ class _Lowering:
                 domain=DOMAIN,
                 abi=ABI_VERSION,
                 blocks=encode_blocks(records),
+                **self._run_attributes(),
             )
         )
         self.nhwc[run[-1].output] = result
         self.nodes.append(_transpose(result, run[-1].output, _TO_NCHW))
-        total = sum(record.margins for record in records)
-        types = onnx.TensorProto
         self.outputs += [
-            onnx.helper.make_tensor_value_info(names["counts"], types.INT32, ["batch", len(run), 4]),
-            onnx.helper.make_tensor_value_info(names["margins"], types.FLOAT, ["batch", total]),
-            onnx.helper.make_tensor_value_info(names["block_ns"], types.INT64, [len(run)]),
+            onnx.helper.make_tensor_value_info(names[key], kind, shape) for key, (kind, shape) in outputs.items()
         ]
         blocks = [{"name": b.name, **asdict(r)} for b, r in zip(run, records, strict=True)]
         self.runs.append({**names, "blocks": blocks})
+
+    def _run_outputs(self, records: list[BlockRecord]) -> dict[str, tuple[int, list[int | str]]]:
+        """Type and shape of what a run reports beside its result."""
+        import onnx
+
+        types, blocks = onnx.TensorProto, len(records)
+        return {
+            "counts": (types.INT32, ["batch", blocks, 4]),
+            "margins": (types.FLOAT, ["batch", sum(record.margins for record in records)]),
+            "block_ns": (types.INT64, [blocks]),
+        }
+
+    def _run_attributes(self) -> dict[str, Any]:
+        """Attributes of a run beside its records."""
+        return {}
 
     def _initializer(self, name: str, array: Any) -> str:
         from onnx import numpy_helper

@@ -7,8 +7,10 @@ from laudc.engine.manifest import (
     FORMAT,
     FORMAT_VERSION,
     BackendRecord,
+    BuildRequest,
     CpuRecord,
     DeviceRecord,
+    GpuRecord,
     Manifest,
     NativeRecord,
     SourceRecord,
@@ -53,4 +55,39 @@ def manifest():
 def bundle_path(tmp_path):
     path = tmp_path / "small.laudc"
     write_bundle(path, make_manifest(), MEMBERS)
+    return path
+
+
+UNCOMPILED = {
+    "device": DeviceRecord("nano", "b" * 64),
+    "backend": BackendRecord("tensorrt", "8.2"),
+    "cpu": None,
+    "native_library": NativeRecord(None, 1, "0.1.0", ()),
+    "precision": "fp16",
+    "compiled": False,
+    "request": BuildRequest((1, 1, 4)),
+}
+FINISHED = {
+    **UNCOMPILED,
+    "backend": BackendRecord("tensorrt", "8.2.1.8"),
+    "native_library": NativeRecord("d" * 64, 1, "0.1.0", ("sm_53",)),
+    "compiled": True,
+    "gpu": GpuRecord("NVIDIA Tegra X1", "5.3", "10.2", "10.2"),
+}
+FINISHED_MEMBERS = {**MEMBERS, "engine.plan": b"plan" * 99}
+
+
+@pytest.fixture
+def uncompiled_path(tmp_path):
+    """An engine for TensorRT that is still to be finished on its device."""
+    path = tmp_path / "uncompiled.laudc"
+    write_bundle(path, make_manifest(**UNCOMPILED), MEMBERS)
+    return path
+
+
+@pytest.fixture
+def finished_path(tmp_path):
+    """The same after its device has finished it."""
+    path = tmp_path / "finished.laudc"
+    write_bundle(path, make_manifest(FINISHED_MEMBERS, **FINISHED), FINISHED_MEMBERS)
     return path

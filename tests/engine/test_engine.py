@@ -196,9 +196,9 @@ def test_loading_refuses_an_engine_for_another_cpu(tiny_engine, tmp_path):
 @pytest.mark.parametrize(
     "option, value, said",
     [
-        ("device", "nano", "cannot be built for"),
         ("device", "gpu9000", "no device"),
-        ("backend", "tensorrt", "onnxruntime"),
+        ("backend", "tensorrt", "needs a GPU, and this is a CPU"),
+        ("backend", "tvm", "onnxruntime, onnxruntime-cuda, tensorrt"),
         ("precision", "int8", "fp32"),
         ("schedule", "magic", "auto, dense, sparse"),
     ],

@@ -1,0 +1,148 @@
+"""`build-engine --target`: an engine made by, and for, another machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from laudc.engine.bundle import looks_like_bundle, open_bundle
+from laudc.engine.manifest import TENSORRT, Manifest
+from laudc.errors import UserError
+from laudc.files import sha256_file
+from laudc.remote.failures import command_error, reported_error
+from laudc.remote.jobs import Job, Progress, remove_job, run_job
+from laudc.remote.machine import find_laudc, parse_report, quoted
+from laudc.remote.runner import install_runner
+from laudc.remote.ssh import Connection
+from laudc.remote.target import Target
+
+
+@dataclass(frozen=True)
+class RemoteBuild:
+    """An engine that has arrived. `size` in bytes."""
+
+    path: Path
+    size: int
+    manifest: Manifest
+
+
+def build_on_target(
+    target: Target,
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    options: Sequence[str] = (),
+    files: Sequence[tuple[str, Path]] = (),
+    host_keys: str = "yes",
+    progress: Progress = lambda step: None,
+) -> RemoteBuild:
+    """Builds an engine on `target` and brings it here as `output`.
+
+    An uncompiled engine for TensorRT is finished there by laudc-runner; anything else is built there by the laudc that
+    is installed there.
+
+    Args:
+        model: portable ONNX or an engine.
+        options: words of `laudc build-engine` to pass on, the model and the output left out.
+        files: further options whose value is a file of this machine, as (option, path).
+        host_keys: "yes" or "accept-new".
+
+    Raises:
+        UserError: the target cannot be reached or used, what it says it cannot do, or the result is not whole. Nothing
+            half-written is left, and the same call goes on where this one stopped.
+    """
+    path = Path(model)
+    on_runner = _is_for_runner(path)
+    with Connection(target, host_keys) as connection:
+        if on_runner:
+            _finish(connection, path, output, progress)
+        else:
+            _build(connection, path, output, options, files, progress)
+    try:
+        bundle = open_bundle(output)
+    except UserError:
+        os.unlink(output)
+        raise
+    return RemoteBuild(Path(output), Path(output).stat().st_size, bundle.manifest)
+
+
+def needs_preparing(model: str | os.PathLike[str], words: Sequence[str]) -> bool:
+    """Whether `model` has to become an uncompiled engine before a device can finish it: an ONNX model for TensorRT.
+
+    `words` are the options of `laudc build-engine`, as (option, value) pairs.
+    """
+    from laudc.devices import load_profile
+
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    backend = options.get("--backend", "auto")
+    name = load_profile(options.get("--device", "cpu")).backend if backend == "auto" else backend
+    return name == TENSORRT and not _is_for_runner(Path(model))
+
+
+def _is_for_runner(path: Path) -> bool:
+    try:
+        return looks_like_bundle(path) and open_bundle(path).manifest.backend.name == TENSORRT
+    except OSError as error:
+        raise UserError(f"cannot read {path}", error.strerror or str(error), "check the path") from error
+
+
+def _finish(
+    connection: Connection, engine: Path, output: str | os.PathLike[str], progress: Progress
+) -> None:
+    """An engine for TensorRT, compiled there by the runner."""
+    runner = install_runner(connection, progress)
+    progress(f"sending {engine.name} to {connection.target}")
+    sent = connection.send(engine)
+    key = _key("finish", runner.key, sha256_file(engine))
+    script = f'{runner.command} build "{sent}" -o out.laudc --json report.json'
+    _make(connection, key, script, output, progress)
+
+
+def _build(
+    connection: Connection,
+    model: Path,
+    output: str | os.PathLike[str],
+    options: Sequence[str],
+    files: Sequence[tuple[str, Path]],
+    progress: Progress,
+) -> None:
+    """An engine for the CPU there, built by the laudc there."""
+    laudc = find_laudc(connection)
+    progress(f"sending {model.name} to {connection.target}")
+    sent = [connection.send(model)]
+    words = list(options)
+    for option, path in files:
+        sent.append(connection.send(path))
+        words += [option, sent[-1]]
+    key = _key("build", laudc.version, *sent, *words)
+    passed = " ".join(map(quoted, [sent[0], *words]))
+    script = f"{laudc.command} build-engine {passed} -o out.laudc --json report.json"
+    _make(connection, key, script, output, progress)
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _make(
+    connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress
+) -> None:
+    """Runs what writes out.laudc and report.json into the job's folder, and fetches the engine."""
+    job = run_job(connection, key, script, "build the engine", progress)
+    if job.code != 0:
+        raise _failure(connection, job)
+    progress(f"fetching the engine from {connection.target}")
+    connection.fetch(f"$cache/jobs/{key}/out.laudc", output)
+    remove_job(connection, key)
+
+
+def _failure(connection: Connection, job: Job) -> Exception:
+    """What went wrong, in the words of the program there if it left any; the job is removed."""
+    report = parse_report(connection.run(f'cat "$cache/jobs/{job.key}/report.json"').text)
+    remove_job(connection, job.key)
+    if report.get("kind") == "error":
+        return reported_error(connection.target, report.get("error"), job.code)
+    return command_error(connection.target, "build the engine", job.code, job.log)

@@ -1,0 +1,270 @@
+"""The GPU check without a GPU: geometry, chosen rates, the reference, the binding's layout, the report, the script."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from gpu_check import cases, measure, native, numerics, report  # noqa: E402
+from gpu_check.reference import DenseBlock, exact_margins, masked_block  # noqa: E402
+from gpu_check.weights import make_block  # noqa: E402
+
+from laudc.ops.scheduled import BlockRecord, ChannelMasker  # noqa: E402
+
+SMALL = {
+    "spatial": BlockRecord(16, 8, 16, 1, 8, 8, 0, 1, 4, 4),
+    "layer": BlockRecord(16, 8, 16, 1, 8, 8, 0, 1, 1, 1),
+    "channel": BlockRecord(16, 8, 16, 1, 8, 8, 0, channel_groups=4, channel_masker=ChannelMasker.LINEAR),
+    "both": BlockRecord(16, 8, 32, 2, 8, 8, 1, 1, 2, 2, 4, ChannelMasker.LINEAR),
+}
+
+
+def _input(record, batch=4):
+    random = np.random.default_rng(1)
+    return np.abs(random.standard_normal((batch, record.cin, record.hin, record.win))).astype(np.float32)
+
+
+class FakeRun:
+    """In place of the kernels: the reference itself, on the CPU, in the layout of the kernels."""
+
+    def __init__(self, library, records, packed, *, precision, batch, device):
+        self.records, self.dtype = records, torch.float16 if precision == "fp16" else torch.float32
+        self.blocks = [library.blocks[tuple(vars(record).items())] for record in records]
+        self.margins = torch.zeros((batch, max(1, sum(record.margins for record in records))))
+        self.counts = torch.zeros((batch, len(records), 4), dtype=torch.int32)
+        self.wrong = library.wrong
+
+    def __call__(self, x):
+        value, at = x.permute(0, 3, 1, 2).float(), 0
+        for index, block in enumerate(self.blocks):
+            margins = exact_margins(block, value).float()
+            self.margins[:, at : at + block.record.margins] = margins
+            cells = block.record.spatial_cells
+            self.counts[:, index, 2] = (margins[:, :cells] >= 0).sum(1)
+            self.counts[:, index, 3] = (margins[:, cells:] >= 0).sum(1)
+            value, at = masked_block(block, value, margins), at + block.record.margins
+        return value.permute(0, 2, 3, 1).to(self.dtype) + self.wrong
+
+    def close(self):
+        pass
+
+
+class FakeLibrary:
+    """Hands the blocks that are made to the runs that pretend to compute them."""
+
+    def __init__(self, monkeypatch, wrong=0.0):
+        self.blocks, self.wrong = {}, wrong
+        for module in (measure, numerics):
+            monkeypatch.setattr(module, "make_block", self._make)
+
+    def _make(self, record, *arguments, **options):
+        block = make_block(record, *arguments, **options)
+        self.blocks[tuple(vars(record).items())] = block
+        return block
+
+
+@pytest.mark.parametrize("mode", SMALL)
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
+def test_maskers_keep_what_was_asked_for(mode, rate):
+    record = SMALL[mode]
+    x = _input(record)
+    margins = exact_margins(make_block(record, rate, x), torch.from_numpy(x)).numpy()
+    cells = record.spatial_cells
+    if cells:
+        assert (margins[:, :cells] >= 0).mean() == rate
+    if record.channel_groups:
+        kept = (margins[:, cells:] >= 0).sum(1)
+        assert (kept == max(1, round(rate * record.channel_groups))).all()
+
+
+def test_one_image_is_decided_as_a_whole():
+    record, x = SMALL["layer"], _input(SMALL["layer"], 1)
+    for keep in (True, False):
+        block = make_block(record, 0.5, x, keep_layer=keep)
+        assert bool(exact_margins(block, torch.from_numpy(x))[0, 0] >= 0) is keep
+
+
+def test_the_reference_is_the_dense_block_when_everything_is_kept():
+    for record in SMALL.values():
+        x = torch.from_numpy(_input(record))
+        block = make_block(record, 1.0, x.numpy())
+        dense = DenseBlock(block)(x)
+        torch.testing.assert_close(masked_block(block, x, torch.ones(len(x), record.margins)), dense)
+        if record.spatial_cells:
+            dropped = masked_block(block, x, -torch.ones(len(x), record.margins))
+            assert dropped.shape == dense.shape and not torch.equal(dropped, dense)
+
+
+def test_cases_fit_the_kernels_records():
+    listed = list(cases.block_cases(quick=False))
+    assert len({case.name for case in listed}) == len(listed) and len(listed) > 200
+    for case in listed:
+        record = case.record
+        assert record.hout == cases.STAGES[case.stage][3]
+        if case.granularity:
+            assert record.mask_h * case.granularity == record.hout
+    network = cases.network_records("both")
+    assert len(network) == 33
+    for before, after in itertools.pairwise(network):
+        assert (before.cout, before.hout) == (after.cin, after.hin)
+    assert {case.batch for case in cases.block_cases(quick=True)} == set(cases.BATCHES)
+    macs = sum(map(cases.block_macs, network))
+    assert 7.5e9 < macs < 7.8e9  # ResNet-101 has 7.8 thousand million, stem and head included
+
+
+def _small_case(monkeypatch, mode):
+    monkeypatch.setattr(cases, "block_record", lambda stage, chosen, grain, first: SMALL[chosen])
+    return cases.Case(0, mode, 0, 0.5, 4)
+
+
+@pytest.mark.parametrize("mode", SMALL)
+def test_numerics_pass_what_is_right_and_fail_what_is_not(monkeypatch, mode):
+    case = _small_case(monkeypatch, mode)
+    for wrong, passed in ((0.0, True), (0.5, False)):
+        library = FakeLibrary(monkeypatch, wrong)
+        (checks) = numerics.check_all(library, [case], make=FakeRun, device="cpu")
+        assert [check.precision for check in checks] == ["fp32", "tf32", "fp16"]
+        assert all(check.passed is passed for check in checks), checks
+    assert "FAILED" in report.numerics_summary(checks)
+    assert len(list(numerics.numeric_cases())) == 20
+
+
+def _bench(library):
+    ticks = iter(range(1, 1_000_000))
+
+    def clock(call):
+        call()
+        return float(next(ticks))
+
+    said = []
+    return measure.Bench(
+        library, clock, runs=3, compiled=False, make=FakeRun, graph=lambda call: call, device="cpu", say=said.append
+    )
+
+
+def test_measuring_blocks_and_the_report(monkeypatch, tmp_path):
+    rows = []
+    for mode in SMALL:
+        case = _small_case(monkeypatch, mode)
+        rows += measure.measure_blocks(_bench(FakeLibrary(monkeypatch)), [case])
+    single = cases.Case(0, "layer", 0, 0.5, 1)
+    rows += measure.measure_blocks(_bench(FakeLibrary(monkeypatch)), [single])
+    assert {row.precision for row in rows} == {"fp16", "tf32"}
+    for row in rows:
+        assert set(row.times) == {"laudc", "cudnn", "cudnn graph"}
+        assert row.speedup == row.times[row.best_dense].median_us / row.times["laudc"].median_us
+    data = report.document({"name": "none"}, {"stream_us": 1.0}, [], rows, [])
+    report.write(tmp_path, data, report.table(rows))
+    read = json.loads((tmp_path / "results.json").read_text())
+    assert read["kind"] == "gpu-check" and len(read["blocks"]) == len(rows)
+    assert read["blocks"][0]["times"]["laudc"]["median_us"] > 0
+    assert rows[0].name in (tmp_path / "table.txt").read_text()
+
+
+def test_measuring_a_whole_network(monkeypatch):
+    blocks = [SMALL["layer"], SMALL["channel"]]
+    monkeypatch.setattr(measure, "network_records", lambda mode: blocks)
+    monkeypatch.setattr(measure.torch.nn, "Linear", lambda inside, out: torch.nn.modules.linear.Linear(16, 5))
+
+    class SmallStem(torch.nn.Module):
+        def forward(self, x):
+            return x[:, :1, :8, :8].abs().repeat(1, 16, 1, 1)
+
+    monkeypatch.setattr(measure, "Stem", SmallStem)
+    monkeypatch.setattr(measure, "PAIRS", {"tf32": torch.float32})
+    bench = _bench(FakeLibrary(monkeypatch))
+    rows = measure.measure_networks(bench, ["layer"], [0.5], [2])
+    assert len(rows) == 1 and rows[0].batch == 2 and "%" in rows[0].name
+    assert measure.launch_overhead(bench)["stream_us"] > 0
+
+
+_FAKE_LIBRARY = r"""
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+typedef struct { int32_t sm, multiprocessors; } device;
+typedef struct {
+  const void* x; const float* const* packed; const void* prepared; void* y; int32_t* counts; float* margins;
+  int64_t margins_stride; void* workspace; size_t workspace_bytes; int64_t batch;
+} io;
+static int64_t seen[64];
+int laudc_cuda_current_device(device* d, char* e, size_t n) { d->sm = 90; d->multiprocessors = 132; return 0; }
+void* laudc_cuda_create(const int64_t* r, size_t c, int p, const device* d, char* e, size_t n) {
+  if (d->sm != 90 || r[0] == 99) { snprintf(e, n, "blocks[0].cin is 99"); return 0; }
+  memcpy(seen, r, c * 8);
+  return seen;
+}
+void laudc_cuda_destroy(void* r) {}
+int64_t laudc_cuda_margins(void* r) { return 16; }
+int64_t laudc_cuda_packed_floats(void* r, int64_t b) { return 4; }
+size_t laudc_cuda_workspace_bytes(void* r, int64_t batch) { return 64 * batch; }
+size_t laudc_cuda_prepared_bytes(void* r) { return 16; }
+int laudc_cuda_prepare(void* r, const float* const* w, void* p, void* s, char* e, size_t n) {
+  memcpy(p, w[0], 16);
+  return 0;
+}
+int laudc_cuda_enqueue(void* r, const io* i, void* s, char* e, size_t n) {
+  if (i->workspace_bytes != 64 * (size_t)i->batch || i->margins_stride != 16) { snprintf(e, n, "layout"); return 1; }
+  ((float*)i->y)[0] = ((const float*)i->x)[0] + ((const float*)i->prepared)[3];
+  i->counts[3] = 5; i->margins[15] = 0.5f;
+  return 0;
+}
+"""
+
+
+@pytest.fixture
+def binding(tmp_path):
+    """The binding over a library that only answers."""
+    (tmp_path / "fake.c").write_text(_FAKE_LIBRARY)
+    words = ["cc", "-shared", "-fPIC", "-w", "-o", tmp_path / "fake.so", tmp_path / "fake.c"]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    return native.Library(tmp_path / "fake.so")
+
+
+def test_the_binding_hands_over_what_the_header_says(binding):
+    assert binding.sm == 90
+    packed = np.arange(4, dtype=np.float32)
+    run = native.Run(binding, [SMALL["spatial"]], [packed], precision="fp32", batch=2, device="cpu")
+    x = torch.full((2, 8, 8, 16), 2.0)
+    assert run(x)[0, 0, 0, 0] == 5.0
+    assert run.counts[0, 0, 3] == 5 and run.margins[0, 15] == 0.5
+    run.close()
+
+
+def test_the_library_s_own_words_are_kept(binding):
+    wrong = BlockRecord(99, 8, 16, 1, 8, 8, 0)
+    with pytest.raises(native.KernelError, match=r"blocks\[0\]\.cin is 99"):
+        native.Run(binding, [wrong], [np.zeros(4, np.float32)], precision="fp16", batch=1, device="cpu")
+    with pytest.raises(native.KernelError, match="wants 4 packed floats, there are 3"):
+        native.Run(binding, [SMALL["layer"]], [np.zeros(3, np.float32)], precision="fp32", batch=1, device="cpu")
+
+
+def _script(*words):
+    return subprocess.run(["bash", ROOT / "scripts/gpu_check.sh", *words], capture_output=True, text=True, timeout=60)
+
+
+def test_the_script(tmp_path):
+    assert subprocess.run(["bash", "-n", ROOT / "scripts/gpu_check.sh"], timeout=30).returncode == 0
+    assert subprocess.run(["sh", "-n", ROOT / "deploy/runner/build.sh"], timeout=30).returncode == 0
+    help_text = _script("--help")
+    assert help_text.returncode == 0 and "--quick" in help_text.stdout
+    dry = _script("--dry-run", "--quick", "--out", str(tmp_path / "o"), "--tensorrt", "/t", "--engines", "/e")
+    assert dry.returncode == 0 and "gpu_check" in dry.stdout and "laudc-runner" in dry.stdout
+    assert not (tmp_path / "o").exists()
+    for words, told in ((["--fast"], "no option '--fast'"), (["--out"], "needs a folder")):
+        done = _script(*words)
+        assert done.returncode == 2 and told in done.stderr
