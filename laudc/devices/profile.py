@@ -138,8 +138,13 @@ class DeviceProfile:
 
     @property
     def measured(self) -> bool:
-        """Whether predictions for this device rest on measurements of it."""
-        return bool(self.calibration)
+        """Whether predictions for this device rest on measurements of it; of a CPU, on those of a CPU like this one."""
+        if self.kind != "cpu" or not self.calibration:
+            return bool(self.calibration)
+        from .host import detect_host
+        from .user import fits_host
+
+        return fits_host(self, detect_host())
 
     @property
     def status(self) -> str:

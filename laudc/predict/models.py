@@ -37,12 +37,12 @@ def latency_model(
         UserError: the device does not compute in `precision`, or its calibration is damaged.
     """
     if profile.kind == "cpu":
-        from laudc.predict.cpu.load import cpu_model, is_measured_here
+        from laudc.predict.cpu.load import cpu_model
 
         model = cpu_model(profile, threads, isa)
         if model is None:
             return None
-        return TrustedModel(model, MEASURED if is_measured_here(profile) else MEASURED_ELSEWHERE)
+        return TrustedModel(model, MEASURED if profile.measured else MEASURED_ELSEWHERE)
     from laudc.predict.gpu.model import gpu_model
 
     return TrustedModel(gpu_model(profile, precision), MODELLED if not profile.measured else MEASURED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from laudc.devices import DeviceProfile, detect_host, fits_host
+from laudc.devices import DeviceProfile
 from laudc.errors import UserError
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.terms import TILE_ROWS, Machine
@@ -46,8 +46,3 @@ def _read(calibration: Mapping[str, Any], threads: int, isa: str | None) -> CpuM
     fit = min(fits, key=lambda one: (abs(one.threads - threads), one.threads))
     caches = int(machine["last_cache"]), int(machine["second_cache"])
     return CpuModel(Machine(measured, fit.threads, *caches), fit)
-
-
-def is_measured_here(profile: DeviceProfile) -> bool:
-    """Whether the profile's calibration was made on a CPU like this one."""
-    return bool(profile.calibration) and fits_host(profile, detect_host())
