@@ -123,7 +123,7 @@ Json block_records(const Manifest& manifest, const Rates& rates, const std::vect
       if (sparse && layer.name == block.name) record.set("timing", Timing(layer.samples_us).to_json());
     }
     for (const char* unknown :
-         {"activation", "ideal_speedup", "dense", "speedup", "token_rate", "head_rate", "layer_rate"}) {
+         {"activation", "ideal_speedup", "dense", "speedup", "token_rate", "head_rate", "layer_rate", "predicted"}) {
       record.set(unknown, Json());
     }
     blocks.push(record);
@@ -286,7 +286,7 @@ int profile_command(const Options& options, Console* console) {
   result.set("blocks", block_records(manifest, activity.rates, layers));
   result.set("layers", layer_records(layers));
   result.set("residual_us", Json::number(residual));
-  for (const char* unknown : {"activation", "ideal_speedup", "dense"}) result.set(unknown, Json());
+  for (const char* unknown : {"activation", "ideal_speedup", "dense", "comparison"}) result.set(unknown, Json());
   result.set("notes", notes(files.empty(), total, settings.graph, graph));
   console->write(result);
   return 0;
