@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def _value(kind: Any, data: Any, path: str) -> Any:
     if origin is tuple:
         items = _expect(list, data, path)
         return tuple(_value(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(items))
-    if origin is dict:
+    if origin in (dict, Mapping):
         mapping = _expect(dict, data, path)
         return {key: _value(arguments[1], item, _join(path, key)) for key, item in mapping.items()}
     if dataclasses.is_dataclass(kind):

@@ -36,6 +36,8 @@ def profile_on_target(
     batch: int = 1,
     threads: int | None = None,
     against_dense: bool = False,
+    device: str | os.PathLike[str] | None = None,
+    save_activation: str | os.PathLike[str] | None = None,
     host_keys: str = "yes",
     progress: Progress = lambda step: None,
 ) -> ProfileResult:
@@ -43,7 +45,7 @@ def profile_on_target(
 
     Raises:
         UserError: the target cannot be reached or used, images or numbers do not fit, or `against_dense` is asked of a
-            TensorRT engine.
+            TensorRT engine, or one of `device` and `save_activation`, which only laudc on the target can do.
     """
     from laudc.engine.compat import check_compiled
     from laudc.profile.records import ProfileResult
@@ -56,11 +58,13 @@ def profile_on_target(
         progress(f"sending {bundle.path.name} to {target}")
         if bundle.manifest.backend.name == TENSORRT:
             _refuse_dense(against_dense, bundle)
+            _refuse_prediction(device, save_activation, bundle)
             report = _with_runner(connection, bundle, listed, numbers, Path(folder), progress)
         else:
             numbers += ["--threads", str(threads)] if threads is not None else []
             numbers += ["--against-dense"] if against_dense else []
-            report = _with_laudc(connection, bundle, listed, numbers, Path(folder), progress)
+            numbers += ["--device", os.fspath(device)] if device is not None else []
+            report = _with_laudc(connection, bundle, listed, numbers, Path(folder), save_activation, progress)
     return ProfileResult.from_dict(report)
 
 
@@ -73,12 +77,22 @@ def _refuse_dense(asked: bool, bundle: Bundle) -> None:
         )
 
 
+def _refuse_prediction(device: object, save_activation: object, bundle: Bundle) -> None:
+    if device is not None or save_activation is not None:
+        raise UserError(
+            f"{bundle.path} cannot be compared with a prediction on its device",
+            "the runner there knows neither device profiles (--device) nor statistics (--save-activation)",
+            "use 'laudc predict' for the prediction, and save the activation of an engine for this machine's CPU",
+        )
+
+
 def _with_laudc(
     connection: Connection,
     bundle: Bundle,
     images: list[str | os.PathLike[str]] | None,
     numbers: list[str],
     folder: Path,
+    save_activation: str | os.PathLike[str] | None,
     progress: Progress,
 ) -> dict[str, Any]:
     laudc = find_laudc(connection)
@@ -89,8 +103,12 @@ def _with_laudc(
             archive = connection.send(_archive(images, folder / "images.tar"))
             connection.check(f'mkdir "{work}/images"; tar -xf "{archive}" -C "{work}/images"', "unpack the images")
             words += ["--images", f"{work}/images"]
+        words += ["--save-activation", f"{work}/stats.json"] if save_activation is not None else []
         progress(f"measuring on {connection.target}")
-        return run_reporting(connection, laudc.command, words, "measure the engine")
+        report = run_reporting(connection, laudc.command, words, "measure the engine")
+        if save_activation is not None:
+            connection.fetch(f"{work}/stats.json", save_activation)
+        return report
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ def test_the_command_line(server, tiny_onnx, photos, tmp_path, capsys):
     assert main([*words, "--json", str(tmp_path / "build.json")]) == 0
     assert json.loads((tmp_path / "build.json").read_text())["kind"] == "build-engine"
     words = ["profile", str(output), "--target", server.url, "--images", str(photos), "--runs", "3", "--threads", "1"]
+    words += ["--save-activation", str(tmp_path / "stats.json")]
     assert main([*words, "--json", str(report), "--html", str(tmp_path / "r.html")]) == 0
+    assert json.loads((tmp_path / "stats.json").read_text())
     text = capsys.readouterr().out
     assert "End to end" in text and "layer1.0" in text
     data = json.loads(report.read_text())
