@@ -1,5 +1,6 @@
 """Device profiles: the shipped ones, a user's own, and what is wrong with bad ones."""
 
+import json
 import math
 
 import pytest
@@ -145,10 +146,14 @@ def test_a_number_of_ones_own_overrules_the_host(tmp_path):
 
 
 def test_a_calibration_makes_a_device_measured(tmp_path):
-    path = written(tmp_path, f"{{{CPU}, calibration: {{anything: [1, 2], nested: {{a: -1}}}}}}")
-    profile = load_profile(path)
+    machine = {"cpu": detect_host().cpu, "arch": detect_host().arch}
+    calibration = {"anything": [1, 2], "nested": {"a": -1}, "machine": machine}
+    profile = load_profile(written(tmp_path, f"{{{CPU}, calibration: {json.dumps(calibration)}}}"))
     assert profile.measured and profile.status == MEASURED
     assert profile.calibration["nested"] == {"a": -1}
+    # One of another CPU does not make this one measured.
+    machine["cpu"] = "another CPU"
+    assert not load_profile(written(tmp_path, f"{{{CPU}, calibration: {json.dumps(calibration)}}}")).measured
 
 
 def test_the_host_can_be_given(tmp_path):
