@@ -130,7 +130,7 @@ class Attention(nn.Module):
         return y if tokens is None else y * tokens[:, :, None]
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     @staticmethod
     def _open(tokens: Tensor) -> Tensor:
@@ -274,7 +274,8 @@ class TokensToToken(nn.Module):
     @staticmethod
     def _split(x: Tensor) -> Tensor:
         side = math.isqrt(x.shape[1])
-        return F.unfold(x.transpose(1, 2).unflatten(2, (side, side)), 3, stride=2, padding=1).transpose(1, 2)
+        image = x.transpose(1, 2).reshape(x.shape[0], -1, side, side)
+        return F.unfold(image, 3, stride=2, padding=1).transpose(1, 2)
 
 
 class PatchEmbed(nn.Module):
