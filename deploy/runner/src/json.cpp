@@ -68,7 +68,7 @@ uint32_t next_code(const std::string& text, size_t* at) {
 }
 
 void append_escape(uint32_t unit, std::string* out) {
-  char buffer[8];
+  char buffer[16];
   std::snprintf(buffer, sizeof buffer, "\\u%04x", static_cast<unsigned>(unit));
   *out += buffer;
 }
