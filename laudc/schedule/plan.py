@@ -24,10 +24,8 @@ _MASKER_KINDS = {
 }
 
 # Below this many output pixels the 16 transformed weight matrices cost more to read than the multiplications save
-# (measured: 7x7 maps lose, 14x14 maps win). With channel masks every matrix is also packed per image, and the limit is
-# higher (14x14 loses, 28x28 wins).
+# (measured: 7x7 maps lose, 14x14 maps win, with channel masks too).
 _WINOGRAD_MIN_PIXELS = 128
-_WINOGRAD_MIN_PIXELS_CHANNEL = 128
 
 
 @dataclass(frozen=True)
@@ -179,8 +177,8 @@ def _regnet_record(graph: Graph, block: BlockNodes, record: BlockRecord) -> RegN
 def _with_algorithm(record: BlockRecord) -> BlockRecord:
     from dataclasses import replace
 
-    least = _WINOGRAD_MIN_PIXELS_CHANNEL if record.channel_groups else _WINOGRAD_MIN_PIXELS
-    winograd = record.stride == 1 and record.hout * record.wout >= least and _keeps_tiles_whole(record)
+    large = record.hout * record.wout >= _WINOGRAD_MIN_PIXELS
+    winograd = record.stride == 1 and large and _keeps_tiles_whole(record)
     return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)
 
 
