@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from laudc.backends import Backend
     from laudc.predict.activation import Activation
+    from laudc.schedule.choose import CostChooser
 
 # What each backend computes in.
 PRECISIONS = {"onnxruntime": ("fp32",), ONNXRUNTIME_CUDA: ("fp32", "tf32"), TENSORRT: ("fp32", "tf32", "fp16")}
@@ -123,17 +124,14 @@ def build_engine(
     _check_has_our_ops(proto, model)
 
     from laudc.schedule import lower, make_plan
-    from laudc.schedule.blocks import Graph
-    from laudc.schedule.forecast import chooser_for
     from laudc.schedule.lower_gpu import for_gpu, lower_onnxruntime_cuda
-    from laudc.schedule.plan import is_predictable
 
     progress("scheduling")
     images = _batch(proto, profile, batch)
     chooser = None
-    if cpu and is_predictable(Graph(proto)):
-        measured = _activation(proto, serialized, activation, calibrate_images)
-        chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
+    if cpu:
+        measure = functools.partial(_activation, proto, serialized, activation, calibrate_images)
+        chooser = _chooser(profile, proto, measure, batch=images, isa=about["active"])
     plan = make_plan(proto, choice=schedule, panel=about.get("panel", GPU_PANEL), chooser=chooser)
     plan = plan if cpu else for_gpu(plan)
     scheduled = lower(proto, plan) if cpu else lower_onnxruntime_cuda(proto, plan, precision)
@@ -164,6 +162,17 @@ def build_engine(
     return BuildResult(path, path.stat().st_size, manifest)
 
 
+def _chooser(
+    profile: DeviceProfile, model: onnx.ModelProto, make_activation: Callable[[], Activation], **about: Any
+) -> CostChooser | None:
+    """Chooses by predicted cost; None for networks that the latency models do not know."""
+    from laudc.schedule.blocks import Graph
+    from laudc.schedule.forecast import chooser_for
+    from laudc.schedule.plan import is_predictable
+
+    return chooser_for(profile, model, make_activation(), **about) if is_predictable(Graph(model)) else None
+
+
 def _build_tensorrt(
     model: str | os.PathLike[str] | onnx.ModelProto,
     output: str | os.PathLike[str],
@@ -179,9 +188,6 @@ def _build_tensorrt(
 ) -> BuildResult:
     """An uncompiled engine, and the compiled one where this machine is the device."""
     from laudc.schedule import make_plan
-    from laudc.schedule.blocks import Graph
-    from laudc.schedule.forecast import chooser_for
-    from laudc.schedule.plan import is_predictable
 
     check_precision(profile, precision)
     progress("reading the model")
@@ -189,10 +195,8 @@ def _build_tensorrt(
     _check_has_our_ops(proto, model)
     progress("scheduling")
     images = _batch(proto, profile, batch)
-    chooser = None
-    if is_predictable(Graph(proto)):
-        measured = make_activation(proto, serialized)
-        chooser = chooser_for(profile, proto, measured, batch=images, precision=precision)
+    measure = functools.partial(make_activation, proto, serialized)
+    chooser = _chooser(profile, proto, measure, batch=images, precision=precision)
     plan = make_plan(proto, choice=schedule, panel=GPU_PANEL, chooser=chooser)
     here = _tensorrt_here(profile)
     manifest, members = uncompiled_engine(
