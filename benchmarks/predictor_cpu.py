@@ -8,9 +8,10 @@
 
 Each step appends what it measures, so that it can be done in parts (`--part 1/4`) and goes on where it stopped. Nothing
 else may run meanwhile. `networks`: end to end and every block of 224 variants. `traces`: networks whose masks differ
-from image to image. `schedule`: every block with conv2 direct and by Winograd. `report` needs no measuring: it predicts
-with the profile of the device that `--device` names and prints the errors beside those of a roofline and of LAUDNet's
-own model.
+from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `report` needs no
+measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
+roofline and of LAUDNet's own model. Rows measured while the machine was more than 8 % slower than usual are left out
+and counted: a fixed piece of work timed before and after each tells.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from predictor_dense import DENSE, DenseBlocks
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
 
 from laudc.calibrate.measure import CpuMeasurer, Timed, time_undisturbed
@@ -36,7 +38,7 @@ TRACE_IMAGES = 32
 TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
 TRACE_RATES = (0.35, 0.7)
 SCHEDULE_SHAPES = (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
-SCHEDULE_RATES = (0.3, 0.6)
+SCHEDULE_RATES = (0.3, 0.6, 1.0)
 # Waiting threads of one session spin for a while and would disturb the next.
 GAP_SECONDS = 0.05
 
@@ -90,16 +92,24 @@ def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:
 
 
 def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
-    """Every block with conv2 direct and by Winograd, sessions in turn, medians of the rounds' medians."""
+    """Every block with conv2 direct, by Winograd, and dense in the runtime, in turn; medians of the rounds' medians.
+
+    What the runtime computes does not depend on the masks, but is measured anew with each rate: all are interleaved.
+    """
     both = {algorithm.name: Built(variant, threads, algorithm=algorithm) for algorithm in Conv2Algorithm}
+    first = both[Conv2Algorithm.DIRECT.name]
     for rate in SCHEDULE_RATES:
         masks = {name: built.keep(rate) for name, built in both.items()}
         times: dict[int, Any] = {}
         for count in threads:
-            rounds: dict[str, list[Any]] = {name: [] for name in both}
-            for _ in range(3):
-                for name, built in both.items():
-                    rounds[name].append(np.median(time_runner(built, count).blocks, axis=0))
+            rounds: dict[str, list[Any]] = {name: [] for name in (*both, DENSE)}
+            with DenseBlocks(first.portable, [name for name, _ in first.records], count) as dense:
+                for _ in range(3):
+                    for name, built in both.items():
+                        rounds[name].append(np.median(time_runner(built, count).blocks, axis=0))
+                    time.sleep(GAP_SECONDS)
+                    dense.run(first.images)
+            rounds[DENSE] = dense.rounds_ns
             times[count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
         yield rate, masks[Conv2Algorithm.DIRECT.name], times
 

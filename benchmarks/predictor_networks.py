@@ -80,9 +80,9 @@ class Built:
         self.images = synthetic_image(variant.size, variant.seed, images)
         self._by_image = images > 1
         everything = Drawn((1.0,) * len(self.records), (1.0,) * len(self.records))
-        model = synthetic_network(variant.blueprint, everything, variant.seed, by_image=self._by_image)
+        self.portable = synthetic_network(variant.blueprint, everything, variant.seed, by_image=self._by_image)
         plan = Plan("sparse", panel, tuple(BlockPlan(name, "sparse", "", record) for name, record in self.records))
-        scheduled = lower(model, plan)
+        scheduled = lower(self.portable, plan)
         self._packed = {
             tensor.name: numpy_helper.to_array(tensor).copy()
             for tensor in scheduled.graph.initializer
