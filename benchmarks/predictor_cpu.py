@@ -29,7 +29,7 @@ import numpy as np
 from predictor_dense import DENSE, DenseBlocks
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
 
-from laudc.calibrate.measure import CpuMeasurer, Timed, time_undisturbed
+from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
 from laudc.calibrate.pace import Pace
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
@@ -39,26 +39,30 @@ TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_re
 TRACE_RATES = (0.35, 0.7)
 SCHEDULE_SHAPES = (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
 SCHEDULE_RATES = (0.3, 0.6, 1.0)
-# Waiting threads of one session spin for a while and would disturb the next.
-GAP_SECONDS = 0.05
 
 Rows = Iterator[tuple[float, dict[str, np.ndarray], dict[int, Any]]]
 
 
 def measure_network(variant: Variant, threads: list[int]) -> Rows:
-    """Medians of the whole call and of every block; the first rate is measured twice for the repeatability."""
+    """Medians of the whole call and of every block, all rates in turn and then once more for the repeatability."""
     built = Built(variant, threads)
+    masks: dict[float, dict[str, np.ndarray]] = {}
+    times: dict[float, dict[int, dict[str, list[Any]]]] = {
+        rate: {count: {"total_ns": [], "block_ns": [], "pace_ns": [], "foreign": []} for count in threads}
+        for rate in RATES
+    }
+    for _ in range(2):
+        for rate in RATES:
+            masks[rate] = built.keep(rate)
+            for count in threads:
+                run = time_runner(built, count)
+                found = times[rate][count]
+                found["total_ns"].append(float(np.median(run.totals)))
+                found["block_ns"].append(np.median(run.blocks, axis=0).tolist())
+                found["pace_ns"].append(run.pace_ns)
+                found["foreign"].append(run.foreign)
     for rate in RATES:
-        masks, times = built.keep(rate), {}
-        for count in threads:
-            runs = [time_runner(built, count) for _ in range(2 if rate == RATES[0] else 1)]
-            times[count] = {
-                "total_ns": [float(np.median(run.totals)) for run in runs],
-                "block_ns": np.median(runs[0].blocks, axis=0).tolist(),
-                "pace_ns": [run.pace_ns for run in runs],
-                "foreign": [run.foreign for run in runs],
-            }
-        yield rate, masks, times
+        yield rate, masks[rate], times[rate]
 
 
 def measure_trace(variant: Variant, threads: list[int]) -> Rows:
@@ -68,7 +72,7 @@ def measure_trace(variant: Variant, threads: list[int]) -> Rows:
     for rate in TRACE_RATES:
         masks, times = built.keep(rate), {}
         for count in threads:
-            time.sleep(GAP_SECONDS)
+            time.sleep(SETTLE_SECONDS)
             rounds: list[tuple[float, list[int]]] = []
             around = pace(count)
             while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
@@ -107,7 +111,7 @@ def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
                 for _ in range(3):
                     for name, built in both.items():
                         rounds[name].append(np.median(time_runner(built, count).blocks, axis=0))
-                    time.sleep(GAP_SECONDS)
+                    time.sleep(SETTLE_SECONDS)
                     dense.run(first.images)
             rounds[DENSE] = dense.rounds_ns
             times[count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
@@ -116,7 +120,7 @@ def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
 
 def time_runner(built: Built, threads: int) -> Timed:
     """Calls and their blocks, at the best pace of a few attempts."""
-    time.sleep(GAP_SECONDS)
+    time.sleep(SETTLE_SECONDS)
     runner = built.runners[threads]
     return time_undisturbed(lambda: runner.run(built.images), lambda: runner.block_times_ns, pace(threads))
 

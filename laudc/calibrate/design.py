@@ -19,6 +19,7 @@ KINDS = ("sparse", "dense", "mixed")
 _RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SIZES = (64, 96, 128, 160, 192, 224, 224, 256, 288)
 _WIDTHS = (0.25, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.25)
+_SHALLOW, _DEEP = (3, 3, 5, 3), (3, 4, 14, 3)
 _GRANULES = (1, 2, 3, 4, 7, 8)
 _GROUPS = (1, 2, 4, 8, 16)
 _MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
@@ -61,8 +62,9 @@ def _draw(random: np.random.Generator, index: int) -> Design:
         options = list(values)
         return tuple(options[i] for i in random.integers(0, len(options), size))
 
-    # One block in the first stage and up to five in the later ones, as in real networks.
-    layers = (random.integers(1, 4), random.integers(1, 4), random.integers(1, 6), random.integers(1, 4))
+    # Every third network is as deep as real ones, so that what a long call pushes out of the caches is seen too.
+    most = _DEEP if index % 3 == 0 else _SHALLOW
+    layers = [random.integers(1, blocks + 1) for blocks in most]
     blueprint = Blueprint(
         layers=tuple(int(n) for n in layers),
         modes=pick(_MODES),

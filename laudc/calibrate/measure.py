@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _WARMUP = 3
 _LEAST_CALLS, _MOST_CALLS = 9, 150
-_LEAST_SECONDS = 0.2
+_LEAST_SECONDS = 0.3
+# The threads of a session spin for a while after a call and would take a core from the next session.
+SETTLE_SECONDS = 0.03
 # Measured again, so many times, when others took more of the machine than this, or when it was slower than this.
 _DISTURBED = 0.08
 _SLOW = 1.10
@@ -93,6 +95,7 @@ class CpuMeasurer:
         return {
             "cpu": host.cpu,
             "arch": host.arch,
+            "family": host.family,
             "isa": str(abi["active"]),
             "cores": host.cores,
             "usable_threads": host.usable_threads,
@@ -177,9 +180,13 @@ def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pa
     """`time_calls`, again when the machine was busy or slow; the attempt at the best pace counts."""
     best: Timed | None = None
     for attempt in range(_ATTEMPTS):
-        before, meter = pace.now_ns(), LoadMeter()
+        before = pace.now_ns()
+        time.sleep(SETTLE_SECONDS)
+        meter = LoadMeter()
         totals, blocks = time_calls(call, block_times)
-        found = Timed(totals, blocks, meter.foreign(), max(before, pace.now_ns()))
+        foreign = meter.foreign()
+        time.sleep(SETTLE_SECONDS)
+        found = Timed(totals, blocks, foreign, max(before, pace.now_ns()))
         if best is None or (found.foreign > _DISTURBED, found.pace_ns) < (best.foreign > _DISTURBED, best.pace_ns):
             best = found
         if best.foreign <= _DISTURBED and best.pace_ns <= _SLOW * pace.best_ns:

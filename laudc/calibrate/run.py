@@ -225,9 +225,7 @@ def _undisturbed(samples: Sequence[Sample]) -> list[Sample]:
     return [
         sample
         for sample in samples
-        if sample.foreign <= _FOREIGN
-        and sample.spread <= _SPREAD
-        and sample.pace_ns <= _SLOW * best[sample.threads]
+        if sample.foreign <= _FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= _SLOW * best[sample.threads]
     ]
 
 
@@ -256,6 +254,7 @@ def fit_all(
     import laudc
     from laudc.calibrate.clocks import read_clocks
     from laudc.calibrate.fit import fit_threads
+    from laudc.predict.cpu.load import MODEL, VERSION
     from laudc.predict.cpu.terms import Machine
 
     fits = []
@@ -264,8 +263,8 @@ def fit_all(
         fit, held_out = fit_threads(designs, samples, machine)
         fits.append({**fit.to_dict(), "held_out": held_out})
     return {
-        "model": "laudc-cpu",
-        "version": 1,
+        "model": MODEL,
+        "version": VERSION,
         "machine": dict(facts),
         "clocks": read_clocks(),
         "laudc": laudc.__version__,

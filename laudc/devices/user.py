@@ -31,12 +31,14 @@ def user_profile_path(name: str) -> Path:
 def fits_host(profile: DeviceProfile, host: Host) -> bool:
     """Whether a calibration was made on a CPU like this one.
 
-    The instruction set is compared when a model is made of it: it may be limited for a single run.
+    Names alone do not tell: virtual machines call CPUs of several generations "AMD EPYC". The instruction set is
+    compared when a model is made of it: it may be limited for a single run.
     """
     machine = profile.calibration.get("machine")
     if not isinstance(machine, Mapping):
         return False
-    return machine.get("cpu") == host.cpu and machine.get("arch") == host.arch
+    same_family = machine.get("family", host.family) == host.family
+    return same_family and machine.get("cpu") == host.cpu and machine.get("arch") == host.arch
 
 
 def save_profile(path: Path, profile: DeviceProfile, calibration: Mapping[str, Any]) -> None:

@@ -62,8 +62,9 @@ class LatencyModel(Protocol):
     def dense_ns(self, record: BlockRecord, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes, whatever its masks keep."""
 
-    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1) -> float:
-        """Time of stem, head and the call itself; `own_stem`: the first block is ours, and the stem fused with it."""
+    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
+        """Time of stem, head and the call itself; `own_stem`: the first block is ours, and the stem fused with it;
+        `far` as in `Place`."""
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """Time that the border between two blocks costs; `before` None: the beginning, `block` None: the end."""

@@ -129,7 +129,8 @@ def predict_network(
     counts = block_counts(blocks, activation)
     stands = places(blocks, counts, model.last_cache)
     groups = batches(activation.images, batch)
-    outside = model.frame_ns(frame, own_stem=bool(blocks) and blocks[0].execution == "sparse", batch=batch)
+    far = stands[0].far if stands else 0.0
+    outside = model.frame_ns(frame, own_stem=bool(blocks) and blocks[0].execution == "sparse", batch=batch, far=far)
     outside += model.border_ns(blocks[-1].scheduled if blocks else None, None, batch)
     total, worst = np.full(len(groups), outside), outside
     predicted = []

@@ -11,7 +11,7 @@ from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.terms import TILE_ROWS, Machine
 
 MODEL = "laudc-cpu"
-VERSION = 1
+VERSION = 2
 
 
 def cpu_model(profile: DeviceProfile, threads: int, isa: str | None = None) -> CpuModel | None:

@@ -127,9 +127,9 @@ class CpuModel:
             return analytic
         return analytic * np.exp(self.fit.residual.log_factor(terms))
 
-    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1) -> float:
+    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and the call itself."""
-        return float(frame_terms(frame, own_stem=own_stem, batch=batch) @ self.fit.outside)
+        return float(frame_terms(frame, own_stem=own_stem, batch=batch, far=far) @ self.fit.outside)
 
     def dense_ns(self, record: BlockRecord, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes."""

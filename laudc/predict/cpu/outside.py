@@ -24,7 +24,9 @@ OUTSIDE_TERMS = (
     "runtime_stem",  # MACs of the stem in the runtime
     "runtime_stem_floats",
     "head_floats",
-    "head_weights",
+    "head_weights",  # floats of the classifier from memory
+    "head_weights_near",
+    "frame_far",  # floats of image and stem, where a call's weights push them out of the cache
     "runs",  # custom-op calls, with the copy of an identity block's input
     "copied",  # floats copied at the borders of runs
     "transposed",  # floats that change layout between a run and the runtime
@@ -53,7 +55,7 @@ class _Sum:
 
 def outside_terms(frame: Frame, blocks: Sequence[Scheduled], batch: int = 1, far: float = 1.0) -> Array:
     """(terms,) of one call. `far`: share of the weights that come from memory, not from the last-level cache."""
-    values = frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch)
+    values = frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, far=far)
     before: Scheduled | None = None
     for block in blocks:
         values = values + boundary_terms(before, block, batch)
@@ -63,7 +65,7 @@ def outside_terms(frame: Frame, blocks: Sequence[Scheduled], batch: int = 1, far
     return values + closing_terms(before, batch)
 
 
-def frame_terms(frame: Frame, *, own_stem: bool, batch: int = 1) -> Array:
+def frame_terms(frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> Array:
     """The call, the stem (fused into an operator of ours when the first block is ours) and the head."""
     total = _Sum()
     total.add("call", 1)
@@ -72,7 +74,9 @@ def frame_terms(frame: Frame, *, own_stem: bool, batch: int = 1) -> Array:
     total.add("own_stem" if own_stem else "runtime_stem", frame.stem_macs * batch)
     total.add("own_stem_floats" if own_stem else "runtime_stem_floats", floats)
     total.add("head_floats", frame.head_inputs * frame.head_pixels * batch)
-    total.add("head_weights", frame.head_inputs * frame.classes)
+    total.add("frame_far", floats * far)
+    total.add("head_weights", frame.head_inputs * frame.classes * far)
+    total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - far))
     return total.values
 
 

@@ -162,7 +162,7 @@ class GpuModel:
             total = total + self._moved_ns(one * 2 * masked)
         return float(total[0])
 
-    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1) -> float:
+    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and input; both stems cost the same here."""
         pixels = frame.height * frame.width / 4 * batch
         macs = frame.stem_macs * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
