@@ -31,6 +31,7 @@ from predictor_networks import MODES, RATES, Built, Variant, all_variants
 
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
 from laudc.calibrate.pace import Pace
+from laudc.calibrate.pinning import caller_pinned
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
 
@@ -72,16 +73,24 @@ def measure_trace(variant: Variant, threads: list[int]) -> Rows:
     for rate in TRACE_RATES:
         masks, times = built.keep(rate), {}
         for count in threads:
-            time.sleep(SETTLE_SECONDS)
-            rounds: list[tuple[float, list[int]]] = []
-            around = pace(count)
-            while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
-                before = around.now_ns()
-                totals = time_images(built.runners[count], images)
-                rounds.append((max(before, around.now_ns()), totals))
+            with caller_pinned():
+                rounds = image_rounds(built.runners[count], images, pace(count))
             best = [totals for _, totals in sorted(rounds, key=lambda one: one[0])[:5]]
             times[count] = {"image_ns": np.median(best, axis=0).tolist()}
         yield rate, masks, times
+
+
+def image_rounds(runner: Any, images: list[np.ndarray], around: Pace) -> list[tuple[float, list[int]]]:
+    """(pace, time of every image in ns) of rounds, at least five of them at the machine's usual pace or eight in all."""
+    rounds: list[tuple[float, list[int]]] = []
+    while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
+        time.sleep(SETTLE_SECONDS)
+        before = around.now_ns()
+        time.sleep(SETTLE_SECONDS)
+        totals = time_images(runner, images)
+        time.sleep(SETTLE_SECONDS)
+        rounds.append((max(before, around.now_ns()), totals))
+    return rounds
 
 
 def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:

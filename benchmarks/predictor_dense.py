@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from onnx import inliner
 
+from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.schedule import lower, make_plan
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ class DenseBlocks:
         options.log_severity_level = 3
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(self._folder.name) / DENSE)
-        self._session = onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"]
+        self._session = load_pinned(lambda: onnxruntime.InferenceSession(self._model, options, providers=providers))
         return self
 
     def run(self, images: np.ndarray) -> None:
         """One round."""
-        for _ in range(_CALLS):
-            self._session.run(None, {self._session.get_inputs()[0].name: images})
+        with caller_pinned():
+            for _ in range(_CALLS):
+                self._session.run(None, {self._session.get_inputs()[0].name: images})
 
     def __exit__(self, *raised: Any) -> None:
         events = json.loads(Path(self._session.end_profiling()).read_text())

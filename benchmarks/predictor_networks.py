@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from onnx import numpy_helper
 
 from laudc import backends
+from laudc.calibrate.pinning import load_pinned
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
 from laudc.ops.packing import ALIGN, TAIL, round_up
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
@@ -89,7 +91,10 @@ class Built:
             if tensor.name.endswith(".packed")
         }
         serialized = scheduled.SerializeToString()
-        self.runners = {count: backend.load(serialized, threads=count, weights=self._packed) for count in threads}
+        self.runners = {
+            count: load_pinned(partial(backend.load, serialized, threads=count, weights=self._packed))
+            for count in threads
+        }
         for name, record in self.records:
             self._write(name, record, np.zeros(record.mask_groups), np.zeros(record.channel_groups))
         self._margins = self._trace()

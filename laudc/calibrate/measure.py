@@ -16,6 +16,7 @@ import numpy as np
 from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
 from laudc.calibrate.pace import Pace
+from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
 from laudc.predict.blueprint import Blueprint
@@ -28,7 +29,7 @@ _WARMUP = 3
 _LEAST_CALLS, _MOST_CALLS = 9, 150
 _LEAST_SECONDS = 0.3
 # The threads of a session spin for a while after a call and would take a core from the next session.
-SETTLE_SECONDS = 0.03
+SETTLE_SECONDS = 0.06
 # Measured again, so many times, when others took more of the machine than this, or when it was slower than this.
 _DISTURBED = 0.08
 _SLOW = 1.10
@@ -83,7 +84,7 @@ class CpuMeasurer:
         if threads not in self._paces:
             built = self._build(_PACE)
             scheduled = self._lower(_PACE, built.portable, "sparse")
-            runner = self._backend.load(scheduled.SerializeToString(), threads=threads)
+            runner = load_pinned(lambda: self._backend.load(scheduled.SerializeToString(), threads=threads))
             self._paces[threads] = Pace(lambda: runner.run(built.image))
         return self._paces[threads]
 
@@ -111,7 +112,7 @@ class CpuMeasurer:
             self._built = self._build(design)
         built = self._built
         scheduled = self._lower(design, built.portable, kind)
-        runner = self._backend.load(scheduled.SerializeToString(), threads=threads)
+        runner = load_pinned(lambda: self._backend.load(scheduled.SerializeToString(), threads=threads))
         executions = design.executions(kind)
         pace = self.pace(threads)
         found = time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, pace)
@@ -177,9 +178,16 @@ class Timed:
 
 
 def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:
-    """`time_calls`, again when the machine was busy or slow; the attempt at the best pace counts."""
+    """`time_calls`, again when the machine was busy or slow; the attempt at the best pace counts. Threads of sessions
+    that `call` and `pace` run should have been loaded with `load_pinned`."""
+    with caller_pinned():
+        return _best_attempt(call, block_times, pace)
+
+
+def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:
     best: Timed | None = None
     for attempt in range(_ATTEMPTS):
+        time.sleep(SETTLE_SECONDS)
         before = pace.now_ns()
         time.sleep(SETTLE_SECONDS)
         meter = LoadMeter()

@@ -162,7 +162,9 @@ def _spills(work: _Work, record: BlockRecord, counts: Counts, machine: Machine, 
     inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
     room = machine.second_cache * machine.threads
     share = float(np.clip((4 * max(inner, outer) * samples - room / 2) / room, 0, 1))
-    passes = inner * samples * (bool(record.mask_groups) + 0.0) + counts.conv1 * record.cin + counts.conv3 * record.cout
+    passes = counts.conv1 * record.cin + counts.conv3 * record.cout + samples * (
+        inner * (bool(record.mask_groups) + record.projection) + outer * record.projection
+    )
     work.add("spilled", share * passes / machine.threads)
 
 
