@@ -81,7 +81,7 @@ def measure_trace(variant: Variant, threads: list[int]) -> Rows:
 
 
 def image_rounds(runner: Any, images: list[np.ndarray], around: Pace) -> list[tuple[float, list[int]]]:
-    """(pace, time of every image in ns) of rounds, at least five of them at the machine's usual pace or eight in all."""
+    """(pace, time of every image in ns) of rounds: five of them at the machine's usual pace, or eight in all."""
     rounds: list[tuple[float, list[int]]] = []
     while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
         time.sleep(SETTLE_SECONDS)
