@@ -11,7 +11,7 @@ else may run meanwhile. `networks`: end to end and every block of 224 variants. 
 from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
 roofline and of LAUDNet's own model. Rows measured while the machine was more than 8 % slower than usual are left out
-and counted: a fixed piece of work timed before and after each tells.
+and counted: a fixed piece of work timed before and after each tells. `networks --again` measures those once more.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from predictor_dense import DENSE, DenseBlocks
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
+from predictor_report import disturbed, report
 
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
 from laudc.calibrate.pace import Pace
@@ -153,16 +154,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", default="1/1", help="i/n: every n-th network, from the i-th on")
+    parser.add_argument("--again", action="store_true", help="networks measured in slow phases once more")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.step == "report":
-        from predictor_report import report
-
         report(args.out, args.device)
         return
     variants, measure = STEPS[args.step]
     part, parts = map(int, args.part.split("/"))
-    done = {json.dumps(row["variant"]) for row in read(args.out) if row["step"] == args.step}
+    known = read(args.out)
+    done = {json.dumps(row["variant"]) for row in known if row["step"] == args.step}
+    if args.again:
+        done -= {json.dumps(variant) for variant in disturbed(known)}
     for number, variant in enumerate(variants):
         if number % parts != part - 1 or json.dumps(asdict(variant)) in done:
             continue

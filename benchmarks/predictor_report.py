@@ -31,7 +31,7 @@ Pairs = dict[str, list[tuple[float, float]]]
 
 def report(path: Path, device: str) -> None:
     """Prints everything that the file allows."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = latest([json.loads(line) for line in path.read_text().splitlines()])
     profile = load_profile(device)
     for threads in sorted({int(count) for row in rows for count in row["times"]}):
         trusted = latency_model(profile, threads=threads)
@@ -39,7 +39,7 @@ def report(path: Path, device: str) -> None:
         print(f"\n== {threads} thread(s), {trusted.status}")
         of = {step: [row for row in rows if row["step"] == step] for step in ("networks", "traces", "schedule")}
         if of["networks"]:
-            quiet = _undisturbed(of["networks"], threads)
+            quiet = undisturbed(of["networks"], threads)
             print(f"{len(quiet)} of {len(of['networks'])} networks were measured at the machine's usual pace")
             _networks(quiet, trusted.model, profile, threads)
         if of["traces"]:
@@ -48,11 +48,36 @@ def report(path: Path, device: str) -> None:
             _schedule(of["schedule"], trusted.model, threads)
 
 
-def _undisturbed(rows: list[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
+def undisturbed(rows: list[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
     """The rows with so many threads that were measured at the machine's usual pace."""
-    found = [(row, max(row["times"][str(threads)]["pace_ns"])) for row in rows if str(threads) in row["times"]]
-    usual = np.quantile([pace for _, pace in found], _USUAL_BEST)
-    return [row for row, pace in found if pace <= _SLOW * usual]
+    paces = [pace_of(row, threads) for row in rows]
+    usual = np.quantile([pace for pace in paces if pace < np.inf], _USUAL_BEST)
+    return [row for row, pace in zip(rows, paces, strict=True) if pace <= _SLOW * usual]
+
+
+def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per network and rate; of those measured again the times at the better pace, per number of threads."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        key = json.dumps([row["step"], row["variant"], row["rate"]])
+        kept = found.setdefault(key, row)
+        for threads in row["times"]:
+            if pace_of(row, int(threads)) < pace_of(kept, int(threads)):
+                kept["times"][threads] = row["times"][threads]
+    return list(found.values())
+
+
+def disturbed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Variants of the networks that were not measured at the machine's usual pace throughout."""
+    networks = latest([row for row in rows if row["step"] == "networks"])
+    threads = {int(count) for row in networks for count in row["times"]}
+    quiet = {count: {id(row) for row in undisturbed(networks, count)} for count in threads}
+    return [row["variant"] for row in networks if not all(id(row) in quiet[count] for count in threads)]
+
+
+def pace_of(row: dict[str, Any], threads: int) -> float:
+    """The slowest pace around a row's measurements; infinite where it has none."""
+    return max(row["times"].get(str(threads), {}).get("pace_ns", [np.inf]))
 
 
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:

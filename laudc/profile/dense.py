@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DenseNetwork:
-    """The dense twin of a portable model, ready to run with `threads` threads (None: one per core)."""
+    """The dense twin of a portable model, ready to run with `threads` threads (None: all that this process may use)."""
 
     def __init__(self, portable: onnx.ModelProto, threads: int | None) -> None:
         from laudc.export import dense_twin
@@ -31,9 +31,11 @@ class DenseNetwork:
     def _open(self, profile_prefix: str | None = None) -> Any:
         import onnxruntime
 
+        from laudc.devices.host import detect_host
+
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads or 0
+        options.intra_op_num_threads = self._threads or detect_host().usable_threads
         options.log_severity_level = 3
         if profile_prefix is not None:
             options.enable_profiling = True
