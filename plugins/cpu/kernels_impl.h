@@ -341,6 +341,16 @@ void column_sums(const float* a, const int32_t* rows, int begin, int end, int ch
     store(sums + c + 2 * kLanes, s2);
     store(sums + c + 3 * kLanes, s3);
   }
+  for (; c + kLanes <= channels; c += kLanes) {
+    Vec even = {}, odd = {};
+    int i = begin;
+    for (; i + 2 <= end; i += 2) {
+      even += load(a + rows[i] + c);
+      odd += load(a + rows[i + 1] + c);
+    }
+    if (i < end) even += load(a + rows[i] + c);
+    store(sums + c, even + odd);
+  }
   for (; c < channels; ++c) {
     float total = 0;
     for (int i = begin; i < end; ++i) total += a[rows[i] + c];
