@@ -11,11 +11,11 @@ namespace laudc {
 namespace cpu {
 
 struct GridConvArgs {
-  const float* a;                    // top left input pixel of the window of output pixel (0, 0)
-  int64_t row_stride, pixel_stride;  // floats between the windows of neighbouring output pixels
-  const int32_t* tap_offsets;        // 9
-  int k_count;                       // input channels
-  const float* b;                    // [9 * k_count][ldb]
+  const float* a;            // top left input pixel of the window of output pixel (0, 0)
+  int64_t in_row, in_pixel;  // floats between neighbouring input pixels
+  int stride;                // input pixels between the windows of neighbouring output pixels
+  int k_count;               // input channels
+  const float* b;            // [9 * k_count][ldb]
   int ldb;
   const float* bias;  // [lanes], readable in whole vectors
   float* c;           // output pixel (0, 0)

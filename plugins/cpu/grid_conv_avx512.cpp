@@ -6,9 +6,9 @@ namespace {
 
 void grid_conv(const GridConvArgs& g, int begin, int end) {
   // Half vectors where they do: processors that split the wide ones compute them at twice the rate.
-  if (g.lanes <= 8) return rows_of<Vec8, 1, 14>(g, begin, end);
-  if (g.lanes <= 16) return rows_of<Vec16, 1, 14>(g, begin, end);
-  rows_of<Vec16, 2, 12>(g, begin, end);
+  if (g.lanes <= 8) return by_lines<Vec8, 1, 14, 10>(g, begin, end);
+  if (g.lanes <= 16) return by_lines<Vec16, 1, 14, 10>(g, begin, end);
+  by_lines<Vec16, 2, 10, 10>(g, begin, end);
 }
 
 typedef int Index __attribute__((vector_size(64), aligned(4)));

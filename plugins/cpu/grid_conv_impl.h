@@ -31,37 +31,49 @@ inline void store_relu(float* p, Vec v, int lanes) {
   for (int i = 0; i < lanes; ++i) p[i] = v[i];
 }
 
-// `Rows` neighbouring pixels times `Vectors` vectors of columns.
-template <class Vec, int Vectors, int Rows>
-void tile(const GridConvArgs& g, const float* a, float* c) {
+// `Rows` neighbouring pixels times `Vectors` vectors of columns. `Taps` taps of a line are multiplied at a time, so that
+// an input value is loaded once for all outputs that it reaches: tiles one vector wide would be bound by their loads.
+// `Stride`: between the outputs, in input pixels of distance `s`.
+template <class Vec, int Vectors, int Rows, int Taps, int Stride>
+void tile(const GridConvArgs& g, const float* a, int64_t s, float* c) {
   constexpr int kLanes = sizeof(Vec) / 4;
-  constexpr int kQuads = (Rows + 3) / 4;
+  constexpr int kPixels = (Rows - 1) * Stride + Taps;
+  constexpr int kQuads = (kPixels + 3) / 4;
   Vec acc[Rows][Vectors];
 #pragma GCC unroll 16
   for (int m = 0; m < Rows; ++m) {
 #pragma GCC unroll 4
     for (int n = 0; n < Vectors; ++n) acc[m][n] = load<Vec>(g.bias + n * kLanes);
   }
-  const float* b = g.b;
-  const int64_t ldb = g.ldb, s = g.pixel_stride, s3 = 3 * g.pixel_stride;
-  for (int t = 0; t < 9; ++t) {
+  const int64_t ldb = g.ldb, tap = g.k_count * ldb, s3 = 3 * s;
+  for (int t = 0; t < 9; t += Taps) {
+    const float* b = g.b + t * tap;
+    const float* line = a + t / 3 * g.in_row + t % 3 * g.in_pixel;
     // One address per four pixels: the others are at once, twice and three times the distance.
     const float* quad[kQuads];
-#pragma GCC unroll 4
-    for (int q = 0; q < kQuads; ++q) quad[q] = a + g.tap_offsets[t] + 4 * q * s;
+#pragma GCC unroll 8
+    for (int q = 0; q < kQuads; ++q) quad[q] = line + 4 * q * s;
     for (int k = 0; k < g.k_count; ++k) {
-      Vec bv[Vectors];
+      Vec bv[Taps][Vectors];
+#pragma GCC unroll 3
+      for (int i = 0; i < Taps; ++i) {
 #pragma GCC unroll 4
-      for (int n = 0; n < Vectors; ++n) bv[n] = load<Vec>(b + n * kLanes);
-#pragma GCC unroll 16
-      for (int m = 0; m < Rows; ++m) {
-        const float* p = quad[m / 4];
-        const int r = m % 4;
-        const Vec av = (r == 0 ? *p : r == 1 ? p[s] : r == 2 ? p[2 * s] : p[s3]) - Vec{};
-#pragma GCC unroll 4
-        for (int n = 0; n < Vectors; ++n) acc[m][n] += av * bv[n];
+        for (int n = 0; n < Vectors; ++n) bv[i][n] = load<Vec>(b + i * tap + n * kLanes);
       }
+#pragma GCC unroll 32
+      for (int x = 0; x < kPixels; ++x) {
+        const float* p = quad[x / 4];
+        const int r = x % 4;
+        const Vec av = (r == 0 ? *p : r == 1 ? p[s] : r == 2 ? p[2 * s] : p[s3]) - Vec{};
+#pragma GCC unroll 3
+        for (int i = 0; i < Taps; ++i) {
+          const int from_first = x - i, m = from_first / Stride;
+          if (from_first < 0 || from_first % Stride != 0 || m >= Rows) continue;
 #pragma GCC unroll 4
+          for (int n = 0; n < Vectors; ++n) acc[m][n] += av * bv[i][n];
+        }
+      }
+#pragma GCC unroll 8
       for (int q = 0; q < kQuads; ++q) ++quad[q];
       b += ldb;
     }
@@ -74,33 +86,47 @@ void tile(const GridConvArgs& g, const float* a, float* c) {
 }
 
 // Calls tile<Rows> for the Rows that equals `rows`.
-template <class Vec, int Vectors, int Rows>
+template <class Vec, int Vectors, int Rows, int Taps, int Stride>
 struct TileOf {
-  static void call(const GridConvArgs& g, const float* a, float* c, int rows) {
+  static void call(const GridConvArgs& g, const float* a, int64_t s, float* c, int rows) {
     if (rows == Rows) {
-      tile<Vec, Vectors, Rows>(g, a, c);
+      tile<Vec, Vectors, Rows, Taps, Stride>(g, a, s, c);
     } else {
-      TileOf<Vec, Vectors, Rows - 1>::call(g, a, c, rows);
+      TileOf<Vec, Vectors, Rows - 1, Taps, Stride>::call(g, a, s, c, rows);
     }
   }
 };
 
-template <class Vec, int Vectors>
-struct TileOf<Vec, Vectors, 0> {
-  static void call(const GridConvArgs&, const float*, float*, int) {}
+template <class Vec, int Vectors, int Taps, int Stride>
+struct TileOf<Vec, Vectors, 0, Taps, Stride> {
+  static void call(const GridConvArgs&, const float*, int64_t, float*, int) {}
 };
 
 // Every row is cut into tiles of equal width.
-template <class Vec, int Vectors, int MaxRows>
-void rows_of(const GridConvArgs& g, int begin, int end) {
+template <class Vec, int Vectors, int MaxRows, int Taps, int Stride>
+void tiles_of(const GridConvArgs& g, int64_t s, int begin, int end) {
   const int tiles = (g.width + MaxRows - 1) / MaxRows;
   for (int y = begin; y < end; ++y) {
     for (int i = 0; i < tiles; ++i) {
       const int from = g.width * i / tiles, to = g.width * (i + 1) / tiles;
-      TileOf<Vec, Vectors, MaxRows>::call(g, g.a + y * g.row_stride + from * g.pixel_stride,
-                                          g.c + y * g.c_row + from * g.c_pixel, to - from);
+      TileOf<Vec, Vectors, MaxRows, Taps, Stride>::call(
+          g, g.a + (y * g.in_row + from * g.in_pixel) * g.stride, s, g.c + y * g.c_row + from * g.c_pixel, to - from);
     }
   }
+}
+
+// Tap by tap, at any stride.
+template <class Vec, int Vectors, int MaxRows>
+void by_taps(const GridConvArgs& g, int begin, int end) {
+  tiles_of<Vec, Vectors, MaxRows, 1, 1>(g, g.stride * g.in_pixel, begin, end);
+}
+
+// Three taps at a time, at strides 1 and 2; a tile of stride 2 needs more addresses, so it is at most `MaxRows2` wide.
+template <class Vec, int Vectors, int MaxRows, int MaxRows2>
+void by_lines(const GridConvArgs& g, int begin, int end) {
+  if (g.stride == 1) return tiles_of<Vec, Vectors, MaxRows, 3, 1>(g, g.in_pixel, begin, end);
+  if (g.stride == 2) return tiles_of<Vec, Vectors, MaxRows2, 3, 2>(g, g.in_pixel, begin, end);
+  by_taps<Vec, Vectors, MaxRows>(g, begin, end);
 }
 
 }  // namespace

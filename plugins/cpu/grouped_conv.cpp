@@ -110,9 +110,9 @@ class GroupedConv {
 
   void multiply_grid(const KeptGroups::Part& part, const Panel& panel, SampleRange lines, bool whole_vectors) const {
     const GridConvArgs args = {rows_.a + part.first,
-                               grid_->window_row,
-                               grid_->window_pixel,
-                               rows_.tap_offsets,
+                               grid_->in_row,
+                               grid_->in_pixel,
+                               grid_->stride,
                                part.count,
                                panel.b,
                                panel.ldb,

@@ -35,11 +35,12 @@ class KeptGroups {
   std::vector<int32_t> local_;
 };
 
-// The rows of a call when they are all pixels of a grid, in floats.
+// The rows of a call when they are all pixels of a grid.
 struct Grid {
-  int64_t window_row, window_pixel;  // between the windows of neighbouring output pixels
-  int64_t out_pixel;                 // between output pixels
-  int width, height;                 // of the output
+  int64_t in_row, in_pixel;  // floats between neighbouring input pixels
+  int stride;                // input pixels between the windows of neighbouring output pixels
+  int64_t out_pixel;         // floats between output pixels
+  int width, height;         // of the output
 };
 
 // c = max(conv + bias, 0). `rows` as for indexed_gemm, `bias` one value per kept channel; pixels of rows.c have room

@@ -296,7 +296,7 @@ class BlockCall {
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * s_.h1_row + t % 3 * s_.h1_pixel);
     const std::vector<int32_t>& list = lists_.b_in;
-    const Grid grid = {d_.stride * s_.h1_row, d_.stride * s_.h1_pixel, s_.h2_pixel, d_.wout(), d_.hout()};
+    const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout(), d_.hout()};
     grouped_conv(context_, w, groups,
                  {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, whole(list), true},
                  b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b));
