@@ -198,8 +198,10 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
     const auto multiply = [&](size_t chunk) {
       const SampleRange part = part_of(rows.range, chunk, grid.row_chunks);
       for (int p = first; p < end; ++p) {
-        task.multiply(set, p, part, chunk,
-                      p + 1 < end ? ahead_of(set, 0, p + 1, depth) : ahead_of(next, chunk, chunks));
+        const Prefetch ahead = p + 1 < end    ? ahead_of(set, 0, p + 1, depth)
+                               : end < panels ? ahead_of(weights, end, panels)
+                                              : ahead_of(next, chunk, chunks);
+        task.multiply(set, p, part, chunk, ahead);
       }
     };
     if (end == panels) {

@@ -26,6 +26,7 @@ int working_panel(const Weights& w) {
 int panels_per_group(const Weights& w, int threads) {
   const int panels = working_panels(w);
   if (!w.must_pack()) return panels;
+  if (threads == 1 && w.points == 1) return 1;
   const int64_t budget = threads == 1 ? kGroupFloats : kSharedGroupFloats;
   const int64_t floats = std::max<int64_t>(1, packed_floats(w));  // 0: no input channel is kept
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(panels, budget / floats)));

@@ -80,7 +80,8 @@ int working_panel(const Weights& w);
 inline int working_panels(const Weights& w) { return panel_count(w.kept_columns(), working_panel(w)); }
 
 // How many panels are worth having ready at once: all, where nothing is packed; else what stays in cache until it is
-// used. Several threads pack together and wait for each other, so they do more at a time.
+// used. One thread packs each panel when it needs it, from memory that is fetched while it multiplies with the one
+// before. Several threads pack together and wait for each other, so they do more at a time.
 int panels_per_group(const Weights& w, int threads);
 
 // The work of packing panels [first, first + count) of every point, cut into slices that tasks may do in any order.
