@@ -4,6 +4,7 @@
 
 #include "core/packed_layout.h"
 #include "cpu/grid_conv.h"
+#include "cpu/prefetch.h"
 
 namespace laudc {
 namespace cpu {
@@ -31,7 +32,7 @@ void compact_plain(const CompactArgs& p) {
 class GroupedConv {
  public:
   GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
-              const Grid* grid, const float* bias)
+              const Grid* grid, const float* bias, const Weights& next)
       : context_(context),
         kernel_(grid_kernel(*context.kernels)),
         w_(w),
@@ -39,6 +40,7 @@ class GroupedConv {
         rows_(rows),
         grid_(grid),
         bias_(bias),
+        next_(next),
         zeros_(static_cast<size_t>(w.panel) + kMaxPanel, 0.0f) {}
 
   void run() const {
@@ -70,11 +72,36 @@ class GroupedConv {
       const bool whole_vectors = last == parts || part.first + round_up(part.count, kAlign) <= channels_before(last);
       const Panel panel = panel_of(part, &scratch->packed);
       if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
-        multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors);
+        Prefetch ahead = ahead_of(i, i + 1 < last);
+        multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors, &ahead);
       } else {
         multiply_list(part, panel, share(rows_.range.begin, rows_.range.end, row_task, row_tasks), whole_vectors);
       }
     }
+  }
+
+  const float* group_panel(int group) const {
+    return w_.panels + static_cast<int64_t>(group) * kTaps * w_.group_width * w_.panel;
+  }
+
+  // What is read after part `i`: the panel of the next one, and a share of the rows that `next_` is packed from.
+  Prefetch ahead_of(int64_t i, bool more) const {
+    Prefetch ahead;
+    const int64_t parts = static_cast<int64_t>(kept_.parts().size());
+    if (more) {
+      const float* panel = group_panel(kept_.parts()[static_cast<size_t>(i + 1)].group);
+      ahead.next = reinterpret_cast<const char*>(panel);
+      ahead.end = reinterpret_cast<const char*>(panel + static_cast<int64_t>(kTaps) * w_.group_width * w_.panel);
+    }
+    if (next_.k_kept == nullptr) return ahead;  // multiplied where they are: the hardware sees one long stream
+    const int64_t begin = next_.kept_inputs() * i / parts, end = next_.kept_inputs() * (i + 1) / parts;
+    ahead.base = reinterpret_cast<const char*>(next_.data);
+    ahead.rows = next_.k_kept->data() + begin;
+    ahead.row_count = static_cast<int>(end - begin);
+    ahead.row_bytes = next_.panel * static_cast<int64_t>(sizeof(float));
+    ahead.matrices = ahead.row_count == 0 ? 0 : panel_count(next_.columns, next_.panel);
+    ahead.matrix_bytes = next_.panel_stride() * static_cast<int64_t>(sizeof(float));
+    return ahead;
   }
 
   // Kept channels of the parts before part `i`.
@@ -82,19 +109,13 @@ class GroupedConv {
 
   Panel panel_of(const KeptGroups::Part& part, Buffer* packed) const {
     if (part.count == w_.group_width) {
-      return {w_.panels + static_cast<int64_t>(part.group) * kTaps * w_.group_width * w_.panel, w_.panel};
+      return {group_panel(part.group), w_.panel};
     }
     const int ldd = static_cast<int>(round_up(part.count, kAlign));
     float* dst = packed->at_least(static_cast<size_t>(kTaps) * static_cast<size_t>(part.count * ldd));
     const int32_t* local = kept_.local(part);
-    const CompactArgs args = {w_.panels + static_cast<int64_t>(part.group) * kTaps * w_.group_width * w_.panel,
-                              kTaps,
-                              w_.group_width,
-                              w_.panel,
-                              local,
-                              part.count,
-                              dst,
-                              ldd};
+    const CompactArgs args = {
+        group_panel(part.group), kTaps, w_.group_width, w_.panel, local, part.count, dst, ldd};
     if (kernel_.compact != nullptr && w_.group_width <= kernel_.max_group_width) {
       kernel_.compact(args);
     } else {
@@ -108,7 +129,8 @@ class GroupedConv {
     return {begin + static_cast<int>(count * task / tasks), begin + static_cast<int>(count * (task + 1) / tasks)};
   }
 
-  void multiply_grid(const KeptGroups::Part& part, const Panel& panel, SampleRange lines, bool whole_vectors) const {
+  void multiply_grid(const KeptGroups::Part& part, const Panel& panel, SampleRange lines, bool whole_vectors,
+                     Prefetch* ahead) const {
     const GridConvArgs args = {rows_.a + part.first,
                                grid_->in_row,
                                grid_->in_pixel,
@@ -122,7 +144,11 @@ class GroupedConv {
                                grid_->out_pixel,
                                grid_->width,
                                whole_vectors ? static_cast<int>(round_up(part.count, 8)) : part.count};
-    kernel_.run(args, lines.begin, lines.end);
+    for (int y = lines.begin; y < lines.end; ++y) {
+      ahead->chunks_per_step = static_cast<int>(ahead->left() / ((lines.end - y) * Prefetch::kChunk) + 1);
+      prefetch_step(ahead);
+      kernel_.run(args, y, y + 1);
+    }
   }
 
   void multiply_list(const KeptGroups::Part& part, const Panel& panel, SampleRange rows, bool whole_vectors) const {
@@ -152,6 +178,7 @@ class GroupedConv {
   const Rows& rows_;
   const Grid* grid_;
   const float* bias_;
+  const Weights& next_;
   const std::vector<float> zeros_;
 };
 
@@ -173,8 +200,8 @@ KeptGroups::KeptGroups(const std::vector<int32_t>* kept, int groups, int group_w
 }
 
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Grid* grid, const float* bias) {
-  GroupedConv(context, weights, kept, rows, grid, bias).run();
+                  const Grid* grid, const float* bias, const Weights& next) {
+  GroupedConv(context, weights, kept, rows, grid, bias, next).run();
 }
 
 }  // namespace cpu

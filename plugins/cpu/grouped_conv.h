@@ -44,9 +44,10 @@ struct Grid {
 };
 
 // c = max(conv + bias, 0). `rows` as for indexed_gemm, `bias` one value per kept channel; pixels of rows.c have room
-// for 16 floats more than the kept channels, which are overwritten. `grid`: null when some pixels are left out.
+// for 16 floats more than the kept channels, which are overwritten. `grid`: null when some pixels are left out. `next`:
+// the weights that are multiplied with afterwards.
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Grid* grid, const float* bias);
+                  const Grid* grid, const float* bias, const Weights& next);
 
 }  // namespace cpu
 }  // namespace laudc

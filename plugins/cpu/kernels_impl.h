@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu/kernels.h"
+#include "cpu/prefetch.h"
 
 namespace laudc {
 namespace cpu {
@@ -63,29 +64,6 @@ inline Vec finish(Vec acc, const float* lo, float* c, int lanes) {
   for (int i = 0; i < lanes; ++i) c[i] = result[i];
   for (int i = lanes; i < kLanes; ++i) result[i] = 0;
   return result;
-}
-
-// Moves on to the next row; out of line, so that the tiles around it stay short.
-__attribute__((noinline)) bool next_row(Prefetch* p) {
-  if (p->row == p->row_count) {
-    if (p->matrices <= 1) return false;
-    --p->matrices;
-    p->base += p->matrix_bytes;
-    p->row = 0;
-  }
-  p->next = p->base + p->rows[p->row++] * p->row_bytes;
-  p->end = p->next + p->row_bytes;
-  return true;
-}
-
-inline void prefetch_step(Prefetch* p) {
-  if (p == nullptr) return;
-  for (int i = 0; i < p->chunks_per_step; ++i) {
-    if (p->next >= p->end && !next_row(p)) return;
-    for (int byte = 0; byte < Prefetch::kChunk; byte += Prefetch::kFetchDistance)
-      __builtin_prefetch(p->next + byte, 0, 2);
-    p->next += Prefetch::kChunk;
-  }
 }
 
 // `Rows` rows times `Vectors` vectors of columns, starting at column n0.

@@ -287,7 +287,14 @@ class BlockCall {
                        shares()};
     indexed_gemm(context_, w,
                  {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, whole(lists_.a_in), true},
-                 {kept_bias(b_.layout.a_b), 0, ws_->zeros.data()}, Epilogue::kStore, Following(), nullptr);
+                 {kept_bias(b_.layout.a_b), 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, first_groups(), nullptr},
+                 nullptr);
+  }
+
+  // The beginning of conv b's weights.
+  Region first_groups() const {
+    constexpr int64_t kEnough = 16 * 1024;
+    return {at(b_.layout.b_panels), std::min(b_.layout.b_b - b_.layout.b_panels, kEnough)};
   }
 
   void conv_b(const float* h1, float* h2) {
@@ -299,7 +306,7 @@ class BlockCall {
     const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout(), d_.hout()};
     grouped_conv(context_, w, groups,
                  {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, whole(list), true},
-                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b));
+                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b), c_weights(0));
   }
 
   // The bias of the kept channels, with room for whole vectors.
@@ -322,23 +329,26 @@ class BlockCall {
                ws_->excitation.factors(), channels);
   }
 
-  void conv_c(int part, const float* h2, float* out, PartialSums* sums) {
+  Weights c_weights(int part) const {
     const int columns = d_.cout / d_.conv3_parts();
     const int64_t part_floats = panel_floats(d_.width, columns, d_.panel);
-    const Weights w = {Weights::kPanels,
-                       at(b_.layout.c_w + part * part_floats),
-                       d_.width,
-                       1,
-                       1,
-                       columns,
-                       d_.panel,
-                       kept(),
-                       nullptr,
-                       1};
+    return {Weights::kPanels,
+            at(b_.layout.c_w + part * part_floats),
+            d_.width,
+            1,
+            1,
+            columns,
+            d_.panel,
+            kept(),
+            nullptr,
+            1};
+  }
+
+  void conv_c(int part, const float* h2, float* out, PartialSums* sums) {
     const Lists::C& lists = lists_.c[static_cast<size_t>(part)];
-    const int first = part * columns;
+    const int first = part * (d_.cout / d_.conv3_parts());
     indexed_gemm(
-        context_, w,
+        context_, c_weights(part),
         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, whole(lists.in), d_.conv3_parts() == 1},
         {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, Following(), sums);
   }
