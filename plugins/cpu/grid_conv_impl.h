@@ -31,9 +31,9 @@ inline void store_relu(float* p, Vec v, int lanes) {
   for (int i = 0; i < lanes; ++i) p[i] = v[i];
 }
 
-// `Rows` neighbouring pixels times `Vectors` vectors of columns. `Taps` taps of a line are multiplied at a time, so that
-// an input value is loaded once for all outputs that it reaches: tiles one vector wide would be bound by their loads.
-// `Stride`: between the outputs, in input pixels of distance `s`.
+// `Rows` neighbouring pixels times `Vectors` vectors of columns. `Taps` taps of a line are multiplied at a time, so
+// that an input value is loaded once for all outputs that it reaches: tiles one vector wide would be bound by their
+// loads. `Stride`: between the outputs, in input pixels of distance `s`.
 template <class Vec, int Vectors, int Rows, int Taps, int Stride>
 void tile(const GridConvArgs& g, const float* a, int64_t s, float* c) {
   constexpr int kLanes = sizeof(Vec) / 4;
@@ -109,8 +109,8 @@ void tiles_of(const GridConvArgs& g, int64_t s, int begin, int end) {
   for (int y = begin; y < end; ++y) {
     for (int i = 0; i < tiles; ++i) {
       const int from = g.width * i / tiles, to = g.width * (i + 1) / tiles;
-      TileOf<Vec, Vectors, MaxRows, Taps, Stride>::call(
-          g, g.a + (y * g.in_row + from * g.in_pixel) * g.stride, s, g.c + y * g.c_row + from * g.c_pixel, to - from);
+      TileOf<Vec, Vectors, MaxRows, Taps, Stride>::call(g, g.a + (y * g.in_row + from * g.in_pixel) * g.stride, s,
+                                                        g.c + y * g.c_row + from * g.c_pixel, to - from);
     }
   }
 }

@@ -114,8 +114,7 @@ class GroupedConv {
     const int ldd = static_cast<int>(round_up(part.count, kAlign));
     float* dst = packed->at_least(static_cast<size_t>(kTaps) * static_cast<size_t>(part.count * ldd));
     const int32_t* local = kept_.local(part);
-    const CompactArgs args = {
-        group_panel(part.group), kTaps, w_.group_width, w_.panel, local, part.count, dst, ldd};
+    const CompactArgs args = {group_panel(part.group), kTaps, w_.group_width, w_.panel, local, part.count, dst, ldd};
     if (kernel_.compact != nullptr && w_.group_width <= kernel_.max_group_width) {
       kernel_.compact(args);
     } else {
