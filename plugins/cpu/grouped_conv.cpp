@@ -73,7 +73,9 @@ class GroupedConv {
       const Panel panel = panel_of(part, &scratch->packed);
       if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
         Prefetch ahead = ahead_of(i, i + 1 < last);
-        multiply_grid(part, panel, share(0, grid_->height, row_task, row_tasks), whole_vectors, &ahead);
+        const SampleRange all = rows_.range;
+        const SampleRange lines = share(all.begin / grid_->width, all.end / grid_->width, row_task, row_tasks);
+        multiply_grid(part, panel, lines, whole_vectors, &ahead);
       } else {
         multiply_list(part, panel, share(rows_.range.begin, rows_.range.end, row_task, row_tasks), whole_vectors);
       }

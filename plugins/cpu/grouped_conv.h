@@ -35,12 +35,12 @@ class KeptGroups {
   std::vector<int32_t> local_;
 };
 
-// The rows of a call when they are all pixels of a grid.
+// The rows of a call when they are whole lines of a grid of pixels.
 struct Grid {
   int64_t in_row, in_pixel;  // floats between neighbouring input pixels
   int stride;                // input pixels between the windows of neighbouring output pixels
   int64_t out_pixel;         // floats between output pixels
-  int width, height;         // of the output
+  int width;                 // output pixels per line
 };
 
 // c = max(conv + bias, 0). `rows` as for indexed_gemm, `bias` one value per kept channel; pixels of rows.c have room

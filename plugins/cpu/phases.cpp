@@ -12,6 +12,7 @@ const int32_t kNoOffset = 0;
 
 // Work below this is not worth handing to another thread (some microseconds).
 constexpr int64_t kMinMacsToShare = 300000;
+constexpr int kRowsPerRead = 8;
 constexpr int kMinRowsPerTask = 48;
 constexpr int kRowsPerTask = 192;
 constexpr int kMinTilesPerTask = 16;
@@ -32,7 +33,9 @@ struct Grid {
 // another core's cache (measured: two threads were hardly faster than one). It remains the better cut for few rows.
 Grid make_grid(const Weights& w, int rows, int panels, int threads) {
   const int64_t inputs = w.kept_inputs();
-  if (threads == 1 || rows * w.taps * inputs * w.kept_columns() < kMinMacsToShare) {
+  // Few rows are bound by reading the weights, which takes as long as multiplying them with some more.
+  const int64_t worth = std::max(rows, kRowsPerRead) * w.taps * inputs * w.kept_columns();
+  if (threads == 1 || worth < kMinMacsToShare) {
     return {panels == 1 ? 1 : clamp_int(rows * inputs / kCacheFloats, 1, 64), false};
   }
   if (rows >= kMinRowsPerTask * threads || panels == 1) {
@@ -184,9 +187,10 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
       const int p = static_cast<int>(i) % panels;
       auto scratch = context.scratch->borrow();
       const PanelSet set = ready_panels(context.alone(), weights, p, 1, &scratch->packed);
-      const bool more = !weights.must_pack() && p + 1 < panels;
-      task.multiply(set, p, part_of(rows.range, chunk, grid.row_chunks), chunk,
-                    more ? ahead_of(set, 0, p + 1, depth) : ahead_of(next, i, tasks));
+      const Prefetch ahead = p + 1 == panels       ? ahead_of(next, i, tasks)
+                             : weights.must_pack() ? ahead_of(weights, p + 1, panels)
+                                                   : ahead_of(set, 0, p + 1, depth);
+      task.multiply(set, p, part_of(rows.range, chunk, grid.row_chunks), chunk, ahead);
     });
     return;
   }

@@ -104,7 +104,7 @@ struct Lists {
 struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
-  Buffer h2, packed;
+  Buffer h2, packed, a_packed;
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   Decisions decisions;
   IotaCache iota;
@@ -112,7 +112,7 @@ struct Workspace {
   std::vector<Lists> lists;  // per block
   std::vector<uint8_t> wanted, group, needed, scratch;
   std::vector<int32_t> kept_channels;
-  std::vector<float> kept_bias, zeros;
+  std::vector<float> a_bias, b_bias, zeros;  // a_bias, b_bias: of the kept channels
   SqueezeExcitation excitation;
 };
 
@@ -278,8 +278,7 @@ class BlockCall {
     const size_t b_rows = lists_.b_in.size();
     float* h2 = ws_->h2.at_least(static_cast<size_t>(static_cast<int64_t>(b_rows) * s_.h2_pixel));
     if (channels) {
-      conv_a(in, h1);
-      conv_b(h1, h2);
+      conv_a_and_b(in, h1, h2);
       excite(h2);
     }
     PartialSums* sums = leaves_sums() ? &ws_->sums[sums_slot_][static_cast<size_t>(s)] : nullptr;
@@ -301,11 +300,39 @@ class BlockCall {
   // Few pixels are shared out by channels, many by pixels.
   int shares() const { return d_.hin * d_.win < 96 ? context_.parallel->width() : 1; }
 
-  void conv_a(const float* in, float* h1) {
-    indexed_gemm(context_, a_weights(b_, kept(), shares()),
-                 {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, whole(lists_.a_in), true},
-                 {kept_bias(b_.layout.a_b), 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, first_groups(), nullptr},
-                 nullptr);
+  // Conv a and b in bands of lines: what conv a writes is still in the second-level cache when conv b reads it.
+  void conv_a_and_b(const float* in, float* h1, float* h2) {
+    Weights a = a_weights(b_, kept(), shares());
+    const KeptGroups groups(kept(), b_.desc.group, b_.desc.group_width());
+    const int count = bands();
+    PanelSet packed;
+    if (count > 1 && a.must_pack()) {
+      packed = ready_panels(context_, a, 0, working_panels(a), &ws_->a_packed);
+      a.packed = &packed;
+    }
+    int a_done = 0;
+    for (int band = 0; band < count; ++band) {
+      const int begin = d_.hout() * band / count, end = d_.hout() * (band + 1) / count;
+      const bool last = band + 1 == count;
+      // A window ends one line below its centre.
+      const int a_end = last ? d_.hin : std::min(d_.hin, (end - 1) * d_.stride + 2);
+      conv_a(a, in, h1, count == 1 ? whole(lists_.a_in) : SampleRange{a_done * d_.win, a_end * d_.win});
+      conv_b(groups, h1, h2, count == 1 ? whole(lists_.b_in) : SampleRange{begin * d_.wout(), end * d_.wout()});
+      a_done = a_end;
+    }
+  }
+
+  int bands() const {
+    constexpr int64_t kBandFloats = 128 * 1024;  // per thread: half of a core's second-level cache
+    if (b_.desc.skips_early()) return 1;
+    const int64_t budget = kBandFloats * context_.parallel->width();
+    return static_cast<int>(std::min<int64_t>(d_.hout(), (d_.hin * s_.h1_row + budget - 1) / budget));
+  }
+
+  void conv_a(const Weights& weights, const float* in, float* h1, SampleRange range) {
+    const float* bias = kept_bias(b_.layout.a_b, &ws_->a_bias);
+    indexed_gemm(context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
+                 {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, first_groups(), nullptr}, nullptr);
   }
 
   // The beginning of conv b's weights.
@@ -314,24 +341,23 @@ class BlockCall {
     return {at(b_.layout.b_panels), std::min(b_.layout.b_b - b_.layout.b_panels, kEnough)};
   }
 
-  void conv_b(const float* h1, float* h2) {
+  void conv_b(const KeptGroups& groups, const float* h1, float* h2, SampleRange range) {
     const GroupedWeights w = {at(b_.layout.b_panels), b_.desc.group, b_.desc.group_width(), b_.desc.group_panel()};
-    const KeptGroups groups(kept(), b_.desc.group, b_.desc.group_width());
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * s_.h1_row + t % 3 * s_.h1_pixel);
     const std::vector<int32_t>& list = lists_.b_in;
-    const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout(), d_.hout()};
+    const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout()};
     grouped_conv(context_, w, groups,
-                 {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, whole(list), true},
-                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b), c_weights(0));
+                 {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, range, true},
+                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b, &ws_->b_bias), c_weights(0));
   }
 
   // The bias of the kept channels, with room for whole vectors.
-  const float* kept_bias(int64_t offset) {
+  const float* kept_bias(int64_t offset, std::vector<float>* to) const {
     if (kept() == nullptr) return at(offset);
-    ws_->kept_bias.resize(ws_->kept_channels.size() + kMaxPanel);
-    for (size_t i = 0; i < ws_->kept_channels.size(); ++i) ws_->kept_bias[i] = at(offset)[ws_->kept_channels[i]];
-    return ws_->kept_bias.data();
+    to->resize(ws_->kept_channels.size() + kMaxPanel);
+    for (size_t i = 0; i < ws_->kept_channels.size(); ++i) (*to)[i] = at(offset)[ws_->kept_channels[i]];
+    return to->data();
   }
 
   void excite(float* h2) {
