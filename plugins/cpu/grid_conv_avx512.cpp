@@ -4,14 +4,41 @@ namespace laudc {
 namespace cpu {
 namespace {
 
-void grid_conv(const GridConvArgs& g, int begin, int end) {
-  // Half vectors where they do: processors that split the wide ones compute them at twice the rate.
-  if (g.lanes <= 8) return by_lines<Vec8, 1, 14, 10>(g, begin, end);
-  if (g.lanes <= 16) return by_lines<Vec16, 1, 14, 10>(g, begin, end);
-  by_lines<Vec16, 2, 10, 10>(g, begin, end);
+typedef int Index __attribute__((vector_size(64)));
+
+// Eight columns of two lines: as wide as one vector, where half of it would be padding.
+struct TwoLines {
+  typedef Vec16 Vec;
+  static constexpr int kLines = 2, kColumns = 8;
+  static inline Vec weights(const float* p) {
+    const Vec8 v = load<Vec8>(p);
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+  }
+  static inline Vec input(const float* p, int64_t second) {
+    const Index in_second = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
+    return in_second ? p[second] - Vec{} : p[0] - Vec{};
+  }
+  static inline void store(float* c, int64_t second, Vec v, int lanes) {
+    store_relu<Vec8>(c, __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), lanes);
+    store_relu<Vec8>(c + second, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), lanes);
+  }
+};
+
+// The columns from `first` on.
+GridConvArgs columns_from(GridConvArgs g, int first) {
+  g.b += first;
+  g.bias += first;
+  g.c += first;
+  g.lanes -= first;
+  return g;
 }
 
-typedef int Index __attribute__((vector_size(64), aligned(4)));
+void grid_conv(const GridConvArgs& g, int begin, int end) {
+  if (g.lanes <= 8) return by_lines<TwoLines, 1, 14, 10>(g, begin, end);
+  if (g.lanes > 24) return by_lines<OneLine<Vec16>, 2, 10, 10>(g, begin, end);
+  by_lines<OneLine<Vec16>, 1, 14, 10>(g, begin, end);
+  if (g.lanes > 16) by_lines<TwoLines, 1, 14, 10>(columns_from(g, 16), begin, end);
+}
 
 // One shuffle per row, of one or two vectors of it.
 void compact(const CompactArgs& p) {

@@ -13,6 +13,7 @@ namespace {
 constexpr int kTaps = 9;
 constexpr int64_t kMinMacsToShare = 300000;
 constexpr int kMinRowsPerTask = 48;
+constexpr int kLinesPerFetch = 2;  // an even number: some kernels compute two lines at a time
 
 struct Panel {
   const float* b;
@@ -145,10 +146,11 @@ class GroupedConv {
                                grid_->out_pixel,
                                grid_->width,
                                whole_vectors ? static_cast<int>(round_up(part.count, 8)) : part.count};
-    for (int y = lines.begin; y < lines.end; ++y) {
-      ahead->chunks_per_step = static_cast<int>(ahead->left() / ((lines.end - y) * Prefetch::kChunk) + 1);
+    for (int y = lines.begin; y < lines.end; y += kLinesPerFetch) {
+      ahead->chunks_per_step =
+          static_cast<int>(kLinesPerFetch * ahead->left() / ((lines.end - y) * Prefetch::kChunk) + 1);
       prefetch_step(ahead);
-      kernel_.run(args, y, y + 1);
+      kernel_.run(args, y, std::min(y + kLinesPerFetch, lines.end));
     }
   }
 
