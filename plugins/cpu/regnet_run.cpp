@@ -76,6 +76,18 @@ void pack_whole(Block* block) {
   block->a_whole.done = true;
 }
 
+// What a block multiplies with first, as far as that is known before its masks: a sample of which the block before kept
+// everything will probably need all channels again.
+Region first_reads(const Block& block, bool all_kept) {
+  constexpr int64_t kEnough = 128 * 1024;
+  const RegNetLayout& l = block.layout;
+  if (block.a_whole.done && all_kept) {
+    const PanelSet& set = block.a_whole.set;
+    return {set.data, std::min(set.count * set.panel_stride, kEnough)};
+  }
+  return {block.weights + l.a_w, std::min(l.a_b - l.a_w, kEnough)};
+}
+
 // Offsets within one sample.
 struct Lists {
   std::vector<int32_t> a_in, a_out;  // conv a: input pixel, place in h1
@@ -123,9 +135,11 @@ SampleRange whole(const std::vector<int32_t>& list) { return {0, static_cast<int
 // One block for the samples of a slice, one after the other: weights stay in cache, lists and maps are of one sample.
 class BlockCall {
  public:
-  BlockCall(const Block& block, size_t index, bool input_sums_known, const Context& context, Workspace* ws,
-            const float* in, int64_t in_pixel, int samples)
+  // `following`: the next block, or null.
+  BlockCall(const Block& block, const Block* following, size_t index, bool input_sums_known, const Context& context,
+            Workspace* ws, const float* in, int64_t in_pixel, int samples)
       : b_(block),
+        following_(following),
         d_(block.desc.block),
         input_sums_known_(input_sums_known),
         sums_slot_(index % 2),
@@ -332,13 +346,13 @@ class BlockCall {
   void conv_a(const Weights& weights, const float* in, float* h1, SampleRange range) {
     const float* bias = kept_bias(b_.layout.a_b, &ws_->a_bias);
     indexed_gemm(context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
-                 {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, first_groups(), nullptr}, nullptr);
+                 {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, excitation_weights(), nullptr}, nullptr);
   }
 
-  // The beginning of conv b's weights.
-  Region first_groups() const {
-    constexpr int64_t kEnough = 16 * 1024;
-    return {at(b_.layout.b_panels), std::min(b_.layout.b_b - b_.layout.b_panels, kEnough)};
+  // Conv b fetches its own weights, group by group; those of squeeze-excitation have no other time to come.
+  Region excitation_weights() const {
+    constexpr int64_t kEnough = 64 * 1024;
+    return {at(b_.layout.squeeze_w), std::min(b_.layout.excite_b - b_.layout.squeeze_w, kEnough)};
   }
 
   void conv_b(const KeptGroups& groups, const float* h1, float* h2, SampleRange range) {
@@ -390,10 +404,11 @@ class BlockCall {
   void conv_c(int part, const float* h2, float* out, PartialSums* sums) {
     const Lists::C& lists = lists_.c[static_cast<size_t>(part)];
     const int first = part * (d_.cout / d_.conv3_parts());
+    const Region next = following_ == nullptr ? Region{nullptr, 0} : first_reads(*following_, kept() == nullptr);
     indexed_gemm(
         context_, c_weights(part),
         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, whole(lists.in), d_.conv3_parts() == 1},
-        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, Following(), sums);
+        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, next, nullptr}, sums);
   }
 
   void finish_partial_groups(float* out) {
@@ -418,6 +433,7 @@ class BlockCall {
   }
 
   const Block& b_;
+  const Block* following_;
   const BlockDesc& d_;
   const bool input_sums_known_;
   const size_t sums_slot_;
@@ -526,7 +542,8 @@ void RegNetRun::State::slice(const float* x, int64_t first_sample, int samples, 
     const int64_t out_pixel = round_up(d.cout, kAlign);
     float* result = ws->maps[current].at_least(
         static_cast<size_t>(static_cast<int64_t>(samples) * d.hout() * d.wout() * out_pixel));
-    BlockCall call(blocks[i], i, sums_known, context, ws, in, in_pixel, samples);
+    const Block* following = i + 1 < blocks.size() ? &blocks[i + 1] : nullptr;
+    BlockCall call(blocks[i], following, i, sums_known, context, ws, in, in_pixel, samples);
     int32_t* counts = nullptr;
     if (out.counts != nullptr) {
       counts = out.counts + (first_sample * count + static_cast<int64_t>(i)) * kCountsPerBlock;
