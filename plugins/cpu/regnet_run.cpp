@@ -117,6 +117,7 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, packed, a_packed;
+  PackedAhead c_ahead;
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   Decisions decisions;
   IotaCache iota;
@@ -282,6 +283,7 @@ class BlockCall {
   }
 
   void sample(int s, const float* in, float* out) {
+    ws_->c_ahead.done = false;  // that was packed for another sample or block
     if (d_.projection) project(in, out);
     // With no position kept, nothing that conv a and b make would be used. With no channel kept, conv c still adds its
     // bias.
@@ -324,13 +326,18 @@ class BlockCall {
       packed = ready_panels(context_, a, 0, working_panels(a), &ws_->a_packed);
       a.packed = &packed;
     }
+    // Threads that would wait for each other at the end of conv a pack conv c's weights meanwhile.
+    const Weights c = c_weights(0);
+    const bool packs_c = context_.parallel->width() > 1 && d_.conv3_parts() == 1 && c.must_pack();
     int a_done = 0;
     for (int band = 0; band < count; ++band) {
       const int begin = d_.hout() * band / count, end = d_.hout() * (band + 1) / count;
       const bool last = band + 1 == count;
+      const Following next = last && packs_c ? Following{&c, {nullptr, 0}, &ws_->c_ahead}
+                                             : Following{nullptr, excitation_weights(), nullptr};
       // A window ends one line below its centre.
       const int a_end = last ? d_.hin : std::min(d_.hin, (end - 1) * d_.stride + 2);
-      conv_a(a, in, h1, count == 1 ? whole(lists_.a_in) : SampleRange{a_done * d_.win, a_end * d_.win});
+      conv_a(a, next, in, h1, count == 1 ? whole(lists_.a_in) : SampleRange{a_done * d_.win, a_end * d_.win});
       conv_b(groups, h1, h2, count == 1 ? whole(lists_.b_in) : SampleRange{begin * d_.wout(), end * d_.wout()});
       a_done = a_end;
     }
@@ -343,10 +350,10 @@ class BlockCall {
     return static_cast<int>(std::min<int64_t>(d_.hout(), (d_.hin * s_.h1_row + budget - 1) / budget));
   }
 
-  void conv_a(const Weights& weights, const float* in, float* h1, SampleRange range) {
+  void conv_a(const Weights& weights, const Following& next, const float* in, float* h1, SampleRange range) {
     const float* bias = kept_bias(b_.layout.a_b, &ws_->a_bias);
     indexed_gemm(context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
-                 {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, excitation_weights(), nullptr}, nullptr);
+                 {bias, 0, ws_->zeros.data()}, Epilogue::kStore, next, nullptr);
   }
 
   // Conv b fetches its own weights, group by group; those of squeeze-excitation have no other time to come.
@@ -405,8 +412,10 @@ class BlockCall {
     const Lists::C& lists = lists_.c[static_cast<size_t>(part)];
     const int first = part * (d_.cout / d_.conv3_parts());
     const Region next = following_ == nullptr ? Region{nullptr, 0} : first_reads(*following_, kept() == nullptr);
+    Weights weights = c_weights(part);
+    if (weights.must_pack() && ws_->c_ahead.done) weights.packed = &ws_->c_ahead.set;
     indexed_gemm(
-        context_, c_weights(part),
+        context_, weights,
         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, whole(lists.in), d_.conv3_parts() == 1},
         {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, next, nullptr}, sums);
   }
