@@ -19,7 +19,7 @@ from laudc.errors import UserError
 from laudc.export import export
 from laudc.verify import verify
 from laudc.verify.images import default_images
-from tests.export.models import MODES, noise, small_model
+from tests.export.models import MODES, noise, small_model, small_regnet
 
 
 @pytest.fixture
@@ -106,6 +106,21 @@ def test_a_decision_on_the_edge_is_a_tie(pair: Callable[[str], tuple[Path, Path]
     assert masks.ties == 2
     assert masks.failures == 0
     assert masks.flips[0].margin == pytest.approx(1e-7, rel=0.1)
+
+
+def test_squeeze_excitation_over_kept_positions(tmp_path: Path) -> None:
+    """`--se-pool active` is another network than the checkpoint's, and verify says so; told of it, it agrees."""
+    network = small_regnet("regnet_both")
+    checkpoint, model, engine = tmp_path / "net.pth", tmp_path / "net.onnx", tmp_path / "net.laudc"
+    laudnet.save_checkpoint(checkpoint, network)
+    export(checkpoint, model, se_pool="active")
+    laudc.build_engine(model, engine, portable=False)
+    assert verify(engine, model, threads=1).passed
+    as_trained = verify(engine, checkpoint, threads=1)
+    assert not as_trained.passed
+    assert all(run.first_deviation is not None for run in as_trained.runs)
+    active = {**network.config.to_dict(), "se_pool": "active"}
+    assert verify(engine, checkpoint, config=active, threads=1).passed
 
 
 def test_image_files(pair: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
