@@ -377,6 +377,24 @@ TEST(work_that_is_shared_by_groups_and_by_rows) {
   }
 }
 
+// Maps so large that conv a and b take turns, band by band.
+TEST(maps_beyond_the_cache) {
+  Random random(45);
+  for (const int stride : {1, 2}) {
+    for (const float channel : {0.0f, 1000.0f}) {
+      Record r = random_regnet_record(false, true, false, stride == 2, &random);
+      r[kHin] = 71;
+      r[kWin] = 74;
+      r[kStride] = stride;
+      r[kCin] = stride == 2 ? 20 : 64;
+      r[kWidth] = r[kCout] = 64;
+      r[kGroup] = 4;
+      r[kChannelGroups] = 32;
+      check_network(Network(r, 0.0f, channel, &random), &random);
+    }
+  }
+}
+
 std::string complaint_about_regnet(const Record& values) {
   std::string error;
   std::vector<RegNetDesc> out;
