@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from laudc.calibrate.synthetic import Drawn
+from laudc.calibrate.synthetic_vit import VitDrawn
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
+from laudc.ops.transformer import DroppedHead, MlpWidth
 from laudc.predict.blueprint import STAGES, Blueprint
+from laudc.predict.families import REGNET, RESNET, VIT, Record, family_of
+from laudc.predict.regnet_blueprint import RegNetBlueprint
+from laudc.predict.vit_blueprint import PATCH, VitBlueprint
 
 # "sparse": all blocks by our kernels. "dense": all by the runtime. "mixed": some of each, for the borders between.
 KINDS = ("sparse", "dense", "mixed")
@@ -24,24 +29,53 @@ _GRANULES = (1, 2, 3, 4, 7, 8)
 _GROUPS = (1, 2, 4, 8, 16)
 _MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
 
+# RegNetY: what its maps and groups look like; widths of the stages as multiples of the group width, from and to.
+_REGNET_SIZES = (96, 128, 160, 192, 224, 224, 256)
+_REGNET_GROUPS = (8, 16, 24)
+_REGNET_MODES = ("channel", "channel", "channel", "spatial", "both")
+_REGNET_WIDTHS = ((32, 80), (80, 168), (160, 360), (320, 900))
+_REGNET_GRANULES = (1, 2, 4, 7, 8)
+_REGNET_CHANNELS = (1, 2, 4, 8)
+
+# Transformers.
+_VIT_SIZES = (112, 160, 192, 224, 224, 224, 256)
+_VIT_HEADS = (3, 4, 6, 6, 7, 7, 8, 12)
+_VIT_HEAD_DIMS = (64, 64, 64, 48, 32)
+_VIT_RATIOS = (2, 3, 3, 4)
+_VIT_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_VIT_VARIANTS = (
+    (DroppedHead.NOTHING, MlpWidth.INPUTS),
+    (DroppedHead.NOTHING, MlpWidth.INPUTS),
+    (DroppedHead.NOTHING, MlpWidth.OUTPUTS),
+    (DroppedHead.VALUES, MlpWidth.FULL),
+)
+_WIDE_VIT = 640  # with more features a few blocks are enough to measure
+
+# Indices of the designs of each family: none is another's.
+_FIRST_INDEX: Mapping[str, int] = {RESNET: 0, REGNET: 100_000, VIT: 200_000}
+
 
 @dataclass(frozen=True)
 class Design:
-    """One network to measure: what it is and what it keeps, which blocks use Winograd, which the runtime computes in
-    the mixed form."""
+    """One network to measure: what it is and what it keeps, which blocks use Winograd (of a ResNet), which the runtime
+    computes in the mixed form."""
 
     index: int
-    blueprint: Blueprint
-    drawn: Drawn
+    blueprint: Blueprint | RegNetBlueprint | VitBlueprint
+    drawn: Drawn | VitDrawn
     winograd: tuple[bool, ...]
     dense: tuple[bool, ...]
 
-    def records(self, panel: int) -> list[tuple[str, BlockRecord]]:
+    @property
+    def family(self) -> str:
+        """One of `laudc.predict.families.FAMILIES`."""
+        return family_of(self.blueprint.blocks()[0][1])
+
+    def records(self, panel: int) -> list[tuple[str, Record]]:
         """The blocks with the algorithms of this design."""
-        algorithms = (Conv2Algorithm.WINOGRAD_2X2 if fast else Conv2Algorithm.DIRECT for fast in self.winograd)
+        blocks: list[tuple[str, Record]] = list(self.blueprint.blocks(panel))
         return [
-            (name, replace(record, conv2_algorithm=algorithm))
-            for (name, record), algorithm in zip(self.blueprint.blocks(panel), algorithms, strict=True)
+            (name, _with_algorithm(record, fast)) for (name, record), fast in zip(blocks, self.winograd, strict=True)
         ]
 
     def executions(self, kind: str) -> list[str]:
@@ -51,17 +85,39 @@ class Design:
         return ["dense" if dense else "sparse" for dense in self.dense]
 
 
-def draw_designs(count: int, seed: int = 0) -> list[Design]:
-    """`count` networks; the same ones for every machine."""
+def _with_algorithm(record: Record, winograd: bool) -> Record:
+    if not isinstance(record, BlockRecord):
+        return record
+    return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)
+
+
+def draw_designs(count: int, seed: int = 0, family: str = RESNET) -> list[Design]:
+    """`count` networks of a family; the same ones for every machine."""
     random = np.random.default_rng(seed)
-    return [_draw(random, index) for index in range(count)]
+    first = _FIRST_INDEX[family]
+    return [_DRAW[family](random, first + number) for number in range(count)]
 
 
-def _draw(random: np.random.Generator, index: int) -> Design:
+def draw_families(networks: Mapping[str, int]) -> list[Design]:
+    """So many networks of each family, evenly mixed: a calibration that runs out of time has seen some of all."""
+    found = [
+        ((number + 0.5) / count, design)
+        for family, count in networks.items()
+        for number, design in enumerate(draw_designs(count, family=family))
+    ]
+    return [design for _, design in sorted(found, key=lambda one: one[0])]
+
+
+def _picker(random: np.random.Generator) -> Any:
     def pick(values: Iterable[Any], size: int = STAGES) -> tuple[Any, ...]:
         options = list(values)
         return tuple(options[i] for i in random.integers(0, len(options), size))
 
+    return pick
+
+
+def _draw_resnet(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
     # Every third network is as deep as real ones, so that what a long call pushes out of the caches is seen too.
     most = _DEEP if index % 3 == 0 else _SHALLOW
     layers = [random.integers(1, blocks + 1) for blocks in most]
@@ -84,3 +140,56 @@ def _draw(random: np.random.Generator, index: int) -> Design:
     winograd = [record.stride == 1 and bool(random.random() < 0.5) for record in records]
     dense = [bool(random.random() < 0.4) for _ in records]
     return Design(index, blueprint, Drawn(tuple(spatial), tuple(channel)), tuple(winograd), tuple(dense))
+
+
+def _draw_regnet(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
+    layers = (random.integers(1, 3), random.integers(1, 4), random.integers(2, 6), random.integers(1, 4))
+    # One after the other: all occur, however few networks there are.
+    group = _REGNET_GROUPS[index % len(_REGNET_GROUPS)]
+    widths = tuple(group * max(1, round(float(random.uniform(*span)) / group)) for span in _REGNET_WIDTHS)
+    blueprint = RegNetBlueprint(
+        layers=tuple(int(n) for n in layers),
+        widths=widths,
+        group_width=group,
+        modes=pick(_REGNET_MODES),
+        spatial=pick(_REGNET_GRANULES),
+        channel=pick(_REGNET_CHANNELS),
+        se_pool=int(random.random() < 0.3),
+        input_size=pick(_REGNET_SIZES, 1)[0],
+    )
+    count = sum(blueprint.layers)
+    drawn = Drawn(pick(_RATES, count), tuple(max(0.05, rate) for rate in pick(_RATES, count)))
+    dense = tuple(bool(random.random() < 0.4) for _ in range(count))
+    return Design(index, blueprint, drawn, (False,) * count, dense)
+
+
+def _draw_vit(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
+
+    def flags(share: float, count: int) -> tuple[bool, ...]:
+        return tuple(bool(flag) for flag in random.random(count) < share)
+
+    heads, head_dim = pick(_VIT_HEADS, 1)[0], pick(_VIT_HEAD_DIMS, 1)[0]
+    dim = heads * head_dim
+    count = 4 if dim > _WIDE_VIT else int(random.integers(6, 10))
+    dropped, width = pick(_VIT_VARIANTS, 1)[0]
+    blueprint = VitBlueprint(
+        dim=dim,
+        heads=heads,
+        hidden=tuple(dim * ratio for ratio in pick(_VIT_RATIOS, count)),
+        token=flags(0.7, count),
+        head=flags(0.6, count),
+        layer=flags(0.6, count),
+        tokens_in_mlp=bool(random.random() < 0.8),
+        dropped_heads=int(dropped),
+        head_width=int(width),
+        # Both stems occur, however few networks there are.
+        t2t=index % 3 != 2,
+        input_size=PATCH * (pick(_VIT_SIZES, 1)[0] // PATCH),
+    )
+    drawn = VitDrawn(pick(_VIT_RATES, count), pick(_VIT_RATES, count), flags(0.85, count), flags(0.85, count))
+    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count))
+
+
+_DRAW = {RESNET: _draw_resnet, REGNET: _draw_regnet, VIT: _draw_vit}

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from laudc.calibrate.design import Design
+from laudc.calibrate.frames import frame_of
 from laudc.calibrate.samples import Sample
-from laudc.predict.counts import Counts
+from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.model import CpuModel, Fit
-from laudc.predict.cpu.outside import outside_terms
-from laudc.predict.cpu.terms import Machine, block_terms
-from laudc.predict.frame import Frame
 from laudc.predict.interface import Interval
 from laudc.predict.linear import fit_relative
 from laudc.predict.network import PlannedBlock, places
 from laudc.predict.residual import Residual, fit_residual
+from laudc.predict.work import work_of_row
 
 Array = np.ndarray
 
@@ -33,8 +33,9 @@ _RESIDUAL_WORTH = 0.97
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training data of one number of threads: blocks of ours, and what is left of the calls."""
+    """Training data of one family and number of threads: blocks of ours, and what is left of the calls."""
 
+    family: str
     block_terms: Array
     block_ns: Array
     block_design: Array
@@ -55,6 +56,7 @@ class _Rows:
     def _where(self, blocks: Array, calls: Array) -> _Rows:
         order = np.cumsum(calls) - 1
         return _Rows(
+            self.family,
             self.block_terms[blocks],
             self.block_ns[blocks],
             self.block_design[blocks],
@@ -67,7 +69,7 @@ class _Rows:
 
 
 def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> tuple[Fit, dict[str, Any]]:
-    """Coefficients for `machine`, and what they achieve on networks left out in turn."""
+    """Coefficients for one family's networks on `machine`, and what they achieve on networks left out in turn."""
     rows = _rows(designs, [sample for sample in samples if sample.threads == machine.threads], machine)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
@@ -84,6 +86,7 @@ def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: M
         fit.residual,
         tuple(_block_intervals(blocks, measured)),
         _interval(calls, totals, _ANY_US),
+        fit.family,
     )
     return full, {
         "blocks": error_summary(blocks, measured),
@@ -94,26 +97,31 @@ def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: M
 
 def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> _Rows:
     by_index = {design.index: design for design in designs}
+    name = designs[0].family
+    family = CPU_FAMILIES[name]
+    frames = {design.index: frame_of(design) for design in designs}
     parts: list[tuple[Array, float, int, int]] = []
     outside, left, totals, owners = [], [], [], []
     for number, sample in enumerate(samples):
         design = by_index[sample.design]
         blocks = [
-            PlannedBlock(name, record, execution)
-            for (name, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
+            PlannedBlock(path, record, execution)
+            for (path, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
         ]
-        counts = [Counts(*(np.asarray([value]) for value in row)) for row in sample.counts]
+        counts = [work_of_row(block.record, row) for block, row in zip(blocks, sample.counts, strict=True)]
         stands = places(blocks, counts, machine.last_cache)
         for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
             if ns is not None:
-                parts.append((block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
-        frame = Frame.of_blueprint(design.blueprint)
-        outside.append(outside_terms(frame, [block.scheduled for block in blocks], 1, stands[0].far))
+                parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
+        outside.append(
+            family.outside_terms(frames[sample.design], [block.scheduled for block in blocks], 1, stands[0].far)
+        )
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)
         owners.append(sample.design)
     terms, ns, owner, numbers = zip(*parts, strict=True)
     return _Rows(
+        name,
         np.stack(terms),
         np.asarray(ns),
         np.asarray(owner),
@@ -133,7 +141,7 @@ def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
     learned: Residual | None = None
     if residual:
         learned = fit_residual(rows.block_terms, np.log(rows.block_ns / (rows.block_terms @ block)))
-    return Fit(machine.threads, block, outside, learned, (), None)
+    return Fit(machine.threads, block, outside, learned, (), None, rows.family)
 
 
 _Pairs = tuple[Array, Array, Array, Array]

@@ -19,11 +19,15 @@ from laudc.calibrate.pace import Pace
 from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
+from laudc.calibrate.synthetic_vit import VitDrawn, synthetic_vit, vit_masks
 from laudc.predict.blueprint import Blueprint
-from laudc.predict.counts import count_block
+from laudc.predict.vit_blueprint import VitBlueprint
+from laudc.predict.work import count_work, first_row
 
 if TYPE_CHECKING:
     import onnx
+
+Masks = dict[str, dict[str, np.ndarray]]
 
 _WARMUP = 3
 _LEAST_CALLS, _MOST_CALLS = 9, 150
@@ -64,7 +68,7 @@ class _Built:
     index: int
     portable: Any
     image: np.ndarray
-    masks: dict[str, dict[str, np.ndarray]]
+    masks: Masks
 
 
 class CpuMeasurer:
@@ -133,24 +137,33 @@ class CpuMeasurer:
         )
 
     def _counts(self, design: Design, built: _Built) -> list[tuple[float, ...]]:
-        rows = []
-        for name, record in design.records(self._panel):
-            masks = built.masks[name]
-            counts = count_block(record, masks.get("spatial_margin"), masks.get("channel_margin"), 1)
-            values = (counts.conv1, counts.conv2, counts.tiles, counts.conv3, counts.channels)
-            rows.append(tuple(float(value[0]) for value in values))
-        return rows
+        return [first_row(count_work(record, built.masks[name], 1)) for name, record in design.records(self._panel)]
 
     def _build(self, design: Design) -> _Built:
         image = synthetic_image(design.blueprint.input_size, design.index)
-        portable = synthetic_network(design.blueprint, design.drawn, design.index)
-        margins = self._trace(design, portable, image)
-        if any(record.mask_groups for _, record in design.blueprint.blocks()):
-            cuts = cuts_for(margins, design.blueprint, design.drawn)
-            portable = synthetic_network(design.blueprint, design.drawn, design.index, cuts)
-            margins = self._trace(design, portable, image)
-        masks = {name: {kind: values >= 0 for kind, values in kinds.items()} for name, kinds in margins.items()}
+        make = self._transformer if isinstance(design.blueprint, VitBlueprint) else self._convolutional
+        portable, masks = make(design, image)
         return _Built(design.index, portable, image, masks)
+
+    def _transformer(self, design: Design, image: np.ndarray) -> tuple[onnx.ModelProto, Masks]:
+        blueprint, drawn = design.blueprint, design.drawn
+        assert isinstance(blueprint, VitBlueprint) and isinstance(drawn, VitDrawn)
+        masks = vit_masks(blueprint, drawn, design.index)
+        return synthetic_vit(blueprint, masks, design.index), masks
+
+    def _convolutional(self, design: Design, image: np.ndarray) -> tuple[onnx.ModelProto, Masks]:
+        blueprint, drawn = design.blueprint, design.drawn
+        assert not isinstance(blueprint, VitBlueprint) and isinstance(drawn, Drawn)
+        portable = synthetic_network(blueprint, drawn, design.index)
+        margins = self._trace(design, portable, image)
+        if any(record.mask_groups for _, record in blueprint.blocks()):
+            portable = synthetic_network(blueprint, drawn, design.index, cuts_for(margins, blueprint, drawn))
+            margins = self._trace(design, portable, image)
+        masks = {
+            name: {kind.removesuffix("_margin"): values >= 0 for kind, values in kinds.items()}
+            for name, kinds in margins.items()
+        }
+        return portable, masks
 
     def _trace(self, design: Design, portable: onnx.ModelProto, image: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         runner = self._backend.load(self._lower(design, portable, "sparse").SerializeToString(), threads=1)

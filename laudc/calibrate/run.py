@@ -12,18 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from laudc.calibrate.design import Design, draw_designs
+from laudc.calibrate.design import Design, draw_families
 from laudc.calibrate.measure import CpuMeasurer, Measurer
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile
 from laudc.errors import CheckFailed, UserError
+from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
 
 Progress = Callable[[str, float], None]
 
 DEFAULT_NETWORKS = 48
 MOST_SAMPLES = 300
 MOST_SECONDS = 600.0
-LEAST_NETWORKS = 12
+# Networks of each family when all are measured; of fewer families each gets the same share of all networks.
+_SHARES: Mapping[str, int] = {RESNET: 30, REGNET: 9, VIT: 9}
+# So many networks determine the fit of a family.
+_LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
 _FOREIGN, _SPREAD, _SLOW = 0.15, 0.20, 1.08
@@ -45,7 +49,8 @@ class CalibrationResult:
         seconds: that this took, without those of an interrupted run before it.
         repeatability: median relative difference of networks measured twice.
         disturbed: share of the samples that other processes disturbed.
-        held_out: per number of threads, errors of blocks and whole networks on networks that the fit has not seen.
+        held_out: per family and number of threads, errors of blocks and whole networks on networks that the fit has
+            not seen.
     """
 
     path: Path
@@ -54,7 +59,7 @@ class CalibrationResult:
     seconds: float
     repeatability: float
     disturbed: float
-    held_out: Mapping[int, Any]
+    held_out: Mapping[str, Mapping[int, Any]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -65,7 +70,7 @@ class CalibrationResult:
             "seconds": round(self.seconds, 1),
             "repeatability": self.repeatability,
             "disturbed": self.disturbed,
-            "held_out": dict(self.held_out),
+            "held_out": {family: dict(errors) for family, errors in self.held_out.items()},
         }
 
 
@@ -75,6 +80,7 @@ def calibrate(
     device: str | os.PathLike[str] = "cpu",
     threads: Sequence[int] | None = None,
     networks: int = DEFAULT_NETWORKS,
+    families: Sequence[str] = FAMILIES,
     force: bool = False,
     measurer: Measurer | None = None,
     progress: Progress = lambda step, share: None,
@@ -85,7 +91,10 @@ def calibrate(
         output: profile to write; None: the user's own place, where `--device cpu` finds it.
         device: profile that the result extends; it must describe this machine.
         threads: numbers of threads to measure; None: 1 and all usable ones.
-        networks: how many networks are measured; more is better and takes longer (about 5 s each).
+        networks: how many networks are measured, of all families together; more is better and takes longer (about 10 s
+            each).
+        families: which to measure, of `laudc.predict.families.FAMILIES`. What the device's profile holds of the others
+            stays in it, if it was measured on this CPU with the same kernels.
         force: write the profile even if the machine was disturbed.
         measurer: what to measure with; None: the one for the device's kind.
         progress: called with the current step and its finished share.
@@ -98,12 +107,12 @@ def calibrate(
     measurer = measurer_for(profile) if measurer is None else measurer
     facts = measurer.facts()
     counts = _thread_counts(threads, int(facts.get("usable_threads", 1)))
-    _check_size(networks, len(counts) * len(measurer.kinds))
+    numbers = _networks(families, networks, len(counts) * len(measurer.kinds))
     path = Path(output) if output is not None else _own_place(profile)
-    side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": networks, "threads": list(counts)})
+    side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": numbers, "threads": list(counts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    designs = draw_designs(networks)
+    designs = draw_families(numbers)
     samples, repeats = _measure(measurer, designs, counts, side, begin, progress)
     progress("fitting", 0.97)
     repeatability = _repeatability(samples, repeats)
@@ -111,6 +120,11 @@ def calibrate(
     disturbed = 1 - len(good) / len(samples)
     _check_quiet(repeatability, disturbed, force, side.path)
     calibration = fit_all(designs, good if len(good) > len(samples) / 2 else samples, facts, counts)
+    measured = {
+        family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
+        for family, section in calibration["families"].items()
+    }
+    calibration["families"] = {**_kept_families(profile, facts), **calibration["families"]}
     calibration["repeatability"] = repeatability
     calibration["disturbed"] = round(disturbed, 3)
     save_profile(path, profile, calibration)
@@ -122,7 +136,7 @@ def calibrate(
         time.monotonic() - begin,
         repeatability,
         round(disturbed, 3),
-        {fit["threads"]: fit["held_out"] for fit in calibration["fits"]},
+        measured,
     )
 
 
@@ -155,14 +169,42 @@ def _thread_counts(wanted: Sequence[int] | None, usable: int) -> tuple[int, ...]
     return counts
 
 
-def _check_size(networks: int, forms: int) -> None:
-    most = MOST_SAMPLES // forms
-    if not LEAST_NETWORKS <= networks <= most:
+def _networks(families: Sequence[str], networks: int, forms: int) -> dict[str, int]:
+    """Networks of each family, in proportion to its share. Raises UserError where that is impossible."""
+    unknown = sorted(set(families) - set(FAMILIES))
+    if unknown or not families:
         raise UserError(
-            f"cannot calibrate with {networks} networks",
-            f"fewer than {LEAST_NETWORKS} do not determine the fit, and {most} make {MOST_SAMPLES} samples",
-            f"use --networks {min(DEFAULT_NETWORKS, most)}",
+            f"cannot calibrate for the families {', '.join(unknown) or '(none)'}",
+            f"known are {', '.join(FAMILIES)}",
+            "leave --family out to measure all",
         )
+    chosen = [family for family in FAMILIES if family in families]
+    total = sum(_SHARES[family] for family in chosen)
+    numbers = {family: round(networks * _SHARES[family] / total) for family in chosen}
+    most = MOST_SAMPLES // forms
+    short = next((family for family in chosen if numbers[family] < _LEAST_NETWORKS[family]), None)
+    if short is None and sum(numbers.values()) <= most:
+        return numbers
+    few = f"{TITLES[short]} would get {numbers[short]} and needs {_LEAST_NETWORKS[short]}" if short else ""
+    raise UserError(
+        f"cannot calibrate with {networks} networks",
+        f"fewer do not determine the fit: {few}" if few else f"more than {most} make over {MOST_SAMPLES} samples",
+        f"use --networks {min(DEFAULT_NETWORKS, most)}",
+    )
+
+
+def _kept_families(profile: DeviceProfile, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of the profile's calibration that hold for this machine and these kernels."""
+    from laudc.predict.cpu.load import family_sections
+
+    machine = profile.calibration.get("machine")
+    same = ("cpu", "arch", "isa", "last_cache", "second_cache")
+    if not isinstance(machine, Mapping) or any(machine.get(key) != facts.get(key) for key in same):
+        return {}
+    try:
+        return dict(family_sections(profile.calibration))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def _measure(
@@ -179,7 +221,7 @@ def _measure(
     known = {sample.key for sample in samples}
     repeats: list[Sample] = []
     for number, design in enumerate(designs):
-        if time.monotonic() - begin > MOST_SECONDS and number >= LEAST_NETWORKS:
+        if time.monotonic() - begin > MOST_SECONDS and _enough(designs[:number], designs):
             break
         for count in threads:
             for kind in measurer.kinds:
@@ -193,6 +235,12 @@ def _measure(
     return _again(measurer, designs, samples, side, begin, progress), repeats
 
 
+def _enough(designs: Sequence[Design], wanted: Sequence[Design]) -> bool:
+    """Whether these networks determine the fits of all wanted families."""
+    families = [design.family for design in designs]
+    return all(families.count(family) >= _LEAST_NETWORKS[family] for family in {one.family for one in wanted})
+
+
 def _again(
     measurer: Measurer,
     designs: Sequence[Design],
@@ -202,6 +250,7 @@ def _again(
     progress: Progress,
 ) -> list[Sample]:
     """Disturbed samples are measured once more while there is time; the better ones are kept."""
+    by_index = {design.index: design for design in designs}
     found = {sample.key: sample for sample in samples}
     good = {sample.key for sample in _undisturbed(samples)}
     for number, key in enumerate(key for key in list(found) if key not in good):
@@ -209,7 +258,7 @@ def _again(
             break
         progress("measuring what was disturbed again", 0.95 + 0.02 * number / len(found))
         index, kind, count = key
-        sample = measurer.measure(designs[index], kind, count)
+        sample = measurer.measure(by_index[index], kind, count)
         if (sample.foreign > _FOREIGN, sample.pace_ns) <= (found[key].foreign > _FOREIGN, found[key].pace_ns):
             found[key] = sample
             side.add(sample)
@@ -250,18 +299,28 @@ def _check_quiet(repeatability: float, disturbed: float, force: bool, side: Path
 def fit_all(
     designs: Sequence[Design], samples: Sequence[Sample], facts: Mapping[str, Any], threads: Sequence[int]
 ) -> dict[str, Any]:
-    """The `calibration` section of a profile: facts of the machine and one fit per number of threads."""
+    """The `calibration` section of a profile: facts of the machine, and by family one fit per number of threads."""
     import laudc
     from laudc.calibrate.clocks import read_clocks
     from laudc.calibrate.fit import fit_threads
+    from laudc.predict.cpu.amounts import Machine
     from laudc.predict.cpu.load import MODEL, VERSION
-    from laudc.predict.cpu.terms import Machine
 
-    fits = []
-    for count in threads:
-        machine = Machine(str(facts["isa"]), count, int(facts["last_cache"]), int(facts["second_cache"]))
-        fit, held_out = fit_threads(designs, samples, machine)
-        fits.append({**fit.to_dict(), "held_out": held_out})
+    machines = [
+        Machine(str(facts["isa"]), count, int(facts["last_cache"]), int(facts["second_cache"])) for count in threads
+    ]
+    sections: dict[str, Any] = {}
+    for family in FAMILIES:
+        own = [design for design in designs if design.family == family]
+        if not own:
+            continue
+        indices = {design.index for design in own}
+        seen = [sample for sample in samples if sample.design in indices]
+        fits = [fit_threads(own, seen, machine) for machine in machines]
+        sections[family] = {
+            "samples": len(seen),
+            "fits": [{**fit.to_dict(), "held_out": held_out} for fit, held_out in fits],
+        }
     return {
         "model": MODEL,
         "version": VERSION,
@@ -272,5 +331,5 @@ def fit_all(
         "method": "medians of calls of made-up networks, weights from memory; relative non-negative least squares; "
         "errors and intervals on networks left out in turn",
         "samples": len(samples),
-        "fits": fits,
+        "families": sections,
     }

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from laudc.calibrate.synthetic_regnet import regnet_block, regnet_stem
 from laudc.ops import Geometry, names
 from laudc.ops.numeric import pool_matrix
+from laudc.ops.scheduled import RegNetRecord
 from laudc.ops.spec import DEFAULT_OPSET
 from laudc.predict.blueprint import Blueprint
+from laudc.predict.regnet_blueprint import RegNetBlueprint
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +50,7 @@ class Cuts:
 
 
 def synthetic_network(
-    blueprint: Blueprint,
+    blueprint: Blueprint | RegNetBlueprint,
     drawn: Drawn,
     seed: int,
     cuts: Mapping[str, Cuts] | None = None,
@@ -68,7 +71,8 @@ def synthetic_network(
     random = np.random.default_rng(seed)
     graph = GraphBuilder()
     x = graph.input(names.INPUT, (None, 3, blueprint.input_size, blueprint.input_size))
-    x = _stem(graph, x, blueprint.stem_channels, random)
+    stem = regnet_stem if isinstance(blueprint, RegNetBlueprint) else _stem
+    x = stem(graph, x, blueprint.stem_channels, random)
     for index, (name, record) in enumerate(blueprint.blocks()):
         cut = (cuts or {}).get(name) or Cuts(np.zeros(record.mask_groups), np.zeros(record.channel_groups))
         share = None if by_image else drawn.channel[index]
@@ -76,7 +80,9 @@ def synthetic_network(
     return graph.finish([_head(graph, x, blueprint.num_classes, random)], "synthetic", DEFAULT_OPSET)
 
 
-def cuts_for(margins: Mapping[str, Mapping[str, Array]], blueprint: Blueprint, drawn: Drawn) -> dict[str, Cuts]:
+def cuts_for(
+    margins: Mapping[str, Mapping[str, Array]], blueprint: Blueprint | RegNetBlueprint, drawn: Drawn
+) -> dict[str, Cuts]:
     """Cuts that keep the drawn shares over all images of a pass without any: of a spatial mask's cells, and of the
     images for each channel group. With one image it keeps exactly these shares."""
     found = {}
@@ -166,6 +172,8 @@ def _block(
     if record.mask_groups:
         masks.append(_spatial_masker(graph, x, name, record, index, cuts.spatial))
     residual = _projection(graph, x, name, record, random) if record.projection else x
+    if isinstance(record, RegNetRecord):
+        return regnet_block(graph, x, residual, masks, name, record, _CARRIED, random)
     conv3 = _normal(random, (record.cout, record.width, 1, 1), 0.1 / record.width**0.5)
     conv3[:_CARRIED] = 0
     bias3 = _normal(random, (record.cout,), 0.01)
@@ -190,7 +198,7 @@ def _projection(graph: GraphBuilder, x: Value, name: str, record: BlockRecord, r
     for channel in range(_CARRIED):
         weight[channel, channel] = 1
     bias = np.zeros(record.cout, np.float32)
-    path = f"{name}.downsample.0"
+    path = f"{name}.proj.0" if isinstance(record, RegNetRecord) else f"{name}.downsample.0"
     inputs = [x, graph.constant(f"{path}.weight", weight), graph.constant(f"{path}.bias", bias)]
     attributes: dict[str, Any] = {
         "kernel_shape": [1, 1],
@@ -202,9 +210,7 @@ def _projection(graph: GraphBuilder, x: Value, name: str, record: BlockRecord, r
     return graph.standard("Conv", path, inputs, (None, record.cout, record.hout, record.wout), attributes)
 
 
-def _spatial_masker(
-    graph: GraphBuilder, x: Value, name: str, record: BlockRecord, index: int, cut: Array
-) -> Value:
+def _spatial_masker(graph: GraphBuilder, x: Value, name: str, record: BlockRecord, index: int, cut: Array) -> Value:
     groups = record.mask_groups
     weight = np.zeros((2 * groups, record.cin, 1, 1), np.float32)
     for group in range(groups):

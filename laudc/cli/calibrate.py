@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="PROFILE.yaml", help="Profile to write [default: the user's own place].")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Profile to extend.")
 @click.option("--threads", type=int, multiple=True, help="Threads to measure; may be repeated [default: 1 and all].")
-@click.option("--networks", default=48, show_default=True, help="Made-up networks to time, about 5 s each.")
+@click.option("--networks", default=48, show_default=True, help="Made-up networks to time, about 10 s each.")
+@click.option("--family", multiple=True, help="resnet, regnet or vit; may be repeated [default: all].")
 @click.option("--force", is_flag=True, help="Write the profile even if the machine was disturbed.")
 @shared_options
 @click.pass_obj
@@ -26,6 +28,7 @@ def command(
     device: str,
     threads: tuple[int, ...],
     networks: int,
+    family: tuple[str, ...],
     force: bool,
 ) -> None:
     """Times made-up networks on this machine with laudc's own kernels, fits the latency model and writes a profile.
@@ -39,9 +42,16 @@ def command(
       laudc calibrate --threads 1 -o mymachine.yaml
     """
     from laudc.calibrate import calibrate
+    from laudc.predict.families import FAMILIES
 
     result = calibrate(
-        output, device=device, threads=threads or None, networks=networks, force=force, progress=session.progress
+        output,
+        device=device,
+        threads=threads or None,
+        networks=networks,
+        families=family or FAMILIES,
+        force=force,
+        progress=session.progress,
     )
     session.say(calibration_text(result))
     session.write({"kind": "calibration", **result.to_dict()})
@@ -49,15 +59,21 @@ def command(
 
 def calibration_text(result: CalibrationResult) -> str:
     """The outcome in a few lines."""
+    from laudc.predict.families import TITLES
+
     lines = [
         f"{result.path}: {result.samples} samples ({result.blocks} blocks timed) in {result.seconds:.0f} s, "
         f"repeatable to {result.repeatability:.1%}"
     ]
-    for threads, errors in result.held_out.items():
-        blocks, networks = errors["blocks"], errors["networks"]
-        within = f"{networks['within_10']:.0%} within 10 %"
-        lines.append(
-            f"{threads} thread{'s' if threads != 1 else ''}, on networks left out: whole networks off by "
-            f"{networks['mape']:.1%} on average ({within}), blocks by {blocks['mape']:.1%}"
-        )
+    for family, by_threads in result.held_out.items():
+        lines += [_errors_text(TITLES[family], threads, errors) for threads, errors in by_threads.items()]
     return "\n".join(lines)
+
+
+def _errors_text(family: str, threads: int, errors: Mapping[str, Any]) -> str:
+    blocks, networks = errors["blocks"], errors["networks"]
+    within = f"{networks['within_10']:.0%} within 10 %"
+    return (
+        f"{family}, {threads} thread{'s' if threads != 1 else ''}, on networks left out: whole networks off by "
+        f"{networks['mape']:.1%} on average ({within}), blocks by {blocks['mape']:.1%}"
+    )

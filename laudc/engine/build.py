@@ -165,12 +165,10 @@ def build_engine(
 def _chooser(
     profile: DeviceProfile, model: onnx.ModelProto, make_activation: Callable[[], Activation], **about: Any
 ) -> CostChooser | None:
-    """Chooses by predicted cost; None for networks that the latency models do not know."""
-    from laudc.schedule.blocks import Graph
+    """Chooses by predicted cost; None where the profile has no latency model for the network."""
     from laudc.schedule.forecast import chooser_for
-    from laudc.schedule.plan import is_predictable
 
-    return chooser_for(profile, model, make_activation(), **about) if is_predictable(Graph(model)) else None
+    return chooser_for(profile, model, make_activation(), **about)
 
 
 def _build_tensorrt(
@@ -316,9 +314,7 @@ def _activation(
 
 def _check_choice(option: str, value: str, allowed: tuple[str, ...], *, fix: str) -> None:
     if value not in allowed:
-        raise UserError(
-            f"{option} '{value}' is not available in this version", f"it offers: {', '.join(allowed)}", fix
-        )
+        raise UserError(f"{option} '{value}' is not available in this version", f"it offers: {', '.join(allowed)}", fix)
 
 
 def usable_backend(name: str) -> Backend:
@@ -328,9 +324,7 @@ def usable_backend(name: str) -> Backend:
     runtime = backends.get(name)
     available = runtime.is_available()
     if not available.ok:
-        raise UserError(
-            f"the backend {name} cannot be used", available.reason, "'laudc doctor' shows what is missing"
-        )
+        raise UserError(f"the backend {name} cannot be used", available.reason, "'laudc doctor' shows what is missing")
     return runtime
 
 
@@ -435,9 +429,7 @@ def tensor_record(info: onnx.ValueInfoProto) -> TensorRecord:
 
     tensor = info.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
     return TensorRecord(info.name, dtype, shape)
 
 

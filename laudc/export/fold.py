@@ -12,17 +12,20 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-def to_array(tensor: Tensor) -> Array:
+def to_array(tensor: Tensor | Array) -> Array:
     """The values of a parameter or buffer as float32."""
-    array: Array = tensor.detach().cpu().float().numpy()
-    return np.ascontiguousarray(array)
+    array = tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().float().numpy()
+    return np.ascontiguousarray(array, np.float32)
+
+
+def to_wide_array(tensor: Tensor | Array) -> Array:
+    """The values of a parameter or buffer as float64."""
+    array = tensor if isinstance(tensor, np.ndarray) else tensor.detach().cpu().double().numpy()
+    return np.asarray(array, np.float64)
 
 
 def _wide(tensor: Tensor | None, default: float, channels: int) -> Array:
-    if tensor is None:
-        return np.full(channels, default, np.float64)
-    values: Array = tensor.detach().cpu().double().numpy()
-    return values
+    return np.full(channels, default, np.float64) if tensor is None else to_wide_array(tensor)
 
 
 def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Array, Array]:

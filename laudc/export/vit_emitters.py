@@ -15,7 +15,7 @@ import numpy as np
 from laudc.errors import UserError
 from laudc.export.builder import GraphBuilder, Value
 from laudc.export.emitters import emit, emits
-from laudc.export.fold import to_array
+from laudc.export.fold import to_array, to_wide_array
 from laudc.ops import names
 from laudc.ops.spec import Shape
 from laudc.ops.transformer import DroppedHead, MlpWidth
@@ -34,24 +34,31 @@ def _vit(graph: GraphBuilder, model: Any, path: str, x: Value) -> Value:
             "it has no policy, so nothing in it is dynamic",
             "Export a network with ada_head, ada_layer or ada_token",
         )
-    graph.constant(_FIRST_TOKEN, np.array(0, np.int64))
+    index_of_first_token(graph)
     stem = model.tokens_to_token if model.config.tokens_to_token else model.patch_embed
     x = emit(graph, stem, "tokens_to_token" if model.config.tokens_to_token else "patch_embed", x)
-    x = _with_class_token(graph, model, x)
+    x = with_class_token(graph, model, x)
     for name, block in model.named_blocks():
         x = emit(graph, block, name, x)
-    first = _first_token(graph, "class_token", x)
+    return token_head(graph, model, x)
+
+
+def token_head(graph: GraphBuilder, model: Any, x: Value) -> Value:
+    """Normalisation and linear layer on the class token: the graph's logits."""
+    first = first_token(graph, "class_token", x)
     first = _layer_norm(graph, model.norm, "norm", first)
-    inputs = (
-        first,
-        graph.constant("head.weight", to_array(model.head.weight)),
-        graph.constant("head.bias", to_array(model.head.bias)),
-    )
-    shape = (x.shape[0], model.head.out_features)
+    weight = graph.constant("head.weight", to_array(model.head.weight))
+    inputs = (first, weight, graph.constant("head.bias", to_array(model.head.bias)))
+    shape = (x.shape[0], weight.shape[0])
     return graph.standard("Gemm", "head", inputs, shape, {"transB": 1}, output=names.OUTPUT)
 
 
-def _with_class_token(graph: GraphBuilder, model: Any, x: Value) -> Value:
+def index_of_first_token(graph: GraphBuilder) -> None:
+    """The constant that every look at the class token reads; comes before all of them."""
+    graph.constant(_FIRST_TOKEN, np.array(0, np.int64))
+
+
+def with_class_token(graph: GraphBuilder, model: Any, x: Value) -> Value:
     """The class token before the others and the position embedding on all of them, in one addition."""
     length = _known(x.shape[1]) + 1
     shape: Shape = (x.shape[0], length, x.shape[2])
@@ -67,7 +74,7 @@ def _known(dim: int | None) -> int:
     return dim
 
 
-def _first_token(graph: GraphBuilder, name: str, x: Value) -> Value:
+def first_token(graph: GraphBuilder, name: str, x: Value) -> Value:
     index = Value(_FIRST_TOKEN, ())
     return graph.standard("Gather", name, (x, index), (x.shape[0], x.shape[2]), {"axis": 1})
 
@@ -109,9 +116,10 @@ def _gelu(graph: GraphBuilder, path: str, x: Value) -> Value:
 
 
 @emits("laudnet.vit.PatchEmbed")
-def _patch_embed(graph: GraphBuilder, stem: Any, path: str, x: Value) -> Value:
+def patch_embed(graph: GraphBuilder, stem: Any, path: str, x: Value) -> Value:
+    """The plain stem: tokens (B, L − 1, D) of an image."""
     conv = stem.proj
-    side = conv.kernel_size[0]
+    out_channels, _, side, _ = to_array(conv.weight).shape
     rows, columns = (_known(size) // side for size in x.shape[2:])
     inputs = (
         x,
@@ -119,14 +127,15 @@ def _patch_embed(graph: GraphBuilder, stem: Any, path: str, x: Value) -> Value:
         graph.constant(f"{path}.proj.bias", to_array(conv.bias)),
     )
     attributes = {"kernel_shape": [side, side], "strides": [side, side]}
-    shape: Shape = (x.shape[0], conv.out_channels, rows, columns)
+    shape: Shape = (x.shape[0], out_channels, rows, columns)
     patches = graph.standard("Conv", f"{path}.proj", inputs, shape, attributes)
-    flat = _reshape(graph, f"{path}.flat", patches, (x.shape[0], conv.out_channels, rows * columns))
+    flat = _reshape(graph, f"{path}.flat", patches, (x.shape[0], out_channels, rows * columns))
     return _transpose(graph, f"{path}.tokens", flat, [0, 2, 1])
 
 
 @emits("laudnet.vit.TokensToToken")
-def _tokens_to_token(graph: GraphBuilder, stem: Any, path: str, x: Value) -> Value:
+def tokens_to_token(graph: GraphBuilder, stem: Any, path: str, x: Value) -> Value:
+    """The T2T stem: tokens (B, L − 1, D) of an image."""
     x = _transpose(graph, f"{path}.nhwc", x, [0, 2, 3, 1])
     x, order = _soft_split(graph, f"{path}.soft_split0", x, 4)
     x = _performer(graph, stem.attention1, f"{path}.attention1", x, order)
@@ -184,9 +193,7 @@ def _slice(graph: GraphBuilder, name: str, x: Value, ranges: dict[int, tuple[int
         "axes": list(ranges),
     }
     constants = [graph.constant(f"{name}.{key}", np.array(values, np.int64)) for key, values in columns.items()]
-    shape = tuple(
-        ranges[axis][1] - ranges[axis][0] if axis in ranges else size for axis, size in enumerate(x.shape)
-    )
+    shape = tuple(ranges[axis][1] - ranges[axis][0] if axis in ranges else size for axis, size in enumerate(x.shape))
     return graph.standard("Slice", name, (x, *constants), shape)
 
 
@@ -204,7 +211,7 @@ def _performer(graph: GraphBuilder, layer: Any, path: str, x: Value, order: Arra
     """`order`: of the features of x, as `_soft_split` returns it."""
     x = _layer_norm(graph, layer.norm1, f"{path}.norm1", x, order)
     kqv = _linear(graph, layer.kqv, f"{path}.kqv", x, order)
-    dim = layer.proj.in_features
+    dim = to_array(layer.proj.weight).shape[1]
     tokens: Shape = (x.shape[0], x.shape[1], dim)
     parts = {
         part: _slice(graph, f"{path}.{part}", kqv, {2: (index * dim, (index + 1) * dim)})
@@ -249,7 +256,8 @@ def _random_features(graph: GraphBuilder, layer: Any, path: str, x: Value) -> Va
 
 
 @emits("laudnet.vit.Block")
-def _block(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
+def transformer_block(graph: GraphBuilder, block: Any, path: str, x: Value) -> Value:
+    """One block: its policies and its two sublayers."""
     u = _layer_norm(graph, block.norm1, f"{path}.norm1", x)
     tokens, heads, sublayers = _masks(graph, block, path, x, u)
     weights = [value for part in ("query", "key", "value") for value in _projection(graph, block.attn, path, part)]
@@ -282,7 +290,7 @@ def _masks(graph: GraphBuilder, block: Any, path: str, x: Value, u: Value) -> tu
         tokens = _policy(graph, "TokenMasker", select, path, "token", u, f"{path}.attn.token_select")
     policy: Value | None = None
     if block.head_select is not None or block.layer_select is not None:
-        policy = _first_token(graph, f"{path}.policy_token", x)
+        policy = first_token(graph, f"{path}.policy_token", x)
         if block.norm_policy is not None:
             policy = _layer_norm(graph, block.norm_policy, f"{path}.norm_policy", policy)
     return (
@@ -301,7 +309,7 @@ def _choice(graph: GraphBuilder, select: Any, path: str, kind: str, policy: Valu
 def _policy(graph: GraphBuilder, op: str, select: Any, path: str, kind: str, x: Value, module: str) -> Value:
     weight = graph.constant(f"{module}.mlp_head.weight", to_array(select.mlp_head.weight))
     # Kept where the logit exceeds the threshold: kept where what is left of it is positive.
-    shifted = select.mlp_head.bias.detach().cpu().double().numpy() - select.threshold
+    shifted = to_wide_array(select.mlp_head.bias) - select.threshold
     bias = graph.constant(f"{module}.mlp_head.bias", shifted.astype(np.float32))
     return graph.semantic(op, names.masker_node(path, kind), (x, weight, bias), output=names.mask_value(path, kind))
 
@@ -314,8 +322,8 @@ def _projection(graph: GraphBuilder, attention: Any, path: str, part: str) -> li
     """Weight and bias of query, key or value; the query's include the scale of the scores."""
     layer = getattr(attention, part)
     scale = attention.scale if part == "query" else 1.0
-    weight = layer.weight.detach().cpu().double().numpy() * scale
-    bias = np.zeros(weight.shape[0]) if layer.bias is None else layer.bias.detach().cpu().double().numpy() * scale
+    weight = to_wide_array(layer.weight) * scale
+    bias = np.zeros(weight.shape[0]) if layer.bias is None else to_wide_array(layer.bias) * scale
     module = f"{path}.attn.{part}"
     return [
         graph.constant(f"{module}.weight", weight.astype(np.float32)),

@@ -19,7 +19,8 @@ import numpy as np
 
 from laudc.errors import UserError
 from laudc.ops import names
-from laudc.ops.scheduled import BlockRecord
+from laudc.ops.scheduled_vit import VitRecord
+from laudc.predict.families import Record
 
 Array = np.ndarray
 
@@ -36,7 +37,8 @@ class Activation:
     Attributes:
         images: how many.
         masks: uint8 arrays of 0 and 1 by mask value: `layer1.0.mask_spatial` (images, groups, rows, columns),
-            `layer1.0.mask_channel` (images, groups).
+            `layer1.0.mask_channel` (images, groups), `blocks.0.mask_token` (images, tokens − 1), `blocks.0.mask_head`
+            (images, heads), `blocks.0.mask_layer` (images, 2).
         source: where they come from, in words.
         model_sha256: of the portable ONNX file they belong to; None for made-up ones.
         measured: whether real images made them.
@@ -51,6 +53,11 @@ class Activation:
     def of_block(self, block: str) -> tuple[Array | None, Array | None]:
         """(spatial, channel) masks of a block; None where it has none."""
         return self.masks.get(names.mask_value(block, "spatial")), self.masks.get(names.mask_value(block, "channel"))
+
+    def masks_of(self, block: str) -> dict[str, Array]:
+        """The masks of a block by kind (`laudc.ops.names.KINDS`)."""
+        values = {kind: self.masks.get(names.mask_value(block, kind)) for kind in names.KINDS}
+        return {kind: mask for kind, mask in values.items() if mask is not None}
 
     def rate(self) -> dict[str, float]:
         """Mean share that is kept, by mask value."""
@@ -85,10 +92,10 @@ def activation_from_masks(masks: Mapping[str, Array], source: str, model_sha256:
 
 
 def activation_at_rate(
-    blocks: Sequence[tuple[str, BlockRecord]], rate: float, *, images: int = _RATE_IMAGES, seed: int = 0
+    blocks: Sequence[tuple[str, Record]], rate: float, *, images: int = _RATE_IMAGES, seed: int = 0
 ) -> Activation:
     """Stand-in masks that keep `rate`: patches in blobs and channels at random, the same share in every image; layers
-    by independent coin flips.
+    and sublayers by independent coin flips; tokens and heads at random, the same share in every image.
 
     Raises UserError for a rate outside 0 to 1.
     """
@@ -99,19 +106,35 @@ def activation_at_rate(
     random = np.random.default_rng(seed)
     masks: dict[str, Array] = {}
     for name, record in blocks:
+        if isinstance(record, VitRecord):
+            for kind, number in record.decisions.items():
+                flipped = kind == "layer"
+                masks[names.mask_value(name, kind)] = (
+                    _coin_flips(random, (images, number), rate) if flipped else _even(random, images, number, rate)
+                )
+            continue
         if record.mask_groups:
             shape = (images, record.mask_groups, record.mask_h, record.mask_w)
             masks[names.mask_value(name, "spatial")] = _spatial_masks(random, shape, rate)
         if record.channel_groups:
-            order = random.random((images, record.channel_groups)).argsort(axis=1).argsort(axis=1)
-            masks[names.mask_value(name, "channel")] = (order < round(rate * record.channel_groups)).astype(np.uint8)
+            masks[names.mask_value(name, "channel")] = _even(random, images, record.channel_groups, rate)
     return Activation(images, masks, f"masks made up to keep {rate:.0%}")
+
+
+def _even(random: np.random.Generator, images: int, number: int, rate: float) -> Array:
+    """(images, number): the same share in every image, at random places."""
+    order = random.random((images, number)).argsort(axis=1).argsort(axis=1)
+    return (order < round(rate * number)).astype(np.uint8)
+
+
+def _coin_flips(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> Array:
+    return (random.random(shape) < rate).astype(np.uint8)
 
 
 def _spatial_masks(random: np.random.Generator, shape: tuple[int, int, int, int], rate: float) -> Array:
     images, groups, rows, columns = shape
     if rows == columns == 1:
-        return (random.random(shape) < rate).astype(np.uint8)
+        return _coin_flips(random, shape, rate)
     scores = random.random(shape)
     if min(rows, columns) >= 4:  # neighbours agree: the mean of three by three, as masks of photos do
         padded = np.pad(scores, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
@@ -123,7 +146,7 @@ def _spatial_masks(random: np.random.Generator, shape: tuple[int, int, int, int]
 
 
 def load_activation(
-    path: str | os.PathLike[str], blocks: Sequence[tuple[str, BlockRecord]], model_sha256: str | None
+    path: str | os.PathLike[str], blocks: Sequence[tuple[str, Record]], model_sha256: str | None
 ) -> Activation:
     """Reads a file that `laudc profile --save-activation` wrote, and checks that it belongs to the model.
 
@@ -150,9 +173,12 @@ def load_activation(
     return Activation(images, kept, str(data.get("source") or "measured"), model_sha256, measured=True)
 
 
-def _expected(blocks: Sequence[tuple[str, BlockRecord]]) -> dict[str, tuple[int, ...]]:
+def _expected(blocks: Sequence[tuple[str, Record]]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, record in blocks:
+        if isinstance(record, VitRecord):
+            shapes |= {names.mask_value(name, kind): (number,) for kind, number in record.decisions.items()}
+            continue
         if record.mask_groups:
             shapes[names.mask_value(name, "spatial")] = (record.mask_groups, record.mask_h, record.mask_w)
         if record.channel_groups:

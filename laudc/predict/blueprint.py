@@ -7,6 +7,7 @@ for measurements (`laudc calibrate`). The rules are those of LAUDNet's construct
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from laudc.ops.scheduled import BlockRecord, ChannelMasker
 
@@ -33,6 +34,9 @@ class Blueprint:
     input_size: int = 224
     width_mult: float = 1.0
     num_classes: int = 1000
+
+    #: Side of the stem's convolution.
+    stem_kernel: ClassVar[int] = 7
 
     @property
     def stem_channels(self) -> int:

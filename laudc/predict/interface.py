@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from laudc.ops.scheduled import BlockRecord
-from laudc.predict.counts import Counts
-from laudc.predict.frame import Frame
+from laudc.predict.families import Record
+from laudc.predict.frame import AnyFrame
+from laudc.predict.work import Work
 
 Array = np.ndarray
 
@@ -27,7 +27,7 @@ class Place:
 class Scheduled:
     """One block and who computes it ("sparse": our kernels, "dense": the runtime)."""
 
-    record: BlockRecord
+    record: Record
     execution: str
 
     @property
@@ -56,13 +56,16 @@ class LatencyModel(Protocol):
     def last_cache(self) -> int:
         """Bytes of the cache in which weights may stay from one call to the next."""
 
-    def batch_ns(self, record: BlockRecord, counts: Counts, place: Place, groups: Array) -> Array:
+    def obstacle(self, record: Record) -> str:
+        """Why our kernels for the device do not cover a block; empty if they do."""
+
+    def batch_ns(self, record: Record, counts: Work, place: Place, groups: Array) -> Array:
         """Time of a block of ours for each call; `groups` (calls, batch) says which images a call computes."""
 
-    def dense_ns(self, record: BlockRecord, batch: int = 1, far: float = 1.0) -> float:
+    def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes, whatever its masks keep."""
 
-    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
+    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and the call itself; `own_stem`: the first block is ours, and the stem fused with it;
         `far` as in `Place`."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from laudc.devices import DeviceProfile
 from laudc.devices.profile import MEASURED, MODELLED
+from laudc.predict.families import RESNET
 from laudc.predict.interface import LatencyModel
 
 MEASURED_ELSEWHERE = "modelled from the calibration of another CPU, not measured"
@@ -20,7 +21,12 @@ class TrustedModel:
 
 
 def latency_model(
-    profile: DeviceProfile, *, threads: int, isa: str | None = None, precision: str = "fp32"
+    profile: DeviceProfile,
+    *,
+    threads: int,
+    isa: str | None = None,
+    precision: str = "fp32",
+    family: str = RESNET,
 ) -> TrustedModel | None:
     """The model for a device.
 
@@ -29,9 +35,10 @@ def latency_model(
         threads: of a call on a CPU.
         isa: kernels that a CPU runs; None: whatever its profile was measured with.
         precision: data type of the weights and maps.
+        family: of the networks, one of `laudc.predict.families.FAMILIES`.
 
     Returns:
-        None where the profile holds no measurements for these kernels.
+        None where the profile holds no measurements for these kernels and this family.
 
     Raises:
         UserError: the device does not compute in `precision`, or its calibration is damaged.
@@ -39,7 +46,7 @@ def latency_model(
     if profile.kind == "cpu":
         from laudc.predict.cpu.load import cpu_model
 
-        model = cpu_model(profile, threads, isa)
+        model = cpu_model(profile, threads, isa, family)
         if model is None:
             return None
         return TrustedModel(model, MEASURED if profile.measured else MEASURED_ELSEWHERE)

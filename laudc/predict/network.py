@@ -10,11 +10,12 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import Activation
-from laudc.predict.counts import Counts, count_block, full_counts
 from laudc.predict.distribution import Distribution
-from laudc.predict.frame import Frame
+from laudc.predict.families import Record
+from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import LatencyModel, Place, Scheduled
 from laudc.predict.traffic import far_share, touched_floats
+from laudc.predict.work import Work, count_work, full_work
 
 Array = np.ndarray
 
@@ -24,7 +25,7 @@ class PlannedBlock:
     """A block and who computes it: "sparse" (our kernels) or "dense" (the runtime)."""
 
     name: str
-    record: BlockRecord
+    record: Record
     execution: str = "sparse"
 
     @property
@@ -90,35 +91,35 @@ def batches(images: int, batch: int) -> Array:
     return (np.arange(calls * batch) % images).reshape(calls, batch)
 
 
-def block_counts(blocks: Sequence[PlannedBlock], activation: Activation) -> list[Counts]:
+def block_counts(blocks: Sequence[PlannedBlock], activation: Activation) -> list[Work]:
     """The work of every block in every image."""
-    return [count_block(b.record, *activation.of_block(b.name), activation.images) for b in blocks]
+    return [count_work(b.record, activation.masks_of(b.name), activation.images) for b in blocks]
 
 
-def places(blocks: Sequence[PlannedBlock], counts: Sequence[Counts], last_cache: int) -> list[Place]:
+def places(blocks: Sequence[PlannedBlock], counts: Sequence[Work], last_cache: int) -> list[Place]:
     """Where each block stands: what the block before left it, and how much of the weights the cache still holds."""
     floats = 0.0
     for block, work in zip(blocks, counts, strict=True):
-        touched = full_counts(block.record) if block.execution == "dense" else work
+        touched = full_work(block.record) if block.execution == "dense" else work
         floats += float(touched_floats(block.record, touched).mean())
     far = far_share(floats, last_cache)
     found = []
     before: PlannedBlock | None = None
     for block in blocks:
-        known = (
-            before is not None
-            and before.execution == block.execution == "sparse"
-            and before.record.channel_groups > 0
-            and before.record.mask_groups == 0
-        )
-        found.append(Place(known, far))
+        run = before is not None and before.execution == block.execution == "sparse"
+        found.append(Place(run and before is not None and _leaves_sums(before.record), far))
         before = block
     return found
 
 
+def _leaves_sums(record: Record) -> bool:
+    """Whether a block of ours adds up its output for the channel masker behind it."""
+    return isinstance(record, BlockRecord) and record.channel_groups > 0 and record.mask_groups == 0
+
+
 def predict_network(
     model: LatencyModel,
-    frame: Frame,
+    frame: AnyFrame,
     blocks: Sequence[PlannedBlock],
     activation: Activation,
     *,
@@ -157,16 +158,14 @@ def predict_network(
     )
 
 
-def _block(
-    model: LatencyModel, block: PlannedBlock, counts: Counts, place: Place, groups: Array
-) -> tuple[Array, float]:
+def _block(model: LatencyModel, block: PlannedBlock, counts: Work, place: Place, groups: Array) -> tuple[Array, float]:
     """Time per call and with everything kept, ns."""
     batch = groups.shape[1]
     if block.execution != "sparse":
         ns = model.dense_ns(block.record, batch, place.far)
         return np.full(len(groups), ns), ns
     everything = np.zeros((1, batch), int)
-    worst = model.batch_ns(block.record, full_counts(block.record), place, everything)
+    worst = model.batch_ns(block.record, full_work(block.record), place, everything)
     return model.batch_ns(block.record, counts, place, groups), float(worst[0])
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import activation_at_rate
-from laudc.predict.frame import Frame
+from laudc.predict.families import Record
+from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import LatencyModel
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
 
@@ -58,7 +58,7 @@ class Sweep:
 
 
 def sweep_rates(
-    model: LatencyModel, frame: Frame, records: Sequence[tuple[str, BlockRecord]], *, batch: int = 1
+    model: LatencyModel, frame: AnyFrame, records: Sequence[tuple[str, Record]], *, batch: int = 1
 ) -> Sweep:
     """Predicts the blocks at every rate; `records` say how conv2 runs."""
     blocks = [PlannedBlock(name, record) for name, record in records]

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
+from laudc.ops.scheduled import BlockRecord, Conv2Algorithm, RegNetRecord
+from laudc.ops.scheduled_vit import VitRecord
+from laudc.ops.transformer import DroppedHead, MlpWidth
 from laudc.predict.counts import Counts
+from laudc.predict.families import Record
+from laudc.predict.regnet_counts import RegNetCounts
+from laudc.predict.vit_counts import VitCounts
+from laudc.predict.work import Work
 
 Array = np.ndarray
 
@@ -22,8 +28,52 @@ def gone_through(record: BlockRecord, kept: Array) -> Array:
     return np.asarray(record.width * (1 - (1 - kept / record.width) ** per_vector))
 
 
-def touched_floats(record: BlockRecord, counts: Counts) -> Array:
+def touched_floats(record: Record, counts: Work) -> Array:
     """Floats of weights that a block reads for each image."""
+    if isinstance(record, VitRecord):
+        assert isinstance(counts, VitCounts)
+        return sum(vit_weights(record, counts).values(), np.zeros(len(counts)))
+    if isinstance(record, RegNetRecord):
+        assert isinstance(counts, RegNetCounts)
+        return sum(regnet_weights(record, counts).values(), np.zeros(len(counts)))
+    assert isinstance(counts, Counts)
+    return _resnet_floats(record, counts)
+
+
+def regnet_weights(record: RegNetRecord, counts: RegNetCounts) -> dict[str, Array]:
+    """Floats of weights that the parts of a RegNetY block read for each image: "a", "b", "se", "c", "projection"."""
+    kept, runs = counts.channels, counts.b > 0
+    width = record.width // record.group
+    # A convolution group with any kept channel is read as a whole.
+    return {
+        "a": record.cin * kept * runs,
+        "b": 9 * counts.parts * width * width * runs,
+        "se": 2.0 * record.squeeze * record.width * (runs & (kept > 0)),
+        "c": kept * record.cout * (counts.c > 0),
+        "projection": np.full(len(counts), float(record.projection * record.cin * record.cout)),
+    }
+
+
+def vit_weights(record: VitRecord, counts: VitCounts) -> dict[str, Array]:
+    """Floats of weights that the matrices of a transformer block read for each image: "query", "key", "value", "proj",
+    "fc1", "fc2"."""
+    dim, kept = record.dim, counts.heads * record.head_dim
+    values = np.full(len(counts), float(dim)) if record.dropped_heads == DroppedHead.VALUES else kept
+    share = counts.heads / record.heads
+    inputs = kept if record.head_width == MlpWidth.INPUTS else dim
+    hidden = record.hidden * (share if record.head_width == MlpWidth.OUTPUTS else 1.0)
+    attends, transforms = counts.attends, counts.transforms
+    return {
+        "query": dim * kept * attends,
+        "key": dim * kept * attends,
+        "value": dim * values * attends,
+        "proj": values * dim * attends,
+        "fc1": inputs * hidden * transforms,
+        "fc2": hidden * dim * transforms,
+    }
+
+
+def _resnet_floats(record: BlockRecord, counts: Counts) -> Array:
     kept = counts.channels
     transformed = record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 and not record.channel_groups
     taps = _WINOGRAD_POINTS if transformed else _TAPS

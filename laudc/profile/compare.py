@@ -80,13 +80,14 @@ def predict_engine(
     """
     from laudc.devices import load_profile
     from laudc.predict.activation import activation_from_masks
-    from laudc.predict.frame import Frame
+    from laudc.predict.families import family_of_network
+    from laudc.predict.frame import frame_of_model
     from laudc.predict.models import latency_model
     from laudc.predict.network import predict_network
-    from laudc.schedule.blocks import Graph
-    from laudc.schedule.plan import is_predictable
 
-    if not is_predictable(Graph(portable)):
+    blocks = _planned(manifest, portable)
+    family = family_of_network(block.record for block in blocks)
+    if family is None:
         return None
     try:
         profile = load_profile(device or manifest.device.id)
@@ -95,19 +96,16 @@ def predict_engine(
             raise
         return None
     isa = manifest.cpu.isa if manifest.cpu is not None else None
-    found = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision)
+    found = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision, family=family)
     if found is None:
         return None
     activation = activation_from_masks(masks, "the measured images", manifest.source.onnx_sha256)
-    blocks = _planned(manifest, portable)
-    return predict_network(
-        found.model, Frame.of_model(portable), blocks, activation, batch=batch, status=found.status
-    )
+    return predict_network(found.model, frame_of_model(portable), blocks, activation, batch=batch, status=found.status)
 
 
 def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:
     """The blocks as the engine runs them."""
-    from laudc.ops.scheduled import BlockRecord
+    from laudc.predict.families import record_of
     from laudc.predict.network import PlannedBlock
     from laudc.schedule.blocks import Graph
     from laudc.schedule.plan import block_records
@@ -116,7 +114,7 @@ def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:
     planned = []
     for block in manifest.blocks:
         record = block.get("record")
-        found = BlockRecord(**record) if isinstance(record, dict) else records[block["name"]]
+        found = record_of(record) if isinstance(record, dict) else records[block["name"]]
         planned.append(PlannedBlock(block["name"], found, block["execution"]))
     return planned
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import Activation
-from laudc.predict.counts import count_block
-from laudc.predict.frame import Frame
+from laudc.predict.families import RESNET, Record, family_of
+from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import LatencyModel, Place, Scheduled
 from laudc.predict.network import NetworkPrediction, PlannedBlock, batches, block_counts, places, predict_network
+from laudc.predict.work import count_work
 from laudc.schedule.plan import BlockPlan, Plan, describe
 
 _ALGORITHMS = {Conv2Algorithm.DIRECT: "direct", Conv2Algorithm.WINOGRAD_2X2: "Winograd"}
@@ -27,15 +28,16 @@ class _Option:
     """One way to run a block and its predicted mean time per call, borders left out."""
 
     execution: str
-    record: BlockRecord
+    record: Record
     ns: float
 
     @property
     def label(self) -> str:
-        """For reasons: "dense", "direct" or "Winograd"."""
-        if self.execution == "dense":
-            return "dense"
-        return _ALGORITHMS[Conv2Algorithm(self.record.conv2_algorithm)]
+        """For reasons: "dense", "sparse", or of a bottleneck "direct" or "Winograd"."""
+        record = self.record
+        if self.execution == "dense" or not isinstance(record, BlockRecord) or family_of(record) != RESNET:
+            return self.execution
+        return _ALGORITHMS[Conv2Algorithm(record.conv2_algorithm)]
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,14 @@ class CostChooser:
     """Chooses by a latency model's predictions over the images of an activation."""
 
     model: LatencyModel
-    frame: Frame
+    frame: AnyFrame
     activation: Activation
     batch: int = 1
     status: str = ""
 
-    def choose(self, plan: Plan, records: Mapping[str, BlockRecord]) -> Plan:
+    def choose(self, plan: Plan, records: Mapping[str, Record]) -> Plan:
         """See `laudc.schedule.plan.Chooser`. With `--schedule dense` or `sparse` only what is left open is chosen."""
+        plan = replace(plan, blocks=tuple(self._covered(block, records[block.name]) for block in plan.blocks))
         options = [
             self._options(plan, block, records[block.name], place) for block, place in self._places(plan, records)
         ]
@@ -60,21 +63,27 @@ class CostChooser:
         )
         return replace(plan, blocks=_plans(plan, options, chosen, predicted), predicted=_summary(predicted))
 
-    def _places(self, plan: Plan, records: Mapping[str, BlockRecord]) -> list[tuple[BlockPlan, Place]]:
+    def _covered(self, block: BlockPlan, record: Record) -> BlockPlan:
+        """The block's plan, dense where our kernels for the device do not cover it."""
+        obstacle = self.model.obstacle(record)
+        if block.execution == "dense" or not obstacle:
+            return block
+        return replace(block, execution="dense", reason=obstacle, record=None)
+
+    def _places(self, plan: Plan, records: Mapping[str, Record]) -> list[tuple[BlockPlan, Place]]:
         blocks = [PlannedBlock(block.name, records[block.name], block.execution) for block in plan.blocks]
         counts = block_counts(blocks, self.activation)
         return list(zip(plan.blocks, places(blocks, counts, self.model.last_cache), strict=True))
 
-    def _options(self, plan: Plan, block: BlockPlan, record: BlockRecord, place: Place) -> list[_Option]:
+    def _options(self, plan: Plan, block: BlockPlan, record: Record, place: Place) -> list[_Option]:
         dense = _Option("dense", record, self.model.dense_ns(record, self.batch, place.far))
         if block.execution == "dense":
             return [dense]
-        found = [self._sparse(block.name, record, algorithm, place) for algorithm in _possible(record)]
+        found = [self._sparse(block.name, possible, place) for possible in _possible(record)]
         return found if plan.choice == "sparse" else [*found, dense]
 
-    def _sparse(self, name: str, record: BlockRecord, algorithm: Conv2Algorithm, place: Place) -> _Option:
-        record = replace(record, conv2_algorithm=algorithm)
-        counts = count_block(record, *self.activation.of_block(name), self.activation.images)
+    def _sparse(self, name: str, record: Record, place: Place) -> _Option:
+        counts = count_work(record, self.activation.masks_of(name), self.activation.images)
         ns = self.model.batch_ns(record, counts, place, batches(self.activation.images, self.batch))
         return _Option("sparse", record, float(np.mean(ns)))
 
@@ -107,9 +116,12 @@ def _scheduled(option: _Option) -> Scheduled:
     return Scheduled(option.record, option.execution)
 
 
-def _possible(record: BlockRecord) -> list[Conv2Algorithm]:
+def _possible(record: Record) -> list[Record]:
+    """The records by which our kernels could run a block: of a bottleneck, one for each algorithm of conv2."""
+    if not isinstance(record, BlockRecord) or family_of(record) != RESNET:
+        return [record]
     both = [Conv2Algorithm.DIRECT, Conv2Algorithm.WINOGRAD_2X2]
-    return both if record.stride == 1 else both[:1]
+    return [replace(record, conv2_algorithm=one) for one in (both if record.stride == 1 else both[:1])]
 
 
 def _plans(

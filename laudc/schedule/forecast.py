@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from laudc.devices import DeviceProfile, detect_host, load_profile
 from laudc.errors import UserError
 from laudc.files import sha256_bytes
-from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import Activation, activation_at_rate, load_activation
-from laudc.predict.frame import Frame
+from laudc.predict.families import TITLES, Record, family_of_network
+from laudc.predict.frame import frame_of_model
 from laudc.predict.models import latency_model
 from laudc.predict.sweep import Sweep, sweep_rates
 from laudc.schedule.blocks import Graph
 from laudc.schedule.choose import CostChooser
-from laudc.schedule.plan import Plan, block_records, is_predictable, make_plan
+from laudc.schedule.plan import Plan, block_records, make_plan
 
 if TYPE_CHECKING:
     import onnx
@@ -82,14 +82,8 @@ def forecast(
 
     profile = load_profile(device)
     proto, serialized = read_portable(model)
-    graph = Graph(proto)
-    if not is_predictable(graph):
-        raise UserError(
-            "the model cannot be predicted",
-            "the latency models know the blocks of LAUD-ResNet only",
-            "build it and measure it: laudc build-engine, laudc profile",
-        )
-    records = block_records(graph, _PANEL)
+    records = block_records(Graph(proto), _PANEL)
+    family = _predictable_family(records)
     chosen = precision or profile.precision
     measured = read_activation(activation, records, sha256_bytes(serialized))
     images = profile.batch if batch is None else batch
@@ -99,22 +93,44 @@ def forecast(
     if chooser is None:
         raise UserError(
             f"the device '{profile.id}' cannot be predicted yet",
-            "its profile holds no latency model for this machine's kernels",
+            f"its profile holds no latency model of {TITLES[family]} for this machine's kernels",
             "measure this machine: laudc calibrate",
         )
     plan = make_plan(proto, choice=schedule, panel=_PANEL, chooser=chooser)
     swept = None
     if sweep:
-        planned = {block.name: block.record for block in plan.blocks if isinstance(block.record, BlockRecord)}
+        planned = {block.name: block.record for block in plan.blocks if block.record is not None}
         best = [(name, planned.get(name, record)) for name, record in records]
+        _check_sweep(chooser, best)
         swept = sweep_rates(chooser.model, chooser.frame, best, batch=images)
     arch = str(metadata(proto).get("arch", "unknown"))
     return Forecast(profile.id, chosen, chooser.status, arch, plan, swept)
 
 
+def _predictable_family(records: Sequence[tuple[str, Record]]) -> str:
+    """The family of a model's blocks. Raises UserError for a model that has none, or of several."""
+    family = family_of_network(record for _, record in records)
+    if family is not None:
+        return family
+    raise UserError(
+        "the model cannot be predicted",
+        "its blocks are of several families" if records else "it has no dynamic blocks, which is what is predicted",
+        "export a LAUDNet checkpoint: laudc export CHECKPOINT -o MODEL.onnx",
+    )
+
+
+def _check_sweep(chooser: CostChooser, records: Sequence[tuple[str, Record]]) -> None:
+    obstacle = next(filter(None, (chooser.model.obstacle(record) for _, record in records)), "")
+    if obstacle:
+        raise UserError(
+            "there is nothing to sweep", f"{obstacle}, and what the runtime does costs the same at every rate",
+            "leave --sweep out",
+        )  # fmt: skip
+
+
 def read_activation(
     activation: str | float | os.PathLike[str] | Activation | None,
-    blocks: Sequence[tuple[str, BlockRecord]],
+    blocks: Sequence[tuple[str, Record]],
     model_sha256: str,
 ) -> Activation:
     """What `--activation` says: a file, a rate, or half of everything where it says nothing.
@@ -142,8 +158,12 @@ def chooser_for(
     isa: str | None = None,
     precision: str = "fp32",
 ) -> CostChooser | None:
-    """Chooses by the profile's latency model; None where the profile has none for these kernels."""
-    found = latency_model(profile, threads=threads or detect_host().usable_threads, isa=isa, precision=precision)
+    """Chooses by the profile's latency model; None where the profile has none for these kernels and this family."""
+    family = family_of_network(record for _, record in block_records(Graph(model), _PANEL))
+    if family is None:
+        return None
+    threads = threads or detect_host().usable_threads
+    found = latency_model(profile, threads=threads, isa=isa, precision=precision, family=family)
     if found is None:
         return None
-    return CostChooser(found.model, Frame.of_model(model), activation, batch, found.status)
+    return CostChooser(found.model, frame_of_model(model), activation, batch, found.status)

@@ -15,6 +15,8 @@ from laudc.schedule.vit_blocks import VitBlock, vit_blocks, vit_record
 if TYPE_CHECKING:
     import onnx
 
+Record = BlockRecord | VitRecord
+
 CHOICES = ("auto", "dense", "sparse")
 
 _MASKER_KINDS = {
@@ -40,7 +42,7 @@ class BlockPlan:
     name: str
     execution: str
     reason: str
-    record: BlockRecord | VitRecord | None = None
+    record: Record | None = None
     predicted: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,14 +75,12 @@ class Plan:
 class Chooser(Protocol):
     """Decides by predicted cost. See `laudc.schedule.choose`."""
 
-    def choose(self, plan: Plan, records: Mapping[str, BlockRecord]) -> Plan:
+    def choose(self, plan: Plan, records: Mapping[str, Record]) -> Plan:
         """A plan at least as good as `plan`, which the rules made; `records` holds every block of the network, also
         those that the plan leaves to the runtime."""
 
 
-def make_plan(
-    model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64, chooser: Chooser | None = None
-) -> Plan:
+def make_plan(model: onnx.ModelProto, *, choice: str = "auto", panel: int = 64, chooser: Chooser | None = None) -> Plan:
     """Decides for every block of a portable model.
 
     Args:
@@ -109,15 +109,10 @@ def _plan_block(graph: Graph, block: BlockNodes, choice: str, panel: int) -> Blo
     return BlockPlan(block.name, "sparse", describe(record), record)
 
 
-def is_predictable(graph: Graph) -> bool:
-    """Whether the latency models know all dynamic blocks of a model: LAUD-ResNet's, and no others."""
-    blocks = graph.blocks()
-    return bool(blocks) and not vit_blocks(graph) and not any(block.is_regnet for block in blocks)
-
-
-def block_records(graph: Graph, panel: int) -> list[tuple[str, BlockRecord]]:
-    """(name, record) of all blocks in graph order, conv2 as the rules choose it."""
-    return [(block.name, _record(graph, block, panel)) for block in graph.blocks()]
+def block_records(graph: Graph, panel: int) -> list[tuple[str, Record]]:
+    """(name, record) of all blocks as a plan has them, conv2 as the rules choose it."""
+    records: list[tuple[str, Record]] = [(block.name, _record(graph, block, panel)) for block in graph.blocks()]
+    return records + [(block.name, vit_record(graph, block, panel)) for block in vit_blocks(graph)]
 
 
 def _plan_vit_block(graph: Graph, block: VitBlock, choice: str, panel: int) -> BlockPlan:
@@ -125,7 +120,7 @@ def _plan_vit_block(graph: Graph, block: VitBlock, choice: str, panel: int) -> B
     if dense is not None:
         return dense
     record = vit_record(graph, block, panel)
-    return BlockPlan(block.name, "sparse", _vit_reason(record), record)
+    return BlockPlan(block.name, "sparse", describe(record), record)
 
 
 def _why_dense(name: str, obstacle: str, choice: str) -> BlockPlan | None:
@@ -189,8 +184,10 @@ def _keeps_tiles_whole(record: BlockRecord) -> bool:
     return record.hout >= 2 * record.mask_h and record.wout >= 2 * record.mask_w
 
 
-def describe(record: BlockRecord) -> str:
+def describe(record: Record) -> str:
     """What our kernels do with a block, in words."""
+    if isinstance(record, VitRecord):
+        return _vit_reason(record)
     parts = []
     if record.mask_groups:
         whole = record.mask_h == record.mask_w == 1

@@ -18,7 +18,7 @@ from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_at_rate
 from laudc.predict.counts import Counts, count_block
 from laudc.predict.cpu.load import cpu_model as model_of
-from laudc.predict.cpu.outside import outside_terms
+from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.terms import Machine, block_terms
 from laudc.predict.frame import Frame
 from laudc.predict.interface import Place
@@ -62,7 +62,7 @@ class MadeUpMachine:
             for b, c, p in zip(blocks, counts, stands, strict=True)
         ]
         frame = Frame.of_blueprint(design.blueprint)
-        outside = float(outside_terms(frame, [b.scheduled for b in blocks], 1, stands[0].far) @ fit.outside)
+        outside = float(CPU_FAMILIES["resnet"].outside_terms(frame, [b.scheduled for b in blocks], 1, stands[0].far) @ fit.outside)
         total = sum(filter(None, times)) + outside * self._factor()
         return Sample(
             design.index, kind, threads, total, 0.01, self.foreign, 1e6, tuple(_row(c) for c in counts), tuple(times)

@@ -7,24 +7,26 @@ from typing import Any
 
 from laudc.devices import DeviceProfile
 from laudc.errors import UserError
+from laudc.predict.cpu.amounts import TILE_ROWS, Machine
 from laudc.predict.cpu.model import CpuModel, Fit
-from laudc.predict.cpu.terms import TILE_ROWS, Machine
+from laudc.predict.families import FAMILIES, RESNET
 
 MODEL = "laudc-cpu"
-VERSION = 2
+# Version 2 knew one family and had its fits where version 3 has a section for each family.
+VERSION = 3
 
 
-def cpu_model(profile: DeviceProfile, threads: int, isa: str | None = None) -> CpuModel | None:
-    """The model for so many threads: the fit for the nearest number that was measured.
+def cpu_model(profile: DeviceProfile, threads: int, isa: str | None = None, family: str = RESNET) -> CpuModel | None:
+    """The model of a family for so many threads: the fit for the nearest number that was measured.
 
-    None when the profile has no calibration, or one for other kernels than `isa` (None: whatever it was measured
-    with). Raises UserError for a calibration that is damaged.
+    None when the profile has no calibration of this family, or one for other kernels than `isa` (None: whatever it was
+    measured with). Raises UserError for a calibration that is damaged.
     """
     calibration = profile.calibration
     if not calibration:
         return None
     try:
-        return _read(calibration, threads, isa)
+        return _read(calibration, threads, isa, family)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"the calibration in the device profile {profile.path} cannot be used",
@@ -33,16 +35,30 @@ def cpu_model(profile: DeviceProfile, threads: int, isa: str | None = None) -> C
         ) from error
 
 
-def _read(calibration: Mapping[str, Any], threads: int, isa: str | None) -> CpuModel | None:
-    if calibration["model"] != MODEL or calibration["version"] != VERSION:
-        raise ValueError(f"it holds the model {calibration['model']!r}, version {calibration['version']!r}")
+def family_sections(calibration: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The section of every family that a calibration has measured.
+
+    Raises KeyError, TypeError, ValueError or AttributeError for a calibration that is none.
+    """
+    model, version = calibration["model"], calibration["version"]
+    if model != MODEL or version not in (2, VERSION):
+        raise ValueError(f"it holds the model {model!r}, version {version!r}")
+    sections = {RESNET: {"fits": calibration["fits"]}} if version == 2 else dict(calibration["families"])
+    unknown = set(sections) - set(FAMILIES)
+    if unknown:
+        raise ValueError(f"unknown families {', '.join(sorted(map(str, unknown)))}")
+    return sections
+
+
+def _read(calibration: Mapping[str, Any], threads: int, isa: str | None, family: str) -> CpuModel | None:
+    sections = family_sections(calibration)
     machine = calibration["machine"]
     measured = str(machine["isa"])
     if measured not in TILE_ROWS:
         raise ValueError(f"unknown kernels {measured!r}")
-    if isa is not None and isa != measured:
+    if family not in sections or isa not in (None, measured):
         return None
-    fits = [Fit.from_dict(entry) for entry in calibration["fits"]]
+    fits = [Fit.from_dict(entry, family) for entry in sections[family]["fits"]]
     fit = min(fits, key=lambda one: (abs(one.threads - threads), one.threads))
     caches = int(machine["last_cache"]), int(machine["second_cache"])
     return CpuModel(Machine(measured, fit.threads, *caches), fit)

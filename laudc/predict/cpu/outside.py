@@ -40,34 +40,28 @@ OUTSIDE_TERMS = (
     "elementwise",  # floats read and written by masks, additions and ReLUs
     "masked",  # floats read by maskers
 )
-_INDEX = {name: index for index, name in enumerate(OUTSIDE_TERMS)}
 # Operators that the body of a block becomes: convolutions, masks, additions, ReLUs, and those of the maskers.
 _NODES, _MASKER_NODES = 8, 8
 
 
-class _Sum:
-    def __init__(self) -> None:
-        self.values = np.zeros(len(OUTSIDE_TERMS))
+class Sum:
+    """Collects terms of one call, one number per name."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._index = {name: index for index, name in enumerate(names)}
+        self.values = np.zeros(len(names))
 
     def add(self, name: str, amount: float) -> None:
-        self.values[_INDEX[name]] += amount
+        """More work of one kind."""
+        self.values[self._index[name]] += amount
 
 
-def outside_terms(frame: Frame, blocks: Sequence[Scheduled], batch: int = 1, far: float = 1.0) -> Array:
-    """(terms,) of one call. `far`: share of the weights that come from memory, not from the last-level cache."""
-    values = frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, far=far)
-    before: Scheduled | None = None
-    for block in blocks:
-        values = values + boundary_terms(before, block, batch)
-        if not block.sparse:
-            values = values + dense_terms(block.record, batch, far)
-        before = block
-    return values + closing_terms(before, batch)
-
-
-def frame_terms(frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> Array:
-    """The call, the stem (fused into an operator of ours when the first block is ours) and the head."""
-    total = _Sum()
+def frame_terms(
+    frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0, names: Sequence[str] = OUTSIDE_TERMS
+) -> Array:
+    """The call, the stem (fused into an operator of ours when the first block is ours) and the head; `names`: of the
+    family."""
+    total = Sum(names)
     total.add("call", 1)
     pixels = frame.height * frame.width * batch
     floats = pixels * 3 + pixels / 4 * frame.stem_channels
@@ -80,10 +74,13 @@ def frame_terms(frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.
     return total.values
 
 
-def boundary_terms(before: Scheduled | None, block: Scheduled, batch: int = 1) -> Array:
+def boundary_terms(
+    before: Scheduled | None, block: Scheduled, batch: int = 1, names: Sequence[str] = OUTSIDE_TERMS
+) -> Array:
     """What the border between two blocks costs; nothing inside a run and nothing between dense blocks."""
-    total = _Sum()
+    total = Sum(names)
     record = block.record
+    assert isinstance(record, BlockRecord)
     floats = record.cin * record.hin * record.win * batch
     if block.sparse and (before is None or not before.sparse):
         total.add("runs", 1)
@@ -97,17 +94,19 @@ def boundary_terms(before: Scheduled | None, block: Scheduled, batch: int = 1) -
     return total.values
 
 
-def closing_terms(last: Scheduled | None, batch: int = 1) -> Array:
+def closing_terms(last: Scheduled | None, batch: int = 1, names: Sequence[str] = OUTSIDE_TERMS) -> Array:
     """The end of a last run: its result is copied into the runtime's memory."""
-    total = _Sum()
+    total = Sum(names)
     if last is not None and last.sparse:
-        total.add("copied", last.record.cout * last.record.hout * last.record.wout * batch)
+        record = last.record
+        assert isinstance(record, BlockRecord)
+        total.add("copied", record.cout * record.hout * record.wout * batch)
     return total.values
 
 
 def dense_terms(record: BlockRecord, batch: int = 1, far: float = 1.0) -> Array:
     """One block as the runtime computes it, whatever its masks keep."""
-    total = _Sum()
+    total = Sum(OUTSIDE_TERMS)
     inner, outer = record.hin * record.win, record.hout * record.wout
     weights = record.cin * record.width + 9 * record.width**2 + record.width * record.cout
     pointwise = inner * record.cin * record.width + outer * record.width * record.cout

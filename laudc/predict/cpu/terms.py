@@ -8,14 +8,13 @@ of threads. Times are sums: on the machines we know, phases of a block do not ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-
 import numpy as np
 
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
 from laudc.predict.counts import Counts
+from laudc.predict.cpu.amounts import TILE_ROWS as TILE_ROWS
+from laudc.predict.cpu.amounts import Amounts
+from laudc.predict.cpu.amounts import Machine as Machine
 from laudc.predict.interface import Place
 from laudc.predict.traffic import gone_through
 
@@ -50,85 +49,9 @@ TERMS = (
     "averaged",  # floats read by the channel masker
     "decided",  # floats of channel masker weights
 )
-_INDEX = {name: index for index, name in enumerate(TERMS)}
-
-# Rows of a register tile by vectors of 16 columns, per instruction set (plugins/cpu/kernels_*.cpp).
-TILE_ROWS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
-)
-_LANES = 16
-# Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
-_ROWS_HIDE_NEAR = 8
-_ROWS_HIDE_FAR = 32
-_MIN_ROWS_PER_TASK = 48
-_MIN_TILES_PER_TASK = 16
-_MIN_MACS_TO_SHARE = 300_000
-_WINOGRAD_POINTS = 16
 # Winograd works on so many tiles at a time; every chunk reads all transformed weights.
+_WINOGRAD_POINTS = 16
 _WINOGRAD_CHUNK_FLOATS = 192 * 1024
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the terms need to know: kernels, threads, bytes of the last-level cache (of all) and the second (of one
-    core)."""
-
-    isa: str
-    threads: int
-    last_cache: int
-    second_cache: int = 1 << 20
-
-
-class _Work:
-    """Collects terms for rows of work."""
-
-    def __init__(self, rows: int, machine: Machine, place: Place) -> None:
-        self.values = np.zeros((rows, len(TERMS)))
-        self.threads = machine.threads
-        self._machine = machine
-        self._place = place
-
-    def add(self, name: str, amount: Array | float) -> None:
-        self.values[:, _INDEX[name]] += amount
-
-    def gemm(self, kind: str, rows: Array, depth: Array | float, columns: Array | float, points: int = 1) -> None:
-        """Rows times a (depth, columns) matrix, `points` times over, shared out among the threads by rows where there
-        are enough of them, else by panels."""
-        threads = self._machine.threads
-        any_work = (rows > 0) & (np.asarray(columns) > 0) & (np.asarray(depth) > 0)
-        padded = np.ceil(np.asarray(columns, float) / _LANES) * _LANES
-        macs = rows * depth * padded * points * any_work
-        by_rows = rows >= (_MIN_TILES_PER_TASK if points > 1 else _MIN_ROWS_PER_TASK) * threads
-        alone = rows * depth * columns * points < _MIN_MACS_TO_SHARE
-        mine = np.where(alone | ~by_rows, rows, np.ceil(rows / threads))
-        panels = np.ceil(padded / 64)
-        panel_share = np.where(alone | by_rows, 1.0, np.ceil(panels / threads) / np.maximum(panels, 1))
-        columns_mine = padded * panel_share
-        tile_rows = TILE_ROWS[self._machine.isa][3]
-        strips = np.ceil(mine / tile_rows)
-        self.add(f"{kind}_macs", mine * depth * columns_mine * points * any_work)
-        self.add("panel_reads", strips * depth * columns_mine * points * any_work)
-        self.add("tiles", strips * np.ceil(columns_mine / 64) * points * any_work)
-        self.add("rows_read", mine * depth * np.ceil(columns_mine / 64) * points * any_work)
-        self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
-
-    def weights(self, floats: Array | float, rows: Array) -> None:
-        """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
-        threads = self._machine.threads
-        shared = np.where(rows >= _MIN_ROWS_PER_TASK * threads, 1.0, 1.0 / threads)
-        self._stream(np.asarray(floats, float) * (rows > 0) * shared, rows)
-
-    def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
-        """Weights that are brought together first, each by one thread."""
-        amount = floats * (rows > 0) / self._machine.threads
-        self._stream(amount, rows)
-        self.add(kind, amount)
-
-    def _stream(self, amount: Array, rows: Array) -> None:
-        self.add("weights_far", amount * self._place.far)
-        self.add("weights_near", amount * (1 - self._place.far))
-        self.add("waited_near", amount * (1 - self._place.far) * np.maximum(0, 1 - rows / _ROWS_HIDE_NEAR))
-        self.add("waited_far", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_FAR))
 
 
 def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Place, samples: int = 1) -> Array:
@@ -141,10 +64,10 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
         place: where the block stands in its network.
         samples: images that a call computes together (their weights are read once).
     """
-    work = _Work(len(counts), machine, place)
+    work = Amounts(TERMS, len(counts), machine, place)
     work.add("block", 1.0)
     _spills(work, record, counts, machine, samples)
-    _maskers(work, record, counts, place, samples)
+    add_maskers(work, record, place, samples, "conv1")
     _lists(work, record, counts, samples)
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout * samples))
@@ -157,7 +80,7 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     return work.values
 
 
-def _spills(work: _Work, record: BlockRecord, counts: Counts, machine: Machine, samples: int) -> None:
+def _spills(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine, samples: int) -> None:
     """Maps larger than the second-level cache come from further away each time they are gone through."""
     inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
     room = machine.second_cache * machine.threads
@@ -168,7 +91,8 @@ def _spills(work: _Work, record: BlockRecord, counts: Counts, machine: Machine, 
     work.add("spilled", share * passes / machine.threads)
 
 
-def _maskers(work: _Work, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
+def add_maskers(work: Amounts, record: BlockRecord, place: Place, samples: int, convolution: str) -> None:
+    """The maskers of a convolutional block; `convolution`: the kind of product that a masker's own one is like."""
     pixels = record.hin * record.win * samples
     if record.mask_groups:
         work.add("masked", pixels * record.cin * record.mask_groups / work.threads)
@@ -176,12 +100,13 @@ def _maskers(work: _Work, record: BlockRecord, counts: Counts, place: Place, sam
         if not place.sums_known and record.channel_masker != ChannelMasker.CONV:
             work.add("averaged", pixels * record.cin / work.threads)
         if record.channel_masker == ChannelMasker.CONV:
-            work.gemm("conv1", np.full(len(counts), float(pixels)), record.cin, record.masker_hidden)
+            rows = np.full(len(work.values), float(pixels))
+            work.gemm(convolution, rows, record.cin, record.masker_hidden)
         inputs = record.masker_hidden or record.cin
         work.add("decided", (record.masker_hidden * record.cin + record.channel_groups * inputs) * samples)
 
 
-def _lists(work: _Work, record: BlockRecord, counts: Counts, samples: int) -> None:
+def _lists(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> None:
     if not record.mask_groups:
         return
     out = record.hout * record.wout
@@ -189,13 +114,13 @@ def _lists(work: _Work, record: BlockRecord, counts: Counts, samples: int) -> No
     work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
 
 
-def _conv1(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+def _conv1(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine) -> None:
     work.gemm("conv1", counts.conv1, record.cin, counts.channels)
     work.add("rows_written", counts.conv1 * counts.channels / machine.threads)
     _inner_weights(work, record, record.cin * counts.channels, counts.conv1)
 
 
-def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+def _conv2(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine) -> None:
     kept = counts.channels
     if record.conv2_algorithm != Conv2Algorithm.WINOGRAD_2X2:
         work.gemm("conv2", counts.conv2, 9 * kept, kept)
@@ -216,7 +141,7 @@ def _conv2(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -
         work.weights(_WINOGRAD_POINTS * kept * kept, counts.tiles)
 
 
-def _conv3(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+def _conv3(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine) -> None:
     work.gemm("conv3", counts.conv3, counts.channels, record.cout)
     work.add("outputs", counts.conv3 * record.cout / machine.threads)
     floats = counts.channels * record.cout
@@ -228,7 +153,7 @@ def _conv3(work: _Work, record: BlockRecord, counts: Counts, machine: Machine) -
     work.packed_weights("copied", floats * some, counts.conv3)
 
 
-def _inner_weights(work: _Work, record: BlockRecord, floats: Array, rows: Array) -> None:
+def _inner_weights(work: Amounts, record: BlockRecord, floats: Array, rows: Array) -> None:
     """conv1 and direct conv2: with channel masks their kept weights are packed, without they lie ready."""
     if record.channel_groups:
         work.packed_weights("packed", floats, rows)

@@ -6,11 +6,15 @@ import numpy as np
 
 from laudc.devices import DTYPES, DeviceProfile
 from laudc.errors import UserError
-from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
+from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
+from laudc.ops.scheduled_vit import VitRecord
 from laudc.predict.counts import Counts
-from laudc.predict.frame import Frame
+from laudc.predict.families import RESNET, Record, family_of
+from laudc.predict.frame import AnyFrame, Frame, VitFrame
+from laudc.predict.gpu.dense import Launch, Product, regnet_launches, vit_launches
 from laudc.predict.gpu.gemm import MEMORY_EFFICIENCY, Gpu, Problem, gemm_ns
 from laudc.predict.interface import Interval, Place, Scheduled
+from laudc.predict.work import Work
 
 Array = np.ndarray
 
@@ -69,11 +73,16 @@ class GpuModel:
         """Nothing was calibrated."""
         return None
 
-    def batch_ns(self, record: BlockRecord, counts: Counts, place: Place, groups: Array) -> Array:
+    def obstacle(self, record: Record) -> str:
+        """Our GPU kernels know the bottlenecks of ResNets."""
+        return "" if family_of(record) == RESNET else "the GPU kernels cover the bottlenecks of ResNets only"
+
+    def batch_ns(self, record: Record, counts: Work, place: Place, groups: Array) -> Array:
         """Time of a block of ours for each call. Rows of all images form one list: an image that skips adds nothing.
 
         With channel masks every image has its own weights, so images are launched together but read weights each.
         """
+        assert isinstance(record, BlockRecord) and isinstance(counts, Counts), self.obstacle(record)
         batch = groups.shape[1]
         if record.channel_groups:
             return self._channel_ns(record, counts, groups)
@@ -146,8 +155,24 @@ class GpuModel:
         bandwidth = np.where(size > self.gpu.l2_bytes / 2, self.gpu.dram, self.gpu.l2)
         return np.asarray(self.gpu.launch_ns + size / bandwidth / MEMORY_EFFICIENCY)
 
-    def dense_ns(self, record: BlockRecord, batch: int = 1, far: float = 1.0) -> float:
+    def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block in the runtime's own kernels: everything computed, then masked."""
+        if isinstance(record, VitRecord):
+            return sum(map(self._launch_ns, vit_launches(record, batch)))
+        if isinstance(record, RegNetRecord):
+            maskers = float(self._maskers_ns(record, batch, 1)[0])
+            return maskers + sum(map(self._launch_ns, regnet_launches(record, batch)))
+        return self._dense_bottleneck_ns(record, batch)
+
+    def _launch_ns(self, launch: Launch) -> float:
+        one = np.ones(1)
+        if not isinstance(launch, Product):
+            return float(self._moved_ns(one * launch.values)[0])
+        # Products in one launch share it: their rows lie one after the other.
+        rows = one * launch.rows * launch.times
+        return float(self._gemm(rows, launch.depth, launch.columns, rows, launch.inputs, extra=launch.extra)[0])
+
+    def _dense_bottleneck_ns(self, record: BlockRecord, batch: int) -> float:
         inner, outer = float(record.hin * record.win * batch), float(record.hout * record.wout * batch)
         one = np.ones(1)
         total = self._maskers_ns(record, batch, 1)
@@ -162,8 +187,18 @@ class GpuModel:
             total = total + self._moved_ns(one * 2 * masked)
         return float(total[0])
 
-    def frame_ns(self, frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
+    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and input; both stems cost the same here."""
+        return self._vit_frame_ns(frame, batch) if isinstance(frame, VitFrame) else self._conv_frame_ns(frame, batch)
+
+    def _vit_frame_ns(self, frame: VitFrame, batch: int) -> float:
+        macs = frame.stem_macs * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
+        moved = float(self._moved_ns(np.asarray(2.0 * frame.stem_floats * batch)))
+        one = np.ones(1)
+        head = self._gemm(one * batch, frame.head_inputs, frame.classes, one * batch, frame.head_inputs)
+        return (frame.stem_nodes - 1) * self.gpu.launch_ns + macs + moved + float(head[0])
+
+    def _conv_frame_ns(self, frame: Frame, batch: int) -> float:
         pixels = frame.height * frame.width / 4 * batch
         macs = frame.stem_macs * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
         floats = pixels * (frame.stem_channels * 2.25 + 12)
@@ -181,4 +216,5 @@ class GpuModel:
         if block is None and not before.sparse:
             return 0.0
         record = before.record
+        assert isinstance(record, BlockRecord), self.obstacle(record)
         return float(self._moved_ns(np.asarray(2.0 * record.hout * record.wout * record.cout * batch)))

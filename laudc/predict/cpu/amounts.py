@@ -1,0 +1,99 @@
+"""Collecting amounts of work: matrix products as the kernels share them out, and the weights that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from laudc.predict.interface import Place
+
+Array = np.ndarray
+
+# Rows of a register tile by vectors of 16 columns, per instruction set (plugins/cpu/kernels_*.cpp).
+TILE_ROWS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
+)
+_LANES = 16
+# Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
+_ROWS_HIDE_NEAR = 8
+_ROWS_HIDE_FAR = 32
+# Rows that each thread must get to share out a product by rows (plugins/cpu/indexed_gemm.cpp, panel_gemm.cpp).
+ROWS_PER_TASK = 48
+TOKENS_PER_TASK = 24
+_MIN_TILES_PER_TASK = 16
+MIN_MACS_TO_SHARE = 300_000
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the terms need to know: kernels, threads, bytes of the last-level cache (of all) and the second (of one
+    core)."""
+
+    isa: str
+    threads: int
+    last_cache: int
+    second_cache: int = 1 << 20
+
+
+class Amounts:
+    """Collects terms, one column per name, for `rows` calls."""
+
+    def __init__(self, names: Sequence[str], rows: int, machine: Machine, place: Place) -> None:
+        self._index = {name: index for index, name in enumerate(names)}
+        self.values = np.zeros((rows, len(names)))
+        self.machine = machine
+        self.threads = machine.threads
+        self._place = place
+
+    def add(self, name: str, amount: Array | float) -> None:
+        """More work of one kind."""
+        self.values[:, self._index[name]] += amount
+
+    def gemm(
+        self,
+        kind: str,
+        rows: Array,
+        depth: Array | float,
+        columns: Array | float,
+        points: int = 1,
+        rows_per_task: int = ROWS_PER_TASK,
+    ) -> None:
+        """Rows times a (depth, columns) matrix, `points` times over, shared out among the threads by rows where there
+        are enough of them, else by panels."""
+        threads = self.threads
+        any_work = (rows > 0) & (np.asarray(columns) > 0) & (np.asarray(depth) > 0)
+        padded = np.ceil(np.asarray(columns, float) / _LANES) * _LANES
+        macs = rows * depth * padded * points * any_work
+        by_rows = rows >= (_MIN_TILES_PER_TASK if points > 1 else rows_per_task) * threads
+        alone = rows * depth * columns * points < MIN_MACS_TO_SHARE
+        mine = np.where(alone | ~by_rows, rows, np.ceil(rows / threads))
+        panels = np.ceil(padded / 64)
+        panel_share = np.where(alone | by_rows, 1.0, np.ceil(panels / threads) / np.maximum(panels, 1))
+        columns_mine = padded * panel_share
+        tile_rows = TILE_ROWS[self.machine.isa][3]
+        strips = np.ceil(mine / tile_rows)
+        self.add(f"{kind}_macs", mine * depth * columns_mine * points * any_work)
+        self.add("panel_reads", strips * depth * columns_mine * points * any_work)
+        self.add("tiles", strips * np.ceil(columns_mine / 64) * points * any_work)
+        self.add("rows_read", mine * depth * np.ceil(columns_mine / 64) * points * any_work)
+        self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
+
+    def weights(self, floats: Array | float, rows: Array) -> None:
+        """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
+        shared = np.where(rows >= ROWS_PER_TASK * self.threads, 1.0, 1.0 / self.threads)
+        self._stream(np.asarray(floats, float) * (rows > 0) * shared, rows)
+
+    def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
+        """Weights that are brought together first, each by one thread."""
+        amount = floats * (rows > 0) / self.threads
+        self._stream(amount, rows)
+        self.add(kind, amount)
+
+    def _stream(self, amount: Array, rows: Array) -> None:
+        self.add("weights_far", amount * self._place.far)
+        self.add("weights_near", amount * (1 - self._place.far))
+        self.add("waited_near", amount * (1 - self._place.far) * np.maximum(0, 1 - rows / _ROWS_HIDE_NEAR))
+        self.add("waited_far", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_FAR))

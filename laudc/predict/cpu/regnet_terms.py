@@ -1,0 +1,135 @@
+"""What a RegNetY block makes the CPU do: the columns mirror `plugins/cpu/regnet_run.cpp` and what it calls.
+
+See `laudc.predict.cpu.terms` for what a term is. The kernels go through the images of a call one after the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laudc.ops.scheduled import RegNetRecord
+from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, ROWS_PER_TASK, Amounts, Machine
+from laudc.predict.cpu.terms import add_maskers
+from laudc.predict.interface import Place
+from laudc.predict.regnet_counts import RegNetCounts
+from laudc.predict.traffic import regnet_weights
+
+Array = np.ndarray
+
+REGNET_TERMS = (
+    "block",  # one per block and image
+    "section",  # parallel sections
+    "a_macs",
+    "c_macs",
+    "projection_macs",
+    "b_macs",  # of conv b, where its kept channels per group fit one vector and the map is gone through as a whole
+    "b_pixels",  # pixels times convolution groups
+    "b_wide_macs",  # the same where they do not
+    "b_wide_pixels",
+    "panel_reads",  # floats of weights read by tiles from the second-level cache
+    "tiles",  # register tiles begun
+    "weights_near",  # floats of weights read from the last-level cache
+    "weights_far",  # floats of weights read from memory
+    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
+    "waited_far",
+    "rows_read",  # floats of activations read, per panel
+    "rows_written",
+    "outputs",  # floats of block output read and written
+    "packed",  # floats of conv a's weights brought into panels
+    "compacted",  # floats of conv b's weights of groups that are kept in part
+    "copied",  # floats of conv c's weights moved together
+    "summed",  # floats added up for squeeze-excitation
+    "scaled",  # floats multiplied by it
+    "excited",  # floats of its weights
+    "spilled",  # floats of maps that a core's second-level cache cannot hold
+    "listed",  # pixels gone through for row lists
+    "entries",  # list entries written
+    "masked",  # floats read by the spatial masker
+    "averaged",  # floats read by the channel masker
+    "decided",  # floats of channel masker weights
+)
+_VECTOR = 16
+_TAPS = 9
+_FLOATS_PER_TASK = 32 * 1024
+_SE_PANEL = 64
+
+
+def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Machine, place: Place) -> Array:
+    """(images, terms) of one block, every image by itself; arguments as of `laudc.predict.cpu.terms.block_terms`."""
+    work = Amounts(REGNET_TERMS, len(counts), machine, place)
+    work.add("block", 1.0)
+    add_maskers(work, record, place, 1, "a")
+    _lists(work, record, counts)
+    _spills(work, record, counts)
+    weights = regnet_weights(record, counts)
+    if record.projection:
+        pixels = np.full(len(counts), float(record.hout * record.wout))
+        work.gemm("projection", pixels, record.cin, record.cout)
+        work.weights(weights["projection"], pixels)
+        work.add("outputs", pixels * record.cout / work.threads)
+    on = counts.b * (counts.channels > 0)
+    work.gemm("a", counts.a, record.cin, counts.channels)
+    work.add("rows_written", (counts.a + on) * counts.channels / work.threads)
+    if record.channel_groups:
+        work.packed_weights("packed", weights["a"], counts.a)
+    else:
+        work.weights(weights["a"], counts.a)
+    _grouped(work, record, counts)
+    _excitation(work, counts, on, weights["se"])
+    work.gemm("c", counts.c, counts.channels, record.cout)
+    work.add("outputs", counts.c * record.cout / work.threads)
+    some = counts.channels < record.width
+    work.weights(weights["c"], counts.c * ~some)
+    work.packed_weights("copied", weights["c"] * some, counts.c)
+    return work.values
+
+
+def _lists(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
+    """Without a spatial mask the lists of the call before are still right; conv a's and b's are unless they follow the
+    mask."""
+    if not record.mask_groups:
+        return
+    out = record.hout * record.wout
+    work.add("listed", out * (1 + record.mask_groups + record.projection))
+    work.add("entries", counts.c * 2 * record.mask_groups + 2.0 * out * record.projection)
+    if record.se_pool:
+        work.add("listed", 2.0 * record.hin * record.win + out)
+        work.add("entries", counts.a * 2 + counts.b * 2)
+
+
+def _spills(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
+    inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
+    middle = record.hin * record.win * record.width
+    room = work.machine.second_cache * work.threads
+    share = float(np.clip((4 * max(inner, outer, middle) - room / 2) / room, 0, 1))
+    passes = counts.a * (record.cin + counts.channels) + counts.c * record.cout + inner * (record.mask_groups > 0)
+    work.add("spilled", share * passes / work.threads)
+
+
+def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
+    threads, width = work.threads, record.width // record.group
+    parts = np.maximum(counts.parts, 1)
+    alone = counts.b * _TAPS * counts.parts * width * width < MIN_MACS_TO_SHARE
+    by_rows = counts.b >= ROWS_PER_TASK * threads
+    tasks = np.where(alone, 1.0, np.where(by_rows, threads, np.minimum(threads, parts)))
+    mine = np.where(by_rows, np.ceil(counts.b / tasks), counts.b)
+    share = np.where(by_rows, 1.0, np.ceil(parts / tasks) / parts)
+    wide = bool(record.se_pool) | (counts.channels / parts > _VECTOR)
+    for kind, chosen in (("b_wide", wide), ("b", ~wide)):
+        work.add(f"{kind}_macs", mine * _TAPS * counts.padded * share * chosen)
+        work.add(f"{kind}_pixels", mine * counts.parts * share * chosen)
+    work.add("section", (tasks > 1) * (counts.b * counts.parts > 0))
+    work.weights(_TAPS * counts.parts * width * width, counts.b)
+    partly = counts.channels < counts.parts * width
+    work.add("compacted", _TAPS * counts.padded * share * partly * (counts.b > 0))
+
+
+def _excitation(work: Amounts, counts: RegNetCounts, rows: Array, weights: Array) -> None:
+    def busiest(floats: Array) -> Array:
+        return np.asarray(floats / np.clip(np.floor(floats / _FLOATS_PER_TASK), 1, work.threads))
+
+    padded = np.ceil(counts.channels / _SE_PANEL) * _SE_PANEL
+    work.add("summed", busiest(rows * padded))
+    work.add("scaled", busiest(counts.read * counts.channels))
+    work.add("excited", weights)
+    work.weights(weights, np.ones(len(counts)))

@@ -1,0 +1,120 @@
+"""What a transformer block makes the CPU do: the columns mirror `plugins/cpu/vit_run.cpp` and what it calls.
+
+See `laudc.predict.cpu.terms` for what a term is. The kernels go through the images of a call one after the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laudc.ops.scheduled_vit import VitRecord
+from laudc.ops.transformer import DroppedHead, MlpWidth
+from laudc.predict.cpu.amounts import TOKENS_PER_TASK, Amounts, Machine
+from laudc.predict.interface import Place
+from laudc.predict.traffic import vit_weights
+from laudc.predict.vit_counts import VitCounts
+
+Array = np.ndarray
+
+VIT_TERMS = (
+    "block",  # one per block and image
+    "section",  # parallel sections
+    "linear_macs",  # of projections and MLP
+    "panel_reads",  # floats of weights read by tiles from the second-level cache
+    "tiles",  # register tiles begun
+    "rows_read",  # floats of activations read, per panel
+    "weights_near",  # floats of weights read from the last-level cache
+    "weights_far",  # floats of weights read from memory
+    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
+    "waited_far",
+    "normalised",  # floats of tokens normalised
+    "judged",  # floats of tokens that policies read
+    "stored",  # floats of queries, keys and values written
+    "keys",  # floats of keys packed
+    "score_macs",
+    "mix_macs",
+    "softmax",  # scores that go through it
+    "heads",  # heads begun
+    "gelu",  # hidden values that go through it
+    "added",  # floats of the residual stream read and written
+)
+_LANES = 16
+_QUERIES_PER_CHUNK = 36
+_MIN_FLOATS_TO_SHARE = 32 * 1024
+
+
+def vit_block_terms(record: VitRecord, counts: VitCounts, machine: Machine, place: Place) -> Array:
+    """(images, terms) of one block, every image by itself; arguments as of `laudc.predict.cpu.terms.block_terms`."""
+    work = Amounts(VIT_TERMS, len(counts), machine, place)
+    work.add("block", 1.0)
+    everything = float(record.tokens * record.dim)
+    if record.token_policy:
+        work.add("judged", _shared(work, np.full(len(counts), everything)))
+    normalised = np.maximum(counts.attends, record.token_policy) * everything
+    work.add("normalised", _shared(work, normalised))
+    work.add("judged", record.dim * (record.heads * record.head_policy + 2 * record.layer_policy))
+    weights = vit_weights(record, counts)
+    _attention(work, record, counts, weights)
+    _mlp(work, record, counts, weights)
+    return work.values
+
+
+def _shared(work: Amounts, floats: Array) -> Array:
+    """What the busiest thread does of work that is shared out by rows where there is enough."""
+    return np.asarray(np.where(floats < _MIN_FLOATS_TO_SHARE, floats, floats / work.threads))
+
+
+def _linear(work: Amounts, rows: Array, depth: Array | float, columns: Array | float, weights: Array) -> None:
+    work.gemm("linear", rows, depth, columns, rows_per_task=TOKENS_PER_TASK)
+    work.weights(weights, rows)
+
+
+def _computed(record: VitRecord, rows: Array) -> Array:
+    """Of `rows` tokens those whose results anybody reads."""
+    return np.minimum(rows, 1.0) if record.first_only else rows
+
+
+def _attention(work: Amounts, record: VitRecord, counts: VitCounts, weights: dict[str, Array]) -> None:
+    rows = counts.tokens * counts.attends
+    queries = _computed(record, rows)
+    kept = counts.heads * record.head_dim
+    passing = record.dim if record.dropped_heads == DroppedHead.VALUES else kept
+    _linear(work, queries, record.dim, kept, weights["query"])
+    _linear(work, rows, record.dim, kept, weights["key"])
+    _linear(work, rows, record.dim, passing, weights["value"])
+    work.add("stored", ((queries + rows) * kept + rows * passing) / work.threads)
+    _heads(work, record, counts, rows, queries)
+    _linear(work, queries, passing, record.dim, weights["proj"])
+    work.add("added", queries * record.dim / work.threads)
+
+
+def _heads(work: Amounts, record: VitRecord, counts: VitCounts, rows: Array, queries: Array) -> None:
+    """Heads are shared out among the threads; where they do not come out even, each head is split by its queries, and
+    its keys are packed once for every part."""
+    threads, heads = work.threads, counts.heads
+    even = (heads % threads == 0) | (threads == 1)
+    parts = np.where(even, 1.0, np.minimum(threads, np.ceil(queries / _QUERIES_PER_CHUNK)))
+    tasks = np.ceil(heads * np.maximum(parts, 1) / threads)
+    mine = tasks / np.maximum(parts, 1)  # heads' worth of queries
+    padded = np.ceil(rows / _LANES) * _LANES
+    values = np.ceil(record.head_dim / _LANES) * _LANES
+    work.add("keys", rows * record.head_dim * tasks)
+    work.add("score_macs", queries * padded * record.head_dim * mine)
+    work.add("mix_macs", queries * rows * values * mine)
+    work.add("softmax", queries * rows * mine)
+    work.add("heads", tasks * (rows > 0))
+    work.add("section", (rows > 0) * float(threads > 1))
+
+
+def _mlp(work: Amounts, record: VitRecord, counts: VitCounts, weights: dict[str, Array]) -> None:
+    tokens = counts.tokens if record.tokens_in_mlp else np.full(len(counts), float(record.tokens))
+    rows = _computed(record, tokens * counts.transforms)
+    kept = counts.heads * record.head_dim
+    inputs = kept if record.head_width == MlpWidth.INPUTS else record.dim
+    share = counts.heads / record.heads if record.head_width == MlpWidth.OUTPUTS else 1.0
+    hidden = record.hidden * share
+    work.add("normalised", _shared(work, rows * record.dim))
+    _linear(work, rows, inputs, hidden, weights["fc1"])
+    work.add("gelu", rows * hidden / work.threads)
+    _linear(work, rows, hidden, record.dim, weights["fc2"])
+    work.add("added", rows * record.dim / work.threads)
