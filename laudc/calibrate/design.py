@@ -31,6 +31,7 @@ _MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
 
 # RegNetY: what its maps and groups look like; widths of the stages as multiples of the group width, from and to.
 _REGNET_SIZES = (96, 128, 160, 192, 224, 224, 256)
+_REGNET_SHALLOW, _REGNET_DEEP = (2, 3, 5, 3), (2, 5, 14, 4)
 _REGNET_GROUPS = (8, 16, 24)
 _REGNET_MODES = ("channel", "channel", "channel", "spatial", "both")
 _REGNET_WIDTHS = ((32, 80), (80, 168), (160, 360), (320, 900))
@@ -40,7 +41,7 @@ _REGNET_CHANNELS = (1, 2, 4, 8)
 # Transformers.
 _VIT_SIZES = (112, 160, 192, 224, 224, 224, 256)
 _VIT_HEADS = (3, 4, 6, 6, 7, 7, 8, 12)
-_VIT_HEAD_DIMS = (64, 64, 64, 48, 32)
+_VIT_HEAD_DIMS = (64, 64, 64, 64, 64, 48)
 _VIT_RATIOS = (2, 3, 3, 4)
 _VIT_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _VIT_VARIANTS = (
@@ -58,13 +59,14 @@ _FIRST_INDEX: Mapping[str, int] = {RESNET: 0, REGNET: 100_000, VIT: 200_000}
 @dataclass(frozen=True)
 class Design:
     """One network to measure: what it is and what it keeps, which blocks use Winograd (of a ResNet), which the runtime
-    computes in the mixed form."""
+    computes in the mixed form, and in which of the KINDS it is measured."""
 
     index: int
     blueprint: Blueprint | RegNetBlueprint | VitBlueprint
     drawn: Drawn | VitDrawn
     winograd: tuple[bool, ...]
     dense: tuple[bool, ...]
+    kinds: tuple[str, ...] = KINDS
 
     @property
     def family(self) -> str:
@@ -144,9 +146,10 @@ def _draw_resnet(random: np.random.Generator, index: int) -> Design:
 
 def _draw_regnet(random: np.random.Generator, index: int) -> Design:
     pick = _picker(random)
-    layers = (random.integers(1, 3), random.integers(1, 4), random.integers(2, 6), random.integers(1, 4))
+    most = _REGNET_DEEP if index % 3 == 0 else _REGNET_SHALLOW
+    layers = [random.integers(1, blocks + 1) for blocks in most]
     # One after the other: all occur, however few networks there are.
-    group = _REGNET_GROUPS[index % len(_REGNET_GROUPS)]
+    group = _REGNET_GROUPS[(index + index // 3) % len(_REGNET_GROUPS)]
     widths = tuple(group * max(1, round(float(random.uniform(*span)) / group)) for span in _REGNET_WIDTHS)
     blueprint = RegNetBlueprint(
         layers=tuple(int(n) for n in layers),
@@ -161,7 +164,7 @@ def _draw_regnet(random: np.random.Generator, index: int) -> Design:
     count = sum(blueprint.layers)
     drawn = Drawn(pick(_RATES, count), tuple(max(0.05, rate) for rate in pick(_RATES, count)))
     dense = tuple(bool(random.random() < 0.4) for _ in range(count))
-    return Design(index, blueprint, drawn, (False,) * count, dense)
+    return Design(index, blueprint, drawn, (False,) * count, dense, _kinds(index))
 
 
 def _draw_vit(random: np.random.Generator, index: int) -> Design:
@@ -189,7 +192,13 @@ def _draw_vit(random: np.random.Generator, index: int) -> Design:
         input_size=PATCH * (pick(_VIT_SIZES, 1)[0] // PATCH),
     )
     drawn = VitDrawn(pick(_VIT_RATES, count), pick(_VIT_RATES, count), flags(0.85, count), flags(0.85, count))
-    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count))
+    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count), _kinds(index))
+
+
+def _kinds(index: int) -> tuple[str, ...]:
+    """Blocks of these families differ more than what is around them: one of two networks is measured dense, the other
+    mixed, so that there may be more of them."""
+    return ("sparse", "dense" if index % 2 else "mixed")
 
 
 _DRAW = {RESNET: _draw_resnet, REGNET: _draw_regnet, VIT: _draw_vit}

@@ -21,11 +21,11 @@ from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
 
 Progress = Callable[[str, float], None]
 
-DEFAULT_NETWORKS = 48
+DEFAULT_NETWORKS = 56
 MOST_SAMPLES = 300
 MOST_SECONDS = 600.0
 # Networks of each family when all are measured; of fewer families each gets the same share of all networks.
-_SHARES: Mapping[str, int] = {RESNET: 30, REGNET: 9, VIT: 9}
+_SHARES: Mapping[str, int] = {RESNET: 30, REGNET: 13, VIT: 13}
 # So many networks determine the fit of a family.
 _LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
@@ -107,12 +107,13 @@ def calibrate(
     measurer = measurer_for(profile) if measurer is None else measurer
     facts = measurer.facts()
     counts = _thread_counts(threads, int(facts.get("usable_threads", 1)))
-    numbers = _networks(families, networks, len(counts) * len(measurer.kinds))
+    numbers = _networks(families, networks)
+    designs = draw_families(numbers)
+    _check_samples(designs, measurer, len(counts))
     path = Path(output) if output is not None else _own_place(profile)
     side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": numbers, "threads": list(counts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    designs = draw_families(numbers)
     samples, repeats = _measure(measurer, designs, counts, side, begin, progress)
     progress("fitting", 0.97)
     repeatability = _repeatability(samples, repeats)
@@ -169,7 +170,7 @@ def _thread_counts(wanted: Sequence[int] | None, usable: int) -> tuple[int, ...]
     return counts
 
 
-def _networks(families: Sequence[str], networks: int, forms: int) -> dict[str, int]:
+def _networks(families: Sequence[str], networks: int) -> dict[str, int]:
     """Networks of each family, in proportion to its share. Raises UserError where that is impossible."""
     unknown = sorted(set(families) - set(FAMILIES))
     if unknown or not families:
@@ -181,16 +182,28 @@ def _networks(families: Sequence[str], networks: int, forms: int) -> dict[str, i
     chosen = [family for family in FAMILIES if family in families]
     total = sum(_SHARES[family] for family in chosen)
     numbers = {family: round(networks * _SHARES[family] / total) for family in chosen}
-    most = MOST_SAMPLES // forms
-    short = next((family for family in chosen if numbers[family] < _LEAST_NETWORKS[family]), None)
-    if short is None and sum(numbers.values()) <= most:
-        return numbers
-    few = f"{TITLES[short]} would get {numbers[short]} and needs {_LEAST_NETWORKS[short]}" if short else ""
-    raise UserError(
-        f"cannot calibrate with {networks} networks",
-        f"fewer do not determine the fit: {few}" if few else f"more than {most} make over {MOST_SAMPLES} samples",
-        f"use --networks {min(DEFAULT_NETWORKS, most)}",
-    )
+    for family, number in numbers.items():
+        if number < _LEAST_NETWORKS[family]:
+            raise UserError(
+                f"cannot calibrate with {networks} networks",
+                f"{number} would be of {TITLES[family]}; fewer than {_LEAST_NETWORKS[family]} do not determine the fit",
+                f"use --networks {DEFAULT_NETWORKS}",
+            )
+    return numbers
+
+
+def _check_samples(designs: Sequence[Design], measurer: Measurer, threads: int) -> None:
+    samples = sum(len(_kinds(design, measurer)) for design in designs) * threads
+    if samples > MOST_SAMPLES:
+        raise UserError(
+            f"cannot calibrate with {len(designs)} networks",
+            f"they make {samples} samples, at most {MOST_SAMPLES} are taken",
+            f"use fewer --networks or --threads, such as --networks {len(designs) * MOST_SAMPLES // samples}",
+        )
+
+
+def _kinds(design: Design, measurer: Measurer) -> list[str]:
+    return [kind for kind in measurer.kinds if kind in design.kinds]
 
 
 def _kept_families(profile: DeviceProfile, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +211,7 @@ def _kept_families(profile: DeviceProfile, facts: Mapping[str, Any]) -> dict[str
     from laudc.predict.cpu.load import family_sections
 
     machine = profile.calibration.get("machine")
-    same = ("cpu", "arch", "isa", "last_cache", "second_cache")
+    same = ("cpu", "arch", "family", "isa", "last_cache", "second_cache")
     if not isinstance(machine, Mapping) or any(machine.get(key) != facts.get(key) for key in same):
         return {}
     try:
@@ -224,7 +237,7 @@ def _measure(
         if time.monotonic() - begin > MOST_SECONDS and _enough(designs[:number], designs):
             break
         for count in threads:
-            for kind in measurer.kinds:
+            for kind in _kinds(design, measurer):
                 progress("measuring", 0.95 * number / len(designs))
                 if (design.index, kind, count) not in known:
                     sample = measurer.measure(design, kind, count)

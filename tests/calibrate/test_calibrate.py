@@ -9,21 +9,23 @@ import pytest
 import yaml
 
 import laudc
-from laudc.calibrate.design import draw_designs
+from laudc.calibrate.design import KINDS, draw_designs, draw_families
+from laudc.calibrate.frames import frame_of
 from laudc.calibrate.run import calibrate
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import load_profile
 from laudc.errors import CheckFailed, UserError
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_at_rate
-from laudc.predict.counts import Counts, count_block
-from laudc.predict.cpu.load import cpu_model as model_of
+from laudc.predict.counts import count_block
 from laudc.predict.cpu.families import CPU_FAMILIES
+from laudc.predict.cpu.load import cpu_model as model_of
 from laudc.predict.cpu.terms import Machine, block_terms
-from laudc.predict.frame import Frame
+from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
 from laudc.predict.interface import Place
 from laudc.predict.network import PlannedBlock, places
-from tests.predict.models import cpu_fit
+from laudc.predict.work import count_work, first_row, full_work
+from tests.predict.models import cpu_fit, family_model
 
 NETWORKS = 14
 
@@ -48,40 +50,42 @@ class MadeUpMachine:
         if len(self.measured) >= self.stop_after:
             raise KeyboardInterrupt
         self.measured.append((design.index, kind, threads))
-        machine, fit = Machine("avx512", threads, 32 << 20, 1 << 20), cpu_fit(threads)
+        fit = cpu_fit(threads) if design.family == RESNET else family_model(design.family, threads).fit
+        machine, family = Machine("avx512", threads, 32 << 20, 1 << 20), CPU_FAMILIES[design.family]
         records = design.records(64)
         activation = activation_at_rate(records, 0.5, images=1, seed=design.index)
-        counts = [count_block(record, *activation.of_block(name), 1) for name, record in records]
+        counts = [count_work(record, activation.masks_of(name), 1) for name, record in records]
         blocks = [
             PlannedBlock(name, record, execution)
             for (name, record), execution in zip(records, design.executions(kind), strict=True)
         ]
         stands = places(blocks, counts, machine.last_cache)
         times = [
-            float(block_terms(b.record, c, machine, p)[0] @ fit.block) * self._factor() if b.scheduled.sparse else None
+            float(family.block_terms(b.record, c, machine, p)[0] @ fit.block) * self._factor()
+            if b.scheduled.sparse
+            else None
             for b, c, p in zip(blocks, counts, stands, strict=True)
         ]
-        frame = Frame.of_blueprint(design.blueprint)
-        outside = float(CPU_FAMILIES["resnet"].outside_terms(frame, [b.scheduled for b in blocks], 1, stands[0].far) @ fit.outside)
+        scheduled = [b.scheduled for b in blocks]
+        outside = float(family.outside_terms(frame_of(design), scheduled, 1, stands[0].far) @ fit.outside)
         total = sum(filter(None, times)) + outside * self._factor()
-        return Sample(
-            design.index, kind, threads, total, 0.01, self.foreign, 1e6, tuple(_row(c) for c in counts), tuple(times)
-        )
+        rows = tuple(map(first_row, counts))
+        return Sample(design.index, kind, threads, total, 0.01, self.foreign, 1e6, rows, tuple(times))
 
     def _factor(self) -> float:
         return float(np.exp(self.random.normal(0, self.noise)))
 
 
-def _row(counts: Counts) -> tuple[float, ...]:
-    values = (counts.conv1, counts.conv2, counts.tiles, counts.conv3, counts.channels)
-    return tuple(float(v[0]) for v in values)
+def _calibrate(*arguments, **options):
+    """Of ResNets only, unless `families` says more."""
+    return calibrate(*arguments, **{"networks": NETWORKS, "families": [RESNET], **options})
 
 
 def test_the_truth_is_found_and_written(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
-    result = calibrate(path, networks=NETWORKS, measurer=MadeUpMachine())
+    result = _calibrate(path, measurer=MadeUpMachine())
     assert result.samples == NETWORKS * 6
-    assert result.held_out[1]["networks"]["mape"] < 0.05
+    assert result.held_out[RESNET][1]["networks"]["mape"] < 0.05
     assert not list(tmp_path.glob("*.part"))
     profile = load_profile(path)
     assert profile.calibration["machine"]["cpu"] == "made up"
@@ -102,10 +106,10 @@ def test_an_interrupted_calibration_goes_on(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     first = MadeUpMachine(stop_after=30)
     with pytest.raises(KeyboardInterrupt):
-        calibrate(path, networks=NETWORKS, measurer=first)
+        _calibrate(path, measurer=first)
     assert not path.exists()
     second = MadeUpMachine()
-    calibrate(path, networks=NETWORKS, measurer=second)
+    _calibrate(path, measurer=second)
     # What is measured twice on purpose, for the repeatability, is all that both have in common.
     assert {key[1] for key in set(first.measured) & set(second.measured)} <= {"sparse"}
     assert len(second.measured) < NETWORKS * 6
@@ -130,17 +134,20 @@ def test_a_side_file_of_another_machine_does_not_count(tmp_path) -> None:
 def test_a_noisy_machine_writes_nothing_unless_forced(tmp_path, machine) -> None:
     path = tmp_path / "mine.yaml"
     with pytest.raises(CheckFailed, match="too noisy"):
-        calibrate(path, networks=NETWORKS, measurer=machine)
+        _calibrate(path, measurer=machine)
     assert not list(tmp_path.iterdir())
-    calibrate(path, networks=NETWORKS, measurer=machine, force=True)
+    _calibrate(path, measurer=machine, force=True)
     assert path.exists()
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"networks": 3}, "Fewer than"),
-        ({"networks": 1000}, "make 300 samples"),
+        ({"networks": 3}, "fewer than 12"),
+        ({"networks": 1000}, "at most 300"),
+        ({"families": FAMILIES}, "would be of LAUD-ResNet"),
+        ({"families": ["regnets"]}, "families regnets"),
+        ({"families": []}, "none"),
         ({"threads": [0]}, "Cannot measure 0"),
         ({"threads": [64]}, "2 usable threads"),
         ({"device": "nothing"}, "no device"),
@@ -148,7 +155,7 @@ def test_a_noisy_machine_writes_nothing_unless_forced(tmp_path, machine) -> None
 )
 def test_impossible_calibrations(tmp_path, options, words) -> None:
     with pytest.raises(UserError, match=words):
-        calibrate(tmp_path / "x.yaml", measurer=MadeUpMachine(), **{"networks": NETWORKS, **options})
+        _calibrate(tmp_path / "x.yaml", measurer=MadeUpMachine(), **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -159,7 +166,7 @@ def test_devices_that_are_not_here_cannot_be_measured(tmp_path) -> None:
 
 def test_the_users_own_profile_is_found_by_name(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LAUDC_DEVICES", str(tmp_path))
-    calibrate(networks=NETWORKS, measurer=MadeUpMachine())
+    _calibrate(measurer=MadeUpMachine())
     assert (tmp_path / "cpu.yaml").exists()
     # It was measured on another CPU than this one, so it does not count here ...
     assert load_profile("cpu").calibration.get("machine", {}).get("cpu") != "made up"
@@ -174,12 +181,88 @@ def test_the_users_own_profile_is_found_by_name(tmp_path, monkeypatch) -> None:
 
 def test_a_damaged_calibration_is_an_error_of_the_file(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
-    calibrate(path, networks=NETWORKS, measurer=MadeUpMachine())
+    _calibrate(path, measurer=MadeUpMachine())
     data = yaml.safe_load(path.read_text())
-    for change in ({"model": "other"}, {"fits": []}, {"machine": {"isa": "mips"}}, {"fits": [{"threads": 1}]}):
+    changes = (
+        {"model": "other"},
+        {"version": 1},
+        {"machine": {"isa": "mips"}},
+        {"families": {RESNET: {"fits": []}}},
+        {"families": {RESNET: {"fits": [{"threads": 1}]}}},
+        {"families": {"other": {"fits": []}}},
+        {"families": None},
+    )
+    for change in changes:
         path.write_text(yaml.safe_dump({**data, "calibration": {**data["calibration"], **change}}))
         with pytest.raises(UserError, match="cannot be used"):
             model_of(load_profile(path), 1)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A calibration of all families with the default number of networks."""
+    path = tmp_path_factory.mktemp("whole") / "mine.yaml"
+    return calibrate(path, measurer=MadeUpMachine())
+
+
+def test_every_family_is_measured_within_the_limit(whole) -> None:
+    assert 250 < whole.samples <= 300
+    profile = load_profile(whole.path)
+    assert profile.calibration["samples"] == whole.samples
+    assert set(whole.held_out) == set(profile.calibration["families"]) == set(FAMILIES)
+    for family in FAMILIES:
+        assert {threads: errors["networks"]["mape"] < 0.05 for threads, errors in whole.held_out[family].items()} == {
+            1: True, 2: True,
+        }  # fmt: skip
+        model, truth = model_of(profile, 2, family=family), family_model(family, 2)
+        assert model is not None
+        if family != RESNET:
+            record = draw_designs(1, family=family)[0].records(64)[-1][1]
+            expected, found = (
+                one.batch_ns(record, full_work(record), Place(), np.zeros((1, 1), int)) for one in (truth, model)
+            )
+            assert found[0] == pytest.approx(expected[0], rel=0.15)
+
+
+def test_families_that_are_not_measured_stay(whole, tmp_path) -> None:
+    path = tmp_path / "more.yaml"
+    _calibrate(path, device=whole.path, families=[REGNET], measurer=MadeUpMachine())
+    before, after = (load_profile(p).calibration["families"] for p in (whole.path, path))
+    assert after[RESNET] == before[RESNET] and after[VIT] == before[VIT]
+    assert after[REGNET]["samples"] != before[REGNET]["samples"]
+    # On another machine nothing of it holds.
+    other = MadeUpMachine()
+    facts = {**other.facts(), "cpu": "another"}
+    other.facts = lambda: facts
+    _calibrate(path, device=whole.path, families=[REGNET], measurer=other)
+    assert set(load_profile(path).calibration["families"]) == {REGNET}
+
+
+def test_a_calibration_of_one_family_only_is_still_read(whole, tmp_path) -> None:
+    path = tmp_path / "old.yaml"
+    data = yaml.safe_load(whole.path.read_text())
+    fits = data["calibration"].pop("families")[RESNET]["fits"]
+    path.write_text(yaml.safe_dump({**data, "calibration": {**data["calibration"], "version": 2, "fits": fits}}))
+    profile = load_profile(path)
+    assert model_of(profile, 1) is not None
+    assert model_of(profile, 1, family=VIT) is None
+    after = tmp_path / "new.yaml"
+    _calibrate(after, device=path, families=[VIT], measurer=MadeUpMachine())
+    assert set(load_profile(after).calibration["families"]) == {RESNET, VIT}
+
+
+def test_designs_of_all_families_differ_and_are_mixed() -> None:
+    designs = draw_families({RESNET: 30, REGNET: 13, VIT: 13})
+    assert len({design.index for design in designs}) == 56
+    assert {design.family for design in designs[:6]} == set(FAMILIES)
+    assert all(set(design.kinds) <= set(KINDS) and "sparse" in design.kinds for design in designs)
+    regnets, vits = draw_designs(13, family=REGNET), draw_designs(13, family=VIT)
+    assert {design.blueprint.group_width for design in regnets} == {8, 16, 24}
+    assert {design.blueprint.t2t for design in vits} == {True, False}
+    kinds = {kind for design in vits for _, record in design.records(64) for kind in record.decisions}
+    assert kinds == {"token", "head", "layer"}
+    for design in (*regnets, *vits):
+        assert len(design.records(64)) == len(design.dense) == len(design.executions("mixed"))
 
 
 def test_designs_are_the_same_everywhere_and_cover_everything() -> None:

@@ -52,9 +52,7 @@ def test_any_device_without_building(tiny_onnx, capsys):
 
 
 def test_more_is_kept_more_is_paid(tiny_onnx, capsys):
-    low, high = (
-        _json(capsys, "predict", tiny_onnx, "--device", "nano", "--activation", rate) for rate in (0.1, 1.0)
-    )
+    low, high = (_json(capsys, "predict", tiny_onnx, "--device", "nano", "--activation", rate) for rate in (0.1, 1.0))
     means = [data["schedule"]["predicted"]["latency"]["mean_us"] for data in (low, high)]
     assert means[0] < means[1]
 

@@ -6,14 +6,38 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.blueprint import Blueprint
+from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.outside import OUTSIDE_TERMS
 from laudc.predict.cpu.terms import TERMS, Machine
+from laudc.predict.frame import VitFrame
 from laudc.predict.interface import Interval
+from laudc.predict.regnet_blueprint import RegNetBlueprint
+from laudc.predict.vit_blueprint import VitBlueprint
 
 SMALL = Blueprint(
     layers=(1, 2, 2, 1), modes=("spatial", "channel", "layer", "both"), spatial=(2, 2, 1, 1), input_size=64
 )
+REGNET_SMALL = RegNetBlueprint(
+    layers=(1, 2, 1, 1),
+    widths=(32, 48, 64, 96),
+    group_width=16,
+    modes=("channel", "both", "spatial", "channel"),
+    spatial=(1, 2, 2, 1),
+    channel=(1, 2, 1, 4),
+    input_size=64,
+)
+VIT_SMALL = VitBlueprint(
+    dim=64,
+    heads=4,
+    hidden=(128, 192, 128),
+    token=(True, True, False),
+    head=(False, True, True),
+    layer=(False, True, True),
+    input_size=64,
+    num_classes=10,
+)
+VIT_FRAME = VitFrame(stem_nodes=40, stem_macs=10_000_000, stem_floats=500_000, head_inputs=64, classes=10)
 
 
 def block(**changes: int) -> BlockRecord:
@@ -43,3 +67,13 @@ def cpu_fit(threads: int = 1, **ns: float) -> Fit:
 def cpu_model(threads: int = 1, **ns: float) -> CpuModel:
     """A model with such a fit on a machine with 32 MiB of cache."""
     return CpuModel(Machine("avx512", threads, 32 << 20, 1 << 20), cpu_fit(threads, **ns))
+
+
+def family_model(family: str, threads: int = 1) -> CpuModel:
+    """A model of any family with plausible coefficients."""
+    about = CPU_FAMILIES[family]
+    block_ns = [0.02 if name.endswith("_macs") else 0.01 for name in about.block_names]
+    outside_ns = [500.0 if name in ("call", "nodes", "runs", "stem_nodes") else 0.05 for name in about.outside_names]
+    interval = Interval(1e9, 0.9, 1.2)
+    fit = Fit(threads, np.asarray(block_ns), np.asarray(outside_ns), None, (interval,), interval, family)
+    return CpuModel(Machine("avx512", threads, 32 << 20, 1 << 20), fit)

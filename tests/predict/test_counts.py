@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from laudc.ops import Geometry
 from laudc.ops.macs import BlockShape, conv1_positions, conv2_positions, conv3_positions
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
+from laudc.predict import counts as counting
 from laudc.predict.counts import count_block, full_counts
 
 
@@ -59,6 +60,35 @@ def test_winograd_computes_whole_tiles(case) -> None:
         assert counts.tiles[image] == len(tiles)
     assert (counts.conv1 >= direct.conv1).all()
     assert (counts.conv2 == direct.conv2).all()
+
+
+@st.composite
+def _wide_cases(draw):
+    """Maps around the width of a word, where counting changes its way."""
+    stride = draw(st.sampled_from([1, 2]))
+    hin, win = draw(st.integers(1, 9)), draw(st.integers(58, 70))
+    hout, wout = (hin - 1) // stride + 1, (win - 1) // stride + 1
+    algorithm = draw(st.sampled_from(list(Conv2Algorithm))) if stride == 1 else Conv2Algorithm.DIRECT
+    groups, rows, columns = draw(st.integers(1, 2)), draw(st.integers(1, hout)), draw(st.integers(1, wout))
+    record = BlockRecord(16, 8, 16, stride, hin, win, 0, groups, rows, columns, 4, 1, conv2_algorithm=algorithm)
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    return record, random.random((3, groups, rows, columns)) < draw(st.sampled_from([0.1, 0.5, 1.0]))
+
+
+@given(_wide_cases())
+@settings(max_examples=100, deadline=None)
+def test_both_ways_of_counting_agree(case) -> None:
+    record, spatial = case
+    by_map = counting._count_maps(record, spatial)
+    counts = count_block(record, spatial, None, 3)
+    for field, expected in zip(("conv1", "conv2", "tiles", "conv3"), by_map, strict=True):
+        if spatial.shape[1:] != (1, 1, 1):
+            assert getattr(counts, field).tolist() == expected.tolist()
+    shape = _shape(record)
+    for image in range(3):
+        assert counts.conv3[image] * record.mask_groups == conv3_positions(shape, spatial[image]).sum()
+        if record.conv2_algorithm == Conv2Algorithm.DIRECT:
+            assert counts.conv1[image] == conv1_positions(shape, spatial[image]).sum()
 
 
 def test_without_masks_everything_is_kept() -> None:

@@ -16,7 +16,7 @@ Array = np.ndarray
 TILE_ROWS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
 )
-_LANES = 16
+_LANES, _PANEL = 16, 64
 # Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
 _ROWS_HIDE_NEAR = 8
 _ROWS_HIDE_FAR = 32
@@ -39,10 +39,19 @@ class Machine:
 
 
 class Amounts:
-    """Collects terms, one column per name, for `rows` calls."""
+    """Collects terms, one column per name, for `rows` calls. `merged`: kinds of work that count as another one, or,
+    where it says None, not at all."""
 
-    def __init__(self, names: Sequence[str], rows: int, machine: Machine, place: Place) -> None:
-        self._index = {name: index for index, name in enumerate(names)}
+    def __init__(
+        self,
+        names: Sequence[str],
+        rows: int,
+        machine: Machine,
+        place: Place,
+        merged: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
+        self._index: dict[str, int | None] = {name: index for index, name in enumerate(names)}
+        self._index |= {name: None if other is None else self._index[other] for name, other in merged.items()}
         self.values = np.zeros((rows, len(names)))
         self.machine = machine
         self.threads = machine.threads
@@ -50,7 +59,9 @@ class Amounts:
 
     def add(self, name: str, amount: Array | float) -> None:
         """More work of one kind."""
-        self.values[:, self._index[name]] += amount
+        column = self._index[name]
+        if column is not None:
+            self.values[:, column] += amount
 
     def gemm(
         self,
@@ -60,9 +71,10 @@ class Amounts:
         columns: Array | float,
         points: int = 1,
         rows_per_task: int = ROWS_PER_TASK,
+        panel: int = _PANEL,
     ) -> None:
-        """Rows times a (depth, columns) matrix, `points` times over, shared out among the threads by rows where there
-        are enough of them, else by panels."""
+        """Rows times a (depth, columns) matrix in panels of `panel` columns, `points` times over, shared out among the
+        threads by rows where there are `rows_per_task` of them for each, else by panels."""
         threads = self.threads
         any_work = (rows > 0) & (np.asarray(columns) > 0) & (np.asarray(depth) > 0)
         padded = np.ceil(np.asarray(columns, float) / _LANES) * _LANES
@@ -70,15 +82,15 @@ class Amounts:
         by_rows = rows >= (_MIN_TILES_PER_TASK if points > 1 else rows_per_task) * threads
         alone = rows * depth * columns * points < MIN_MACS_TO_SHARE
         mine = np.where(alone | ~by_rows, rows, np.ceil(rows / threads))
-        panels = np.ceil(padded / 64)
+        panels = np.ceil(padded / panel)
         panel_share = np.where(alone | by_rows, 1.0, np.ceil(panels / threads) / np.maximum(panels, 1))
         columns_mine = padded * panel_share
-        tile_rows = TILE_ROWS[self.machine.isa][3]
+        tile_rows = TILE_ROWS[self.machine.isa][panel // _LANES - 1]
         strips = np.ceil(mine / tile_rows)
         self.add(f"{kind}_macs", mine * depth * columns_mine * points * any_work)
         self.add("panel_reads", strips * depth * columns_mine * points * any_work)
-        self.add("tiles", strips * np.ceil(columns_mine / 64) * points * any_work)
-        self.add("rows_read", mine * depth * np.ceil(columns_mine / 64) * points * any_work)
+        self.add("tiles", strips * np.ceil(columns_mine / panel) * points * any_work)
+        self.add("rows_read", mine * depth * np.ceil(columns_mine / panel) * points * any_work)
         self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
 
     def weights(self, floats: Array | float, rows: Array) -> None:

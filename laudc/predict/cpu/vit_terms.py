@@ -20,24 +20,23 @@ VIT_TERMS = (
     "block",  # one per block and image
     "section",  # parallel sections
     "linear_macs",  # of projections and MLP
-    "panel_reads",  # floats of weights read by tiles from the second-level cache
-    "tiles",  # register tiles begun
     "rows_read",  # floats of activations read, per panel
     "weights_near",  # floats of weights read from the last-level cache
     "weights_far",  # floats of weights read from memory
-    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
-    "waited_far",
-    "normalised",  # floats of tokens normalised
-    "judged",  # floats of tokens that policies read
-    "stored",  # floats of queries, keys and values written
-    "keys",  # floats of keys packed
-    "score_macs",
-    "mix_macs",
-    "softmax",  # scores that go through it
-    "heads",  # heads begun
+    "waited",  # of these, what few rows leave no time to fetch meanwhile
+    "passed",  # floats of tokens that normalisations, policies and sums go through
+    "attention_macs",  # of scores and mix
+    "scores",  # scores that go through the softmax
+    "heads",  # heads begun, each with its keys packed
     "gelu",  # hidden values that go through it
-    "added",  # floats of the residual stream read and written
 )
+# Kinds of work that this family does not tell apart: they always come together, or too seldom to be fitted.
+_MERGED = {
+    "panel_reads": None,
+    "tiles": None,
+    "waited_near": "waited",
+    "waited_far": "waited",
+}
 _LANES = 16
 _QUERIES_PER_CHUNK = 36
 _MIN_FLOATS_TO_SHARE = 32 * 1024
@@ -45,14 +44,14 @@ _MIN_FLOATS_TO_SHARE = 32 * 1024
 
 def vit_block_terms(record: VitRecord, counts: VitCounts, machine: Machine, place: Place) -> Array:
     """(images, terms) of one block, every image by itself; arguments as of `laudc.predict.cpu.terms.block_terms`."""
-    work = Amounts(VIT_TERMS, len(counts), machine, place)
+    work = Amounts(VIT_TERMS, len(counts), machine, place, _MERGED)
     work.add("block", 1.0)
     everything = float(record.tokens * record.dim)
     if record.token_policy:
-        work.add("judged", _shared(work, np.full(len(counts), everything)))
+        work.add("passed", _shared(work, np.full(len(counts), everything)))
     normalised = np.maximum(counts.attends, record.token_policy) * everything
-    work.add("normalised", _shared(work, normalised))
-    work.add("judged", record.dim * (record.heads * record.head_policy + 2 * record.layer_policy))
+    work.add("passed", _shared(work, normalised))
+    work.add("passed", record.dim * (record.heads * record.head_policy + 2 * record.layer_policy))
     weights = vit_weights(record, counts)
     _attention(work, record, counts, weights)
     _mlp(work, record, counts, weights)
@@ -64,8 +63,10 @@ def _shared(work: Amounts, floats: Array) -> Array:
     return np.asarray(np.where(floats < _MIN_FLOATS_TO_SHARE, floats, floats / work.threads))
 
 
-def _linear(work: Amounts, rows: Array, depth: Array | float, columns: Array | float, weights: Array) -> None:
-    work.gemm("linear", rows, depth, columns, rows_per_task=TOKENS_PER_TASK)
+def _linear(
+    work: Amounts, record: VitRecord, rows: Array, depth: Array | float, columns: Array | float, weights: Array
+) -> None:
+    work.gemm("linear", rows, depth, columns, rows_per_task=TOKENS_PER_TASK, panel=record.panel)
     work.weights(weights, rows)
 
 
@@ -79,13 +80,13 @@ def _attention(work: Amounts, record: VitRecord, counts: VitCounts, weights: dic
     queries = _computed(record, rows)
     kept = counts.heads * record.head_dim
     passing = record.dim if record.dropped_heads == DroppedHead.VALUES else kept
-    _linear(work, queries, record.dim, kept, weights["query"])
-    _linear(work, rows, record.dim, kept, weights["key"])
-    _linear(work, rows, record.dim, passing, weights["value"])
-    work.add("stored", ((queries + rows) * kept + rows * passing) / work.threads)
+    _linear(work, record, queries, record.dim, kept, weights["query"])
+    _linear(work, record, rows, record.dim, kept, weights["key"])
+    _linear(work, record, rows, record.dim, passing, weights["value"])
+    work.add("passed", ((queries + rows) * kept + rows * passing) / work.threads)
     _heads(work, record, counts, rows, queries)
-    _linear(work, queries, passing, record.dim, weights["proj"])
-    work.add("added", queries * record.dim / work.threads)
+    _linear(work, record, queries, passing, record.dim, weights["proj"])
+    work.add("passed", queries * record.dim / work.threads)
 
 
 def _heads(work: Amounts, record: VitRecord, counts: VitCounts, rows: Array, queries: Array) -> None:
@@ -98,10 +99,8 @@ def _heads(work: Amounts, record: VitRecord, counts: VitCounts, rows: Array, que
     mine = tasks / np.maximum(parts, 1)  # heads' worth of queries
     padded = np.ceil(rows / _LANES) * _LANES
     values = np.ceil(record.head_dim / _LANES) * _LANES
-    work.add("keys", rows * record.head_dim * tasks)
-    work.add("score_macs", queries * padded * record.head_dim * mine)
-    work.add("mix_macs", queries * rows * values * mine)
-    work.add("softmax", queries * rows * mine)
+    work.add("attention_macs", queries * (padded * record.head_dim + rows * values) * mine)
+    work.add("scores", queries * rows * mine)
     work.add("heads", tasks * (rows > 0))
     work.add("section", (rows > 0) * float(threads > 1))
 
@@ -113,8 +112,8 @@ def _mlp(work: Amounts, record: VitRecord, counts: VitCounts, weights: dict[str,
     inputs = kept if record.head_width == MlpWidth.INPUTS else record.dim
     share = counts.heads / record.heads if record.head_width == MlpWidth.OUTPUTS else 1.0
     hidden = record.hidden * share
-    work.add("normalised", _shared(work, rows * record.dim))
-    _linear(work, rows, inputs, hidden, weights["fc1"])
+    work.add("passed", _shared(work, rows * record.dim))
+    _linear(work, record, rows, inputs, hidden, weights["fc1"])
     work.add("gelu", rows * hidden / work.threads)
-    _linear(work, rows, hidden, record.dim, weights["fc2"])
-    work.add("added", rows * record.dim / work.threads)
+    _linear(work, record, rows, hidden, record.dim, weights["fc2"])
+    work.add("passed", rows * record.dim / work.threads)

@@ -1,0 +1,245 @@
+"""RegNetY and transformers: their work, terms and distributions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laudc.devices import load_profile
+from laudc.ops import Geometry, names
+from laudc.ops.macs import BlockMasks, BlockShape, block_macs
+from laudc.ops.scheduled import RegNetRecord
+from laudc.ops.scheduled_vit import VitRecord
+from laudc.ops.transformer import DroppedHead, MlpWidth
+from laudc.ops.vit_macs import VitBlockShape, vit_block_macs
+from laudc.predict.activation import activation_at_rate, activation_from_masks, load_activation
+from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.families import CPU_FAMILIES
+from laudc.predict.cpu.model import Fit
+from laudc.predict.families import FAMILIES, REGNET, VIT, family_of, family_of_network, record_of
+from laudc.predict.frame import Frame, VitFrame
+from laudc.predict.interface import Place
+from laudc.predict.models import latency_model
+from laudc.predict.network import PlannedBlock, predict_network
+from laudc.predict.traffic import touched_floats
+from laudc.predict.work import count_work, first_row, full_work, work_of_row
+from tests.predict.models import REGNET_SMALL, VIT_FRAME, VIT_SMALL, block, family_model
+
+BLUEPRINTS = {REGNET: REGNET_SMALL, VIT: VIT_SMALL}
+FRAMES = {REGNET: Frame.of_blueprint(REGNET_SMALL), VIT: VIT_FRAME}
+
+
+@st.composite
+def _regnet_cases(draw):
+    stride = draw(st.sampled_from([1, 2]))
+    size = draw(st.integers(1, 12))
+    out = (size - 1) // stride + 1
+    cells = draw(st.integers(1, out))
+    group, per_group = draw(st.integers(1, 4)), draw(st.sampled_from([4, 8, 16]))
+    width = group * per_group
+    groups = width // draw(st.sampled_from([1, 2, 4]))
+    record = RegNetRecord(
+        16, width, width, stride, size, size, 1, 1, cells, cells, groups, 1, group=group, squeeze=4,
+        se_pool=draw(st.integers(0, 1)),
+    )  # fmt: skip
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    rate = draw(st.sampled_from([0.0, 0.3, 1.0]))
+    return record, random.random((3, 1, cells, cells)) < rate, random.random((3, groups)) < rate
+
+
+@given(_regnet_cases())
+@settings(max_examples=150, deadline=None)
+def test_regnet_work_is_that_of_the_definition(case) -> None:
+    record, spatial, channel = case
+    size, out = (record.hin, record.win), (record.hout, record.wout)
+    shape = BlockShape(
+        "b", record.cin, record.width, record.cout, size, out, Geometry(record.stride, record.group), True, 0,
+        squeeze=record.squeeze, pools_all=not record.se_pool,
+    )  # fmt: skip
+    counts = count_work(record, {"spatial": spatial, "channel": channel}, 3)
+    for image in range(3):
+        macs = block_macs(shape, BlockMasks(spatial=spatial[image], channel=channel[image]))
+        assert counts.a[image] * record.cin * counts.channels[image] == macs.conv1
+        assert counts.b[image] * 9 * counts.pairs[image] == macs.conv2
+        assert counts.c[image] * record.cout * counts.channels[image] == macs.conv3
+        assert counts.padded[image] >= counts.pairs[image]
+
+
+@st.composite
+def _vit_cases(draw):
+    heads = draw(st.integers(1, 4))
+    variants = [(0, MlpWidth.INPUTS), (0, MlpWidth.OUTPUTS), (1, MlpWidth.FULL), (0, MlpWidth.FULL)]
+    dropped, width = draw(st.sampled_from(variants))
+    record = VitRecord(
+        draw(st.integers(2, 20)), heads * 16, heads, heads * 24, 1, draw(st.integers(0, 1)), 1, 1,
+        dropped_heads=dropped, head_width=width,
+    )  # fmt: skip
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    masks = {kind: random.random((3, number)) < 0.5 for kind, number in record.decisions.items()}
+    return record, masks
+
+
+@given(_vit_cases())
+@settings(max_examples=150, deadline=None)
+def test_vit_terms_are_the_macs_of_the_definition(case) -> None:
+    record, masks = case
+    shape = VitBlockShape(
+        "b", record.tokens, record.dim, record.heads, record.hidden, 0, bool(record.tokens_in_mlp),
+        DroppedHead(record.dropped_heads), MlpWidth(record.head_width),
+    )  # fmt: skip
+    counts = count_work(record, masks, 3)
+    family = CPU_FAMILIES[VIT]
+    terms = family.block_terms(record, counts, Machine("avx512", 1, 1 << 25), Place())
+    at = {name: index for index, name in enumerate(family.block_names)}
+    for image in range(3):
+        chosen = {kind: mask[image] for kind, mask in masks.items()}
+        macs = vit_block_macs(shape, token=chosen["token"], head=chosen["head"], layer=chosen["layer"])
+        assert counts.tokens[image] == 1 + chosen["token"].sum()
+        assert (counts.attends[image], counts.transforms[image]) == tuple(chosen["layer"])
+        # Widths here are whole vectors but for the hidden units of an odd number of heads.
+        linear = macs.qkv + macs.projection + macs.fc1 + macs.fc2
+        assert linear <= terms[image, at["linear_macs"]] <= linear * 2
+        if record.hidden * counts.heads[image] / record.heads % 16 == 0 and record.hidden % 16 == 0:
+            assert terms[image, at["linear_macs"]] == linear
+        # Keys come in whole vectors, values do here.
+        assert macs.attention <= terms[image, at["attention_macs"]] <= macs.attention * 16
+
+
+@pytest.mark.parametrize("family", [REGNET, VIT])
+def test_a_row_of_work_comes_back(family) -> None:
+    record = BLUEPRINTS[family].blocks()[1][1]
+    work = full_work(record, 2)
+    again = work_of_row(record, first_row(work))
+    assert first_row(again) == first_row(work)
+    assert len(work) == 2
+    with pytest.raises(TypeError):
+        work_of_row(record, (1.0,) * 20)
+
+
+@pytest.mark.parametrize("family", [REGNET, VIT])
+def test_more_kept_costs_more_and_the_worst_case_is_everything(family) -> None:
+    blocks = [PlannedBlock(name, record) for name, record in BLUEPRINTS[family].blocks()]
+    model = family_model(family)
+
+    def predict(rate, **options):
+        activation = activation_at_rate(BLUEPRINTS[family].blocks(), rate, images=16)
+        return predict_network(model, FRAMES[family], blocks, activation, status="test", **options)
+
+    low, high, full = (predict(rate) for rate in (0.2, 0.8, 1.0))
+    assert low.latency.mean_us < high.latency.mean_us < full.latency.mean_us
+    assert low.latency.worst_us == pytest.approx(full.latency.mean_us)
+    assert low.latency.mean_us == pytest.approx(low.outside_us + sum(b.latency.mean_us for b in low.blocks))
+    # Images of a batch follow one another; all but the first find the weights in the cache.
+    four = predict(1.0, batch=4)
+    assert 2 * full.latency.mean_us < four.latency.mean_us < 4 * full.latency.mean_us
+    two = predict_network(
+        family_model(family, threads=2), FRAMES[family], blocks,
+        activation_at_rate(BLUEPRINTS[family].blocks(), 1.0, images=1), status="test",
+    )  # fmt: skip
+    assert two.latency.mean_us < full.latency.mean_us
+
+
+@pytest.mark.parametrize("family", [REGNET, VIT])
+def test_the_runtime_is_predicted_too(family) -> None:
+    model = family_model(family)
+    records = BLUEPRINTS[family].blocks()
+    activation = activation_at_rate(records, 0.1, images=4)
+
+    def predict(*executions):
+        blocks = [PlannedBlock(n, r, e) for (n, r), e in zip(records, executions, strict=True)]
+        return predict_network(model, FRAMES[family], blocks, activation, status="test").latency
+
+    dense = predict(*["dense"] * len(records))
+    assert dense.mean_us == dense.worst_us > predict(*["sparse"] * len(records)).mean_us
+
+
+def test_weights_that_nothing_reads_do_not_count() -> None:
+    for blueprint in BLUEPRINTS.values():
+        for _, record in blueprint.blocks():
+            nothing = {name.rpartition("_")[2]: mask for name, mask in _nothing(record).items()}
+            kept = touched_floats(record, count_work(record, nothing, 1))[0]
+            assert 0 <= kept <= touched_floats(record, full_work(record))[0]
+
+
+def _nothing(record):
+    """Masks of one image that keep nothing, by name."""
+    return {
+        name: np.zeros_like(mask) for name, mask in activation_at_rate([("b", record)], 1.0, images=1).masks.items()
+    }
+
+
+def test_families_and_records() -> None:
+    regnet, vit = REGNET_SMALL.blocks()[0][1], VIT_SMALL.blocks()[0][1]
+    assert [family_of(r) for r in (block(), regnet, vit)] == list(FAMILIES)
+    for record in (block(), regnet, vit):
+        assert record_of(record.__dict__) == record
+    assert family_of_network([regnet, regnet]) == REGNET
+    assert family_of_network([regnet, block()]) is None
+    assert family_of_network([]) is None
+
+
+def test_decisions_of_transformers_are_made_up_and_read_back(tmp_path) -> None:
+    records = VIT_SMALL.blocks()
+    activation = activation_at_rate(records, 0.5, images=64)
+    for name, record in records:
+        masks = activation.masks_of(name)
+        assert set(masks) == set(record.decisions)
+        for kind, mask in masks.items():
+            assert mask.shape == (64, record.decisions[kind])
+            if kind != "layer":
+                assert len(set(mask.sum(axis=1))) == 1
+    path = tmp_path / "stats.json"
+    path.write_bytes(activation_from_masks(activation.masks, "x", "0").to_json())
+    again = load_activation(path, records, "0")
+    assert all((again.masks[name] == mask).all() for name, mask in activation.masks.items())
+    assert names.mask_value(records[1][0], "layer") in again.masks
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_of_any_family_survives_its_file(family) -> None:
+    fit = family_model(family).fit
+    again = Fit.from_dict(fit.to_dict(), family)
+    assert np.allclose(again.block, fit.block)
+    assert again.family == family
+    with pytest.raises(ValueError, match="unknown terms"):
+        Fit.from_dict({**fit.to_dict(), "outside_ns": {"nonsense": 1.0}}, family)
+
+
+def test_gpus_leave_other_families_to_the_runtime() -> None:
+    trusted = latency_model(load_profile("nano"), threads=1, family=VIT)
+    assert trusted is not None
+    for family, blueprint in BLUEPRINTS.items():
+        records = blueprint.blocks()
+        assert all("ResNets only" in trusted.model.obstacle(record) for _, record in records)
+        blocks = [PlannedBlock(name, record, "dense") for name, record in records]
+        predicted = predict_network(
+            trusted.model, FRAMES[family], blocks, activation_at_rate(records, 0.5, images=2), status="test"
+        )
+        assert predicted.latency.mean_us > 0
+        bigger = [replace(b, record=replace(b.record, **_wider(b.record))) for b in blocks]
+        more = sum(trusted.model.dense_ns(b.record) for b in bigger)
+        assert more > sum(trusted.model.dense_ns(b.record) for b in blocks)
+
+
+def _wider(record) -> dict[str, int]:
+    return {"hidden": 64 * record.hidden} if isinstance(record, VitRecord) else {"hin": 256, "win": 256}
+
+
+def test_the_frame_of_a_transformer_is_everything_before_its_blocks() -> None:
+    from laudc.calibrate.synthetic_vit import synthetic_vit
+
+    masks = {}
+    for t2t in (True, False):
+        small = replace(VIT_SMALL, token=(False,) * 3, head=(False,) * 3, layer=(False,) * 3, t2t=t2t)
+        frame = VitFrame.of_model(synthetic_vit(small, masks, 0))
+        assert (frame.head_inputs, frame.classes) == (small.dim, small.num_classes)
+        patches = (small.tokens - 1) * 3 * 16 * 16 * small.dim
+        assert (frame.stem_macs == patches) is not t2t
+        assert frame.stem_floats > small.tokens * small.dim
+        # Blocks are none of it, however many there are.
+        fewer = replace(small, hidden=small.hidden[:1], token=(False,), head=(False,), layer=(False,))
+        assert VitFrame.of_model(synthetic_vit(fewer, masks, 0)) == frame
