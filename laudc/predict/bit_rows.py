@@ -30,6 +30,8 @@ def pack_rows(maps: Array) -> Array:
 
 def set_bits(rows: Array) -> Array:
     """Set bits of every word, as int64."""
+    if hasattr(np, "bitwise_count"):  # from NumPy 2 on
+        return np.asarray(np.bitwise_count(rows), np.int64)
     halves = np.ascontiguousarray(rows).view(np.uint16).reshape(*rows.shape, _BYTES // 2)
     return np.asarray(_COUNTS[halves].sum(axis=-1, dtype=np.int64))
 

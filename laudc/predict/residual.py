@@ -81,4 +81,6 @@ def _features(terms: Array, mean: Array, scale: Array, seed: int, width: float, 
     directions = random.standard_normal((len(mean), count)) / width
     phases = random.uniform(0, 2 * np.pi, count)
     standard = (np.log1p(terms) - mean) / scale
-    return np.cos(standard @ directions + phases) * np.sqrt(2 / count)
+    # Single precision is exact to a millionth of the correction, and several times as fast.
+    angles = standard.astype(np.float32) @ directions.astype(np.float32) + phases.astype(np.float32)
+    return np.cos(angles).astype(np.float64) * np.sqrt(2 / count)

@@ -131,7 +131,11 @@ def _blueprint(arch: str, input_size: int, width_mult: float) -> Blueprint:
     layers = ARCHITECTURES.get(arch)
     if layers is None:
         known = ", ".join(ARCHITECTURES)
-        raise UserError(f"unknown architecture '{arch}'", f"known are {known}", "use one of these")
+        raise UserError(
+            f"unknown architecture '{arch}' for a search",
+            f"it covers LAUD-ResNets: {known}",
+            "use one of these; laudc predict --sweep shows what an exported network of another family would cost",
+        )
     if input_size < 32 or not 0 < width_mult <= 8:
         raise UserError(
             f"a network for {input_size} pixels with width {width_mult:g} cannot be searched",

@@ -11,7 +11,8 @@ import yaml
 
 from laudc.cli import main
 from laudc.devices import detect_host, load_profile, save_profile
-from tests.predict.models import cpu_fit
+from laudc.predict.families import REGNET, RESNET, VIT
+from tests.predict.models import cpu_fit, family_model
 
 
 @pytest.fixture
@@ -27,10 +28,32 @@ def calibrated(tmp_path):
         "last_cache": 32 << 20,
         "second_cache": 1 << 20,
     }
-    fits = [cpu_fit(threads).to_dict() for threads in (1, 2)]
+    families = {RESNET: {"fits": [cpu_fit(threads).to_dict() for threads in (1, 2)]}}
+    for family in (REGNET, VIT):
+        families[family] = {"fits": [family_model(family, threads).fit.to_dict() for threads in (1, 2)]}
     path = tmp_path / "here.yaml"
-    save_profile(path, load_profile("cpu"), {"model": "laudc-cpu", "version": 1, "machine": machine, "fits": fits})
+    calibration = {"model": "laudc-cpu", "version": 3, "machine": machine, "families": families}
+    save_profile(path, load_profile("cpu"), calibration)
     return str(path)
+
+
+@pytest.fixture(scope="module", params=[REGNET, VIT])
+def other_family(request, tmp_path_factory):
+    """A made-up RegNetY or transformer as portable ONNX."""
+    import onnx
+
+    from laudc.calibrate.synthetic import Drawn, synthetic_network
+    from laudc.calibrate.synthetic_vit import VitDrawn, synthetic_vit, vit_masks
+    from tests.predict.models import REGNET_SMALL, VIT_SMALL
+
+    if request.param == VIT:
+        drawn = VitDrawn((0.5,) * 3, (0.5,) * 3, (True,) * 3, (True,) * 3)
+        model = synthetic_vit(VIT_SMALL, vit_masks(VIT_SMALL, drawn, 0), 0)
+    else:
+        model = synthetic_network(REGNET_SMALL, Drawn((1.0,) * 5, (1.0,) * 5), 0)
+    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
+    onnx.save(model, path)
+    return path
 
 
 def _json(capsys, *arguments) -> dict:
@@ -100,6 +123,57 @@ def test_build_profile_and_build_again(tiny_onnx, calibrated, photos, tmp_path, 
     assert (predicted["images"], predicted["activation"]) == (3, "3 images")
 
 
+def test_every_family_is_predicted_built_and_compared(other_family, calibrated, photos, tmp_path, capsys, native):
+    sizes = [
+        _json(capsys, "predict", other_family, "--device", calibrated, "--activation", rate, "--schedule", "sparse")
+        for rate in (0.2, 1.0)
+    ]
+    means = [data["schedule"]["predicted"]["latency"]["mean_us"] for data in sizes]
+    assert means[0] < means[1]
+    swept = _json(capsys, "predict", other_family, "--device", calibrated, "--sweep")["sweep"]
+    assert all(0 <= block["break_even"] <= 1 for block in swept["blocks"])
+
+    engine, stats = tmp_path / "a.laudc", tmp_path / "stats.json"
+    built = _json(capsys, "build-engine", other_family, "--device", calibrated, "-o", engine)
+    assert all("predicted" in block["reason"] for block in built["manifest"]["schedule"]["blocks"])
+    profile = _json(
+        capsys, "profile", engine, "--images", photos, "--runs", 2, "--warmup", 1, "--device", calibrated,
+        "--save-activation", stats,
+    )  # fmt: skip
+    assert profile["comparison"]["median"]["predicted_us"] > 0
+    sparse = [block for block in profile["blocks"] if block["execution"] == "sparse"]
+    assert sparse and all(block["predicted"]["measured_us"] > 0 for block in sparse)
+    again = _json(capsys, "predict", other_family, "--device", calibrated, "--activation", stats)
+    assert again["schedule"]["predicted"]["images"] == 3
+
+
+def test_what_has_no_model_says_so(other_family, tiny_onnx, tmp_path, capsys):
+    nano = _json(capsys, "predict", other_family, "--device", "nano")
+    assert {block["execution"] for block in nano["schedule"]["blocks"]} == {"dense"}
+    assert "ResNets only" in nano["schedule"]["blocks"][0]["reason"]
+    assert main(["predict", str(other_family), "--device", "nano", "--sweep"]) == 2
+    assert "nothing to sweep" in capsys.readouterr().err
+
+    data = yaml.safe_load(Path(load_profile("cpu").path).read_text())
+    data["calibration"] = {**data["calibration"], "version": 3, "families": {}}
+    path = tmp_path / "none.yaml"
+    path.write_text(yaml.safe_dump(data))
+    assert main(["predict", str(other_family), "--device", str(path)]) == 2
+    assert "no latency model of LAUD-" in capsys.readouterr().err
+
+
+def test_networks_without_dynamic_blocks_are_not_predicted(tmp_path, capsys):
+    import onnx
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "plain", [x], [y])
+    path = tmp_path / "plain.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    assert main(["predict", str(path), "--device", "nano"]) == 2
+    assert "no dynamic blocks" in capsys.readouterr().err
+
+
 def test_calibration_images_decide(tiny_onnx, calibrated, photos, tmp_path, capsys, native):
     options = ["--device", calibrated, "--calibrate-images", photos, "-o", tmp_path / "a.laudc"]
     data = _json(capsys, "build-engine", tiny_onnx, *options)
@@ -141,7 +215,7 @@ def test_schedules_can_be_forced(tiny_onnx, calibrated, tmp_path, capsys, native
 
 def test_fail_over(tiny_onnx, calibrated, tmp_path, capsys, native):
     data = yaml.safe_load(Path(calibrated).read_text())
-    for fit in data["calibration"]["fits"]:
+    for fit in data["calibration"]["families"][RESNET]["fits"]:
         fit["outside_ns"]["call"] = 1e12
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(data))
@@ -178,10 +252,15 @@ def test_search(capsys):
     assert main(["search", "--device", "nano", "--mode", "layer", "--rate", "0.5", "--budget-ms", "0.001"]) == 0
     assert "Nothing stays within the budget" in capsys.readouterr().out
     assert main(["search", "resnet18"]) == 2
+    capsys.readouterr()
+    assert main(["search", "lad_regnet_y_400mf"]) == 2
+    assert "covers LAUD-ResNets" in capsys.readouterr().err
 
 
 def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):
     assert main(["calibrate", "--networks", "2", "-o", str(tmp_path / "a.yaml")]) == 2
-    assert "Fewer than" in capsys.readouterr().err
+    assert "fewer than 12" in capsys.readouterr().err
+    assert main(["calibrate", "--family", "vgg", "-o", str(tmp_path / "a.yaml")]) == 2
+    assert "families vgg" in capsys.readouterr().err
     assert main(["calibrate", "--device", "v100", "-o", str(tmp_path / "a.yaml")]) == 2
     assert "cannot be calibrated here" in capsys.readouterr().err

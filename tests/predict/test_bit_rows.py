@@ -55,3 +55,11 @@ def test_pairs(rows) -> None:
     assert bit_rows.set_bits(joined).tolist() == pairs.sum(axis=1).tolist()
     filled = bit_rows.fill_pairs(joined, columns)
     assert (_unpacked(filled, columns) == pairs.repeat(2, axis=1)[:, :columns]).all()
+
+
+def test_counting_without_numpys_own_way(monkeypatch) -> None:
+    words = np.random.default_rng(0).integers(0, 1 << 63, (7, 5), np.uint64)
+    expected = [[bin(word).count("1") for word in row] for row in words.tolist()]
+    assert bit_rows.set_bits(words).tolist() == expected
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert bit_rows.set_bits(words).tolist() == expected
