@@ -4,11 +4,13 @@
     python benchmarks/predictor_cpu.py networks --out build/predictor.jsonl
     python benchmarks/predictor_cpu.py traces   --out build/predictor.jsonl
     python benchmarks/predictor_cpu.py schedule --out build/predictor.jsonl
+    python benchmarks/predictor_cpu.py families --out build/predictor.jsonl
     python benchmarks/predictor_cpu.py report   --out build/predictor.jsonl
 
 Each step appends what it measures, so that it can be done in parts (`--part 1/4`) and goes on where it stopped. Nothing
 else may run meanwhile. `networks`: end to end and every block of 224 variants. `traces`: networks whose masks differ
-from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `report` needs no
+from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `families`:
+LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
 roofline and of LAUDNet's own model. Rows measured while the machine was more than 8 % slower than usual are left out
 and counted: a fixed piece of work timed before and after each tells. `networks --again` measures those once more.
@@ -27,6 +29,8 @@ from typing import Any
 
 import numpy as np
 from predictor_dense import DENSE, DenseBlocks
+from predictor_families import STEP as FAMILIES
+from predictor_families import measure_families, report_families
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, report
 
@@ -150,7 +154,7 @@ STEPS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=[*STEPS, "report"])
+    parser.add_argument("step", choices=[*STEPS, FAMILIES, "report"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", default="1/1", help="i/n: every n-th network, from the i-th on")
@@ -159,6 +163,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.step == "report":
         report(args.out, args.device)
+        report_families(args.out, args.device)
+        return
+    if args.step == FAMILIES:
+        measure_families(args.out, args.threads, *map(int, args.part.split("/")))
         return
     variants, measure = STEPS[args.step]
     part, parts = map(int, args.part.split("/"))

@@ -128,8 +128,25 @@ def predict_network(
 ) -> NetworkPrediction:
     """The latency distribution of a scheduled network over the images of an activation."""
     counts = block_counts(blocks, activation)
+    return predict_work(
+        model, frame, blocks, counts, images=activation.images, source=activation.source, batch=batch, status=status
+    )
+
+
+def predict_work(
+    model: LatencyModel,
+    frame: AnyFrame,
+    blocks: Sequence[PlannedBlock],
+    counts: Sequence[Work],
+    *,
+    images: int,
+    source: str,
+    batch: int = 1,
+    status: str,
+) -> NetworkPrediction:
+    """The same from the work of every block in every one of `images` images; `source`: where it comes from."""
     stands = places(blocks, counts, model.last_cache)
-    groups = batches(activation.images, batch)
+    groups = batches(images, batch)
     far = stands[0].far if stands else 0.0
     outside = model.frame_ns(frame, own_stem=bool(blocks) and blocks[0].execution == "sparse", batch=batch, far=far)
     outside += model.border_ns(blocks[-1].scheduled if blocks else None, None, batch)
@@ -149,8 +166,8 @@ def predict_network(
         latency=latency,
         outside_us=outside / 1e3,
         blocks=tuple(predicted),
-        images=activation.images,
-        activation=activation.source,
+        images=images,
+        activation=source,
         batch=batch,
         threads=model.threads,
         status=status,

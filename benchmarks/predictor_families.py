@@ -1,0 +1,194 @@
+"""Predicted against measured for LAUD-RegNetY and LAUD-T2T-ViT: the step `families` of predictor_cpu.py.
+
+Published architectures in full depth, every one with masks of several kinds and rates, all blocks by our kernels and all
+by the runtime; the weights and decisions are made up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from laudc.calibrate.design import Design
+from laudc.calibrate.fit import error_summary
+from laudc.calibrate.frames import frame_of
+from laudc.calibrate.measure import CpuMeasurer
+from laudc.calibrate.samples import Sample
+from laudc.calibrate.synthetic import Drawn
+from laudc.calibrate.synthetic_vit import VitDrawn
+from laudc.devices import load_profile
+from laudc.predict.families import TITLES
+from laudc.predict.models import latency_model
+from laudc.predict.network import NetworkPrediction, PlannedBlock, predict_work
+from laudc.predict.regnet_blueprint import RegNetBlueprint
+from laudc.predict.vit_blueprint import VitBlueprint
+from laudc.predict.work import work_of_row
+
+STEP = "families"
+# Channels and blocks per stage, channels per group.
+REGNETS: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
+    "lad_regnet_y_400mf": ((48, 104, 208, 440), (1, 3, 6, 6), 8),
+    "lad_regnet_y_800mf": ((64, 144, 320, 784), (1, 3, 8, 2), 16),
+    "lad_regnet_y_1_6gf": ((48, 120, 336, 888), (2, 6, 17, 2), 24),
+}
+REGNET_MODES = {
+    "channel-G2": (("channel",) * 4, (1,) * 4, (2,) * 4),
+    "spatial-4421": (("spatial",) * 4, (4, 4, 2, 1), (1,) * 4),
+    "both-4421-G2": (("both",) * 4, (4, 4, 2, 1), (2,) * 4),
+}
+REGNET_RATES = (0.3, 0.5, 0.8)
+# Features, heads, blocks.
+VITS = {"ada_step_t2t_vit_14_lnorm": (384, 6, 14), "ada_step_t2t_vit_19_lnorm": (448, 7, 19)}
+# Kept tokens, heads and sublayers; None: no such policy.
+VIT_MODES: dict[str, tuple[float | None, float | None, float | None]] = {
+    "token 50%": (0.5, None, None),
+    "token 80%": (0.8, None, None),
+    "head 50%": (None, 0.5, None),
+    "head 80%": (None, 0.8, None),
+    "layer 60%": (None, None, 0.6),
+    "all 70/70/80%": (0.7, 0.7, 0.8),
+    "all 50/50/50%": (0.5, 0.5, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class FamilyVariant:
+    """One network: which architecture, with which masks, keeping how much."""
+
+    arch: str
+    mode: str
+    rate: float
+
+    def design(self, index: int) -> Design:
+        """The network as calibrations have theirs."""
+        return self._regnet(index) if self.arch in REGNETS else self._vit(index)
+
+    def _regnet(self, index: int) -> Design:
+        widths, layers, group_width = REGNETS[self.arch]
+        modes, spatial, channel = REGNET_MODES[self.mode]
+        blueprint = RegNetBlueprint(layers, widths, group_width, modes, spatial, channel)
+        count = sum(layers)
+        return _design(index, blueprint, Drawn((self.rate,) * count, (self.rate,) * count), count)
+
+    def _vit(self, index: int) -> Design:
+        dim, heads, depth = VITS[self.arch]
+        token, head, layer = VIT_MODES[self.mode]
+        # As in AdaViT, the first block chooses neither heads nor sublayers.
+        later = (False,) + (True,) * (depth - 1)
+        blueprint = VitBlueprint(
+            dim=dim,
+            heads=heads,
+            hidden=(3 * dim,) * depth,
+            token=(token is not None,) * depth,
+            head=later if head is not None else (False,) * depth,
+            layer=later if layer is not None else (False,) * depth,
+        )
+        runs = np.random.default_rng(depth).permutation(2 * depth) < round((layer or 1.0) * 2 * depth)
+        drawn = VitDrawn(
+            (token or 1.0,) * depth, (head or 1.0,) * depth, tuple(map(bool, runs[::2])), tuple(map(bool, runs[1::2]))
+        )
+        return _design(index, blueprint, drawn, depth)
+
+
+def _design(index: int, blueprint: Any, drawn: Any, count: int) -> Design:
+    return Design(index, blueprint, drawn, (False,) * count, (False,) * count, ("sparse", "dense"))
+
+
+def family_variants() -> list[FamilyVariant]:
+    """Every RegNetY in every mode and rate, every T2T-ViT in every mode."""
+    regnets = [FamilyVariant(arch, mode, rate) for arch in REGNETS for mode in REGNET_MODES for rate in REGNET_RATES]
+    return regnets + [FamilyVariant(arch, mode, 0.0) for arch in VITS for mode in VIT_MODES]
+
+
+def measure_families(path: Path, threads: list[int], part: int, parts: int) -> None:
+    """Appends what is missing: per variant and number of threads one sample of our kernels, twice, and one dense."""
+    measurer = CpuMeasurer()
+    done = {_key(row) for row in _read(path)}
+    for number, variant in enumerate(family_variants()):
+        design = variant.design(number)
+        for count in threads:
+            if number % parts != part - 1 or json.dumps([asdict(variant), count]) in done:
+                continue
+            found = [asdict(measurer.measure(design, kind, count)) for kind in ("sparse", "dense", "sparse")]
+            row = {"step": STEP, "variant": asdict(variant), "number": number, "threads": count, "samples": found}
+            with open(path, "a") as file:
+                file.write(json.dumps({**row, "times": {}}) + "\n")
+            print(STEP, number, variant, count, flush=True)
+
+
+def _key(row: dict[str, Any]) -> str:
+    return json.dumps([row["variant"], row["threads"]])
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [row for row in map(json.loads, lines) if row["step"] == STEP]
+
+
+def report_families(path: Path, device: str, slow: float = 1.08) -> None:
+    """Prints the errors by family, form and number of threads. Left out are rows measured at more than `slow` times the
+    usual best pace."""
+    rows = _read(path)
+    profile = load_profile(device)
+    for threads in sorted({row["threads"] for row in rows}):
+        mine = [row for row in rows if row["threads"] == threads]
+        best = float(np.quantile([sample["pace_ns"] for row in mine for sample in row["samples"]], 0.1))
+        lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        inside: dict[str, list[bool]] = defaultdict(list)
+        repeats, left_out = [], 0
+        for row in mine:
+            design = FamilyVariant(**row["variant"]).design(row["number"])
+            model = latency_model(profile, threads=threads, family=design.family)
+            if model is None:
+                continue
+            samples = [Sample.from_dict(sample) for sample in row["samples"]]
+            repeats.append(abs(samples[-1].total_ns / samples[0].total_ns - 1))
+            for sample in samples[:2]:
+                if sample.pace_ns > slow * best:
+                    left_out += 1
+                    continue
+                predicted = _predict(model.model, design, sample)
+                title = TITLES[design.family]
+                total = sample.total_ns / 1e3
+                lines[f"{title}, {sample.kind}"].append((predicted.latency.mean_us, total))
+                _collect(predicted, sample, lines, inside, title)
+                inside[f"{title} networks"].append(_holds(predicted.latency, total))
+                lines[f"  {title} {row['variant']['mode']}, {sample.kind}"].append((predicted.latency.mean_us, total))
+        print(f"\n== families, {threads} thread(s); {left_out} samples of slow phases left out")
+        if repeats:
+            print(f"repeatability: median {np.median(repeats):.1%}, 90 % within {np.percentile(repeats, 90):.1%}")
+        for label, pairs in lines.items():
+            predicted_us, measured_us = np.asarray(pairs).T
+            errors = error_summary(predicted_us, measured_us)
+            print(
+                f"{label:<46} n {errors['count']:>4}  MAPE {errors['mape']:6.1%}  bias {errors['bias']:+6.1%}  "
+                f"±5 % {errors['within_5']:6.1%}  ±10 % {errors['within_10']:6.1%}"
+            )
+        for label, hits in inside.items():
+            print(f"90 % intervals of {label} hold {np.mean(hits):.1%}")
+
+
+def _predict(model: Any, design: Design, sample: Sample) -> NetworkPrediction:
+    executions = design.executions(sample.kind)
+    blocks = [PlannedBlock(n, r, e) for (n, r), e in zip(design.records(64), executions, strict=True)]
+    work = [work_of_row(block.record, row) for block, row in zip(blocks, sample.counts, strict=True)]
+    return predict_work(model, frame_of(design), blocks, work, images=1, source="", status="")
+
+
+def _collect(predicted: NetworkPrediction, sample: Sample, lines: Any, inside: Any, title: str) -> None:
+    for block, ns in zip(predicted.blocks, sample.block_ns, strict=True):
+        if ns is None:
+            continue
+        lines[f"{title}, blocks"].append((block.latency.mean_us, ns / 1e3))
+        if ns > 30e3:
+            lines[f"{title}, blocks of more than 30 µs"].append((block.latency.mean_us, ns / 1e3))
+        inside[f"{title} blocks"].append(_holds(block.latency, ns / 1e3))
+
+
+def _holds(latency: Any, measured_us: float) -> bool:
+    return latency.low_us is not None and latency.low_us <= measured_us <= latency.high_us
