@@ -1,7 +1,7 @@
 """Predicted against measured for LAUD-RegNetY and LAUD-T2T-ViT: the step `families` of predictor_cpu.py.
 
-Published architectures in full depth, every one with masks of several kinds and rates, all blocks by our kernels and all
-by the runtime; the weights and decisions are made up.
+Published architectures in full depth, every one with masks of several kinds and rates, all blocks by our kernels and
+all by the runtime; the weights and decisions are made up.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ REGNET_TERMS = (
     "a_macs",
     "c_macs",
     "projection_macs",
-    "b_macs",  # of conv b, where its kept channels per group fit one vector and the map is gone through as a whole
+    "b_macs",  # of conv b, where the map is gone through as a whole
     "b_pixels",  # pixels times convolution groups
-    "b_wide_macs",  # the same where they do not
-    "b_wide_pixels",
+    "b_listed_macs",  # the same where kept pixels are listed, or a group is too wide for the kernel of whole maps
+    "b_listed_pixels",
     "panel_reads",  # floats of weights read by tiles from the second-level cache
     "tiles",  # register tiles begun
     "weights_near",  # floats of weights read from the last-level cache
@@ -48,7 +48,8 @@ REGNET_TERMS = (
     "averaged",  # floats read by the channel masker
     "decided",  # floats of channel masker weights
 )
-_VECTOR = 16
+# The widest group of the kernel that goes through whole maps (plugins/cpu/grid_conv_*.cpp).
+_WIDEST_ON_GRID = 32
 _TAPS = 9
 _FLOATS_PER_TASK = 32 * 1024
 _SE_PANEL = 64
@@ -114,8 +115,8 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     tasks = np.where(alone, 1.0, np.where(by_rows, threads, np.minimum(threads, parts)))
     mine = np.where(by_rows, np.ceil(counts.b / tasks), counts.b)
     share = np.where(by_rows, 1.0, np.ceil(parts / tasks) / parts)
-    wide = bool(record.se_pool) | (counts.channels / parts > _VECTOR)
-    for kind, chosen in (("b_wide", wide), ("b", ~wide)):
+    listed = bool(record.se_pool) | (counts.channels / parts > _WIDEST_ON_GRID)
+    for kind, chosen in (("b_listed", listed), ("b", ~listed)):
         work.add(f"{kind}_macs", mine * _TAPS * counts.padded * share * chosen)
         work.add(f"{kind}_pixels", mine * counts.parts * share * chosen)
     work.add("section", (tasks > 1) * (counts.b * counts.parts > 0))

@@ -24,6 +24,7 @@ VIT_TERMS = (
     "weights_near",  # floats of weights read from the last-level cache
     "weights_far",  # floats of weights read from memory
     "waited",  # of these, what few rows leave no time to fetch meanwhile
+    "gapped",  # floats of weights read with gaps where heads are left out: nothing is fetched ahead
     "passed",  # floats of tokens that normalisations, policies and sums go through
     "attention_macs",  # of scores and mix
     "scores",  # scores that go through the softmax
@@ -86,6 +87,8 @@ def _attention(work: Amounts, record: VitRecord, counts: VitCounts, weights: dic
     work.add("passed", ((queries + rows) * kept + rows * passing) / work.threads)
     _heads(work, record, counts, rows, queries)
     _linear(work, record, queries, passing, record.dim, weights["proj"])
+    some = counts.heads < record.heads
+    work.add("gapped", weights["proj"] * (some & (record.dropped_heads != DroppedHead.VALUES)))
     work.add("passed", queries * record.dim / work.threads)
 
 
@@ -116,4 +119,7 @@ def _mlp(work: Amounts, record: VitRecord, counts: VitCounts, weights: dict[str,
     _linear(work, record, rows, inputs, hidden, weights["fc1"])
     work.add("gelu", rows * hidden / work.threads)
     _linear(work, record, rows, hidden, record.dim, weights["fc2"])
+    some = counts.heads < record.heads
+    work.add("gapped", weights["fc1"] * (some & (record.head_width == MlpWidth.INPUTS)))
+    work.add("gapped", weights["fc2"] * (some & (record.head_width == MlpWidth.OUTPUTS)))
     work.add("passed", rows * record.dim / work.threads)
