@@ -31,7 +31,8 @@ _MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
 
 # RegNetY: what its maps and groups look like; widths of the stages as multiples of the group width, from and to.
 _REGNET_SIZES = (96, 128, 160, 192, 224, 224, 256)
-_REGNET_SHALLOW, _REGNET_DEEP = (2, 3, 5, 3), (2, 5, 14, 4)
+# As deep as real ones: their blocks are small, and in a short call all weights would stay in the cache.
+_REGNET_LAYERS = ((1, 2), (2, 6), (5, 17), (2, 6))
 _REGNET_GROUPS = (8, 16, 24)
 _REGNET_MODES = ("channel", "channel", "channel", "spatial", "both")
 _REGNET_WIDTHS = ((32, 80), (80, 168), (160, 360), (320, 900))
@@ -146,10 +147,9 @@ def _draw_resnet(random: np.random.Generator, index: int) -> Design:
 
 def _draw_regnet(random: np.random.Generator, index: int) -> Design:
     pick = _picker(random)
-    most = _REGNET_DEEP if index % 3 == 0 else _REGNET_SHALLOW
-    layers = [random.integers(1, blocks + 1) for blocks in most]
+    layers = [random.integers(least, most + 1) for least, most in _REGNET_LAYERS]
     # One after the other: all occur, however few networks there are.
-    group = _REGNET_GROUPS[(index + index // 3) % len(_REGNET_GROUPS)]
+    group = _REGNET_GROUPS[index % len(_REGNET_GROUPS)]
     widths = tuple(group * max(1, round(float(random.uniform(*span)) / group)) for span in _REGNET_WIDTHS)
     blueprint = RegNetBlueprint(
         layers=tuple(int(n) for n in layers),

@@ -50,6 +50,9 @@ REGNET_TERMS = (
 )
 # The widest group of the kernel that goes through whole maps (plugins/cpu/grid_conv_*.cpp).
 _WIDEST_ON_GRID = 32
+# Output pixels of its tiles by stride, and so many as keep the arithmetic busy.
+_TILE_PIXELS = {1: 14, 2: 10}
+_BUSY_PIXELS = 8
 _TAPS = 9
 _FLOATS_PER_TASK = 32 * 1024
 _SE_PANEL = 64
@@ -71,15 +74,14 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     on = counts.b * (counts.channels > 0)
     work.gemm("a", counts.a, record.cin, counts.channels)
     work.add("rows_written", (counts.a + on) * counts.channels / work.threads)
-    if record.channel_groups:
-        work.packed_weights("packed", weights["a"], counts.a)
-    else:
-        work.weights(weights["a"], counts.a)
+    # Weights of conv a and c lie ready for all channels together; some are brought together first.
+    some = counts.channels < record.width
+    work.weights(weights["a"] * ~some, counts.a)
+    work.packed_weights("packed", weights["a"] * some, counts.a)
     _grouped(work, record, counts)
     _excitation(work, counts, on, weights["se"])
     work.gemm("c", counts.c, counts.channels, record.cout)
     work.add("outputs", counts.c * record.cout / work.threads)
-    some = counts.channels < record.width
     work.weights(weights["c"], counts.c * ~some)
     work.packed_weights("copied", weights["c"] * some, counts.c)
     return work.values
@@ -116,9 +118,13 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     mine = np.where(by_rows, np.ceil(counts.b / tasks), counts.b)
     share = np.where(by_rows, 1.0, np.ceil(parts / tasks) / parts)
     listed = bool(record.se_pool) | (counts.channels / parts > _WIDEST_ON_GRID)
-    for kind, chosen in (("b_listed", listed), ("b", ~listed)):
-        work.add(f"{kind}_macs", mine * _TAPS * counts.padded * share * chosen)
-        work.add(f"{kind}_pixels", mine * counts.parts * share * chosen)
+    # Lines are cut into tiles; one of few pixels takes as long as one of some more.
+    tiles = np.ceil(record.wout / _TILE_PIXELS[record.stride])
+    stretched = np.maximum(record.wout / tiles, _BUSY_PIXELS) * tiles / record.wout
+    work.add("b_macs", mine * _TAPS * counts.padded * share * ~listed * stretched)
+    work.add("b_pixels", mine * counts.parts * share * ~listed)
+    work.add("b_listed_macs", mine * _TAPS * counts.padded * share * listed)
+    work.add("b_listed_pixels", mine * counts.parts * share * listed)
     work.add("section", (tasks > 1) * (counts.b * counts.parts > 0))
     work.weights(_TAPS * counts.parts * width * width, counts.b)
     partly = counts.channels < counts.parts * width
