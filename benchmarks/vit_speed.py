@@ -1,6 +1,6 @@
 """LAUD-T2T-ViT against ONNX Runtime's own dense engine of the same architecture, as `cpu_speed.py` does it.
 
-python benchmarks/vit_speed.py --threads 1 2 --out build/vit_speed.json
+    python benchmarks/vit_speed.py --threads 1 2 --out build/vit_speed.json
 """
 
 from __future__ import annotations

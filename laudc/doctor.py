@@ -58,7 +58,9 @@ def _checks() -> Iterator[Check]:
         yield _package(module, package)
     yield from _backends()
     yield _torch()
-    yield _importable("laudnet", "reads checkpoints", "install laudc with its torch extra, or set PYTHONPATH=models")
+    yield _importable(
+        "laudnet", "reads checkpoints", "install laudc with its torch extra, or set PYTHONPATH=models"
+    )
 
 
 def _python() -> Check:
@@ -97,7 +99,9 @@ def _torch() -> Check:
     numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
     wanted = ".".join(map(str, MIN_TORCH))
     if numbers < MIN_TORCH:
-        return Check("torch", False, False, f"{version} has known holes in loading files, {wanted} is needed", fix)
+        return Check(
+            "torch", False, False, f"{version} has known holes in loading files, {wanted} is needed", fix
+        )
     return Check("torch", True, False, version)
 
 

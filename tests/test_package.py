@@ -21,7 +21,10 @@ from laudc.files import atomic_write, sha256_bytes, sha256_file
 def test_errors_are_one_paragraph() -> None:
     error = UserError("cannot read  model.onnx", "it is\nempty.", "export it again")
     assert str(error) == "Cannot read model.onnx. It is empty. Export it again."
-    assert str(UserError("layer1.0 is odd", "why?", "--opset 20 helps")) == "layer1.0 is odd. Why? --opset 20 helps."
+    assert (
+        str(UserError("layer1.0 is odd", "why?", "--opset 20 helps"))
+        == "layer1.0 is odd. Why? --opset 20 helps."
+    )
     assert (error.what, error.exit_code) == ("cannot read  model.onnx", 2)
     assert str(CheckFailed("too slow")) == "Too slow."
     assert (CheckFailed.exit_code, InternalError.exit_code, LaudcError.exit_code) == (3, 1, 1)

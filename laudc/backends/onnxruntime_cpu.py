@@ -190,4 +190,8 @@ def _described_outputs(run: dict[str, Any]) -> list[str]:
 
 
 def _masks_as_margins(entry: dict[str, Any], values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {f"{kind}_margin": values[entry[f"{kind}_mask"]] * 2 - 1 for kind in names.KINDS if f"{kind}_mask" in entry}
+    return {
+        f"{kind}_margin": values[entry[f"{kind}_mask"]] * 2 - 1
+        for kind in names.KINDS
+        if f"{kind}_mask" in entry
+    }

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.command("build-engine", short_help="Portable ONNX to an engine for a device.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="MODEL.laudc", help="Engine to write.")
-@click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for.")
+@click.option(
+    "--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for."
+)
 @click.option(
     "--backend", default="auto", show_default=True, help="Runtime: auto, onnxruntime, onnxruntime-cuda or tensorrt."
 )
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 )
 @click.option("--calibrate-images", metavar="DIR", help="Images whose masks decide, in place of --activation.")
 @click.option("--batch", type=int, help="Images per call to schedule for [default: the device's].")
-@click.option("--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need.")
+@click.option(
+    "--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need."
+)
 @click.option("--tensorrt", metavar="VERSION", help="TensorRT on the device [default: the device profile's].")
 @click.option("--timing-cache", metavar="FILE", help="What TensorRT has measured before [default: in ~/.cache/laudc].")
 @target_options

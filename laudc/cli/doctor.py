@@ -23,8 +23,12 @@ def command(session: Session) -> None:
 
     checks = examine()
     rows = [[check.verdict, check.name, check.detail] for check in checks]
-    session.say(render_table([Column("", left=True), Column("what", left=True), Column("found", left=True)], rows))
-    session.write({"kind": "doctor", "ok": all(c.acceptable for c in checks), "checks": [c.to_dict() for c in checks]})
+    session.say(
+        render_table([Column("", left=True), Column("what", left=True), Column("found", left=True)], rows)
+    )
+    session.write(
+        {"kind": "doctor", "ok": all(c.acceptable for c in checks), "checks": [c.to_dict() for c in checks]}
+    )
     broken = [check for check in checks if not check.acceptable]
     if broken:
         raise CheckFailed(

@@ -65,8 +65,12 @@ def _show_engine(session: Session, bundle: Bundle) -> None:
         "library": f"{manifest.native_library.version}, ABI {manifest.native_library.abi}",
         "built by": f"laudc {manifest.laudc_version}",
         "checkpoint": manifest.source.checkpoint_sha256 or "not recorded",
-        "members": ", ".join(f"{name} ({member.size / 1e6:.1f} MB)" for name, member in manifest.members.items()),
-        "runs here": "yes" if not found else f"no: {found[0].field} is {found[0].engine}, here {found[0].here}",
+        "members": ", ".join(
+            f"{name} ({member.size / 1e6:.1f} MB)" for name, member in manifest.members.items()
+        ),
+        "runs here": "yes"
+        if not found
+        else f"no: {found[0].field} is {found[0].engine}, here {found[0].here}",
     }
     columns = (
         Column("block", left=True),
@@ -177,7 +181,9 @@ def _macs_table(model: onnx.ModelProto) -> str:
     from laudc.report import RULE, Column, render_table
 
     macs = network_macs(network_shape(model), {})
-    rows: list[Any] = [[block.name, f"{block.dense / 1e6:.2f}", f"{block.masker / 1e6:.3f}"] for block in macs.blocks]
+    rows: list[Any] = [
+        [block.name, f"{block.dense / 1e6:.2f}", f"{block.masker / 1e6:.3f}"] for block in macs.blocks
+    ]
     rest = macs.stem + macs.head
     total = ["network", f"{macs.dense / 1e6:.2f}", f"{sum(block.masker for block in macs.blocks) / 1e6:.3f}"]
     columns = (Column("block", left=True), Column("dense", "million MACs"), Column("masker", "million MACs"))

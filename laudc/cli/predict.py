@@ -72,7 +72,9 @@ def forecast_text(result: Forecast) -> str:
         Column("worst", "µs"),
         Column("why", left=True),
     )
-    rows = [[block.name, block.execution, *_times(block.predicted), block.reason] for block in result.plan.blocks]
+    rows = [
+        [block.name, block.execution, *_times(block.predicted), block.reason] for block in result.plan.blocks
+    ]
     predicted = result.plan.predicted
     assert predicted is not None
     head = f"{result.arch} on {result.device}, {result.precision}: {result.status}"

@@ -110,7 +110,9 @@ def _here(session: Session) -> Callable[..., ProfileResult]:
 def _there(session: Session, target: str, host_keys: str) -> Callable[..., ProfileResult]:
     from laudc.remote import parse_target, profile_on_target
 
-    return functools.partial(profile_on_target, parse_target(target), host_keys=host_keys, progress=session.progress)
+    return functools.partial(
+        profile_on_target, parse_target(target), host_keys=host_keys, progress=session.progress
+    )
 
 
 def _check_speedup(engine: str, result: ProfileResult, least: float | None) -> None:

@@ -88,7 +88,9 @@ def class_names(labels: str | None, classes: int) -> list[str]:
     try:
         names = Path(labels).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the labels {labels}", str(error), "give a text file, one name a line") from error
+        raise UserError(
+            f"cannot read the labels {labels}", str(error), "give a text file, one name a line"
+        ) from error
     if len(names) != classes:
         raise UserError(
             f"the labels {labels} do not fit the engine",

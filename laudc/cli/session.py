@@ -108,7 +108,9 @@ def shared_options(function: Function) -> Function:
             callback=_set_verbose,
             help="Say more; twice: tracebacks.",
         ),
-        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Say only errors."),
+        click.option(
+            "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_quiet, help="Say only errors."
+        ),
     )
     for option in reversed(options):
         function = option(function)

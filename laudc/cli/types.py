@@ -14,7 +14,9 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
         match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", str(value))
         if match is None:
             self.fail(f"'{value}' is neither a side in pixels (224) nor height x width (224x160)", param, ctx)
@@ -33,5 +35,7 @@ def target_options(function: Function) -> Function:
         show_default=True,
         help="Host keys that --target trusts: known ones, or also those of machines never seen before.",
     )
-    target = click.option("--target", metavar="ssh://[USER@]HOST[:PORT]", help="Do it on that machine, through ssh.")
+    target = click.option(
+        "--target", metavar="ssh://[USER@]HOST[:PORT]", help="Do it on that machine, through ssh."
+    )
     return target(keys(function))

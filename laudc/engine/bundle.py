@@ -212,7 +212,9 @@ def _read_directory(path: Path, file: BinaryIO) -> dict[str, _Entry]:
     file.seek(max(0, size - _END.size))
     end = file.read(_END.size)
     if len(end) < _END.size or end[:4] != _END_MAGIC:
-        raise _damaged(path, f"it is cut off or has something appended: no directory at its end ({size} bytes)")
+        raise _damaged(
+            path, f"it is cut off or has something appended: no directory at its end ({size} bytes)"
+        )
     _, _, _, _, count, directory_size, start, _ = _END.unpack(end)
     if start + directory_size + _END.size != size or count > len(MEMBER_ORDER):
         raise _damaged(

@@ -42,7 +42,9 @@ def differences(
     if manifest.native_library.abi != native.get("abi"):
         yield Difference("native_library.abi", str(manifest.native_library.abi), str(native.get("abi")))
     if minor_version(manifest.native_library.version) != minor_version(str(native.get("version", ""))):
-        yield Difference("native_library.version", manifest.native_library.version, str(native.get("version")))
+        yield Difference(
+            "native_library.version", manifest.native_library.version, str(native.get("version"))
+        )
     if not _same_runtime(manifest, backend_version):
         yield Difference(
             "backend.version",

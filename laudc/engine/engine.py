@@ -131,12 +131,20 @@ class Engine:
             )
         if len(shape) != 4:
             fix = (
-                "add the batch dimension: images[None]" if len(shape) == 3 else "give (batch, channels, height, width)"
+                "add the batch dimension: images[None]"
+                if len(shape) == 3
+                else "give (batch, channels, height, width)"
             )
-            raise UserError(f"the engine takes {wanted}", f"it was given {len(shape)} dimensions: {tuple(shape)}", fix)
+            raise UserError(
+                f"the engine takes {wanted}", f"it was given {len(shape)} dimensions: {tuple(shape)}", fix
+            )
         if shape[0] < 1:
-            raise UserError(f"the engine takes {wanted}", "it was given an empty batch", "give at least one image")
-        if any(isinstance(want, int) and want != got for want, got in zip(self.input_shape, shape, strict=True)):
+            raise UserError(
+                f"the engine takes {wanted}", "it was given an empty batch", "give at least one image"
+            )
+        if any(
+            isinstance(want, int) and want != got for want, got in zip(self.input_shape, shape, strict=True)
+        ):
             raise UserError(
                 f"the engine takes {wanted}",
                 f"it was given {tuple(shape)}",

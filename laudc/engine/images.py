@@ -90,7 +90,11 @@ class Preprocess:
 
 
 def _is_triple(values: Any) -> bool:
-    return isinstance(values, (list, tuple)) and len(values) == 3 and all(isinstance(v, (int, float)) for v in values)
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == 3
+        and all(isinstance(v, (int, float)) for v in values)
+    )
 
 
 def _bad_metadata(field: str, found: Any, wanted: str) -> UserError:
@@ -109,7 +113,9 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
+            )
             if not inside:
                 raise UserError(
                     f"the folder {path} has no images",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 MAX_IMAGES = 256
 
 
-def trace_images(model: onnx.ModelProto, model_sha256: str, images: Iterable[str | os.PathLike[str]]) -> Activation:
+def trace_images(
+    model: onnx.ModelProto, model_sha256: str, images: Iterable[str | os.PathLike[str]]
+) -> Activation:
     """Runs the portable model on image files and folders and keeps every mask.
 
     Raises UserError when there are no images, or one cannot be read.

@@ -63,7 +63,9 @@ def read_weights(bundle: Bundle) -> tuple[bytes, dict[str, NDArray[Any]]]:
         place = {entry.key: entry.value for entry in tensor.external_data}
         first, length = int(place["offset"]), int(place["length"])
         kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        weights[tensor.name] = np.frombuffer(content[first : first + length], kind).reshape(tuple(tensor.dims))
+        weights[tensor.name] = np.frombuffer(content[first : first + length], kind).reshape(
+            tuple(tensor.dims)
+        )
         _set_place(tensor, {"location": file, "offset": start + first, "length": length})
     return proto.SerializeToString(), weights
 

@@ -49,7 +49,9 @@ def load_source(
         if se_pool is not None:
             loaded = _load(origin, _with_se_pool(loaded.config, se_pool))
         recorded = loaded.metrics.get("preprocess", {})
-        return Source(loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {})
+        return Source(
+            loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {}
+        )
     if arch is not None or config is not None or se_pool is not None:
         raise UserError(
             "arch, config and se_pool cannot be given with a model in memory",

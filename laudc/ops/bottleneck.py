@@ -66,12 +66,16 @@ def _masked(values: Array, channel_mask: Array | None, bias: Array) -> Array:
     return numeric.relu(values + bias.reshape(-1, 1, 1))
 
 
-def reference_spatial(x: Array, r: Array, m: Array, *weights: Array, **attributes: int | Sequence[int]) -> Array:
+def reference_spatial(
+    x: Array, r: Array, m: Array, *weights: Array, **attributes: int | Sequence[int]
+) -> Array:
     """NumPy reference of SpatialBottleneck; arguments as its inputs and attributes."""
     return bottleneck(x, r, None, m, *weights, geometry=Geometry.from_attributes(attributes))
 
 
-def reference_channel(x: Array, r: Array, c: Array, *weights: Array, **attributes: int | Sequence[int]) -> Array:
+def reference_channel(
+    x: Array, r: Array, c: Array, *weights: Array, **attributes: int | Sequence[int]
+) -> Array:
     """NumPy reference of ChannelBottleneck; arguments as its inputs and attributes."""
     return bottleneck(x, r, c, None, *weights, geometry=Geometry.from_attributes(attributes))
 
@@ -129,7 +133,9 @@ def infer_dynamic(shapes: Sequence[Shape], attributes: Attributes) -> Shape:
     return out
 
 
-_CONV2 = "Conv <strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations, group: int = @group>"
+_CONV2 = (
+    "Conv <strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations, group: int = @group>"
+)
 
 _DENSE_CONVS = f"""
         conv1 = Conv (X, W1, B1)

@@ -106,7 +106,9 @@ def check_contract(model: onnx.ModelProto) -> None:
     for node in semantic_nodes(model):
         spec = _spec_of(node)
         if version != spec_module.VERSION:
-            raise _broken(node, f"the model imports {DOMAIN} in version {version}, known is {spec_module.VERSION}")
+            raise _broken(
+                node, f"the model imports {DOMAIN} in version {version}, known is {spec_module.VERSION}"
+            )
         if not node.name or node.name in seen:
             raise _broken(node, "nodes of this domain need a name of their own")
         seen.add(node.name)
@@ -118,7 +120,9 @@ def check_contract(model: onnx.ModelProto) -> None:
 def _check_signature(node: onnx.NodeProto, spec: OpSpec) -> None:
     schema = spec.schema
     if len(node.input) != len(schema.inputs) or not all(node.input):
-        raise _broken(node, f"it needs {len(schema.inputs)} inputs ({', '.join(spec.inputs)}), has {len(node.input)}")
+        raise _broken(
+            node, f"it needs {len(schema.inputs)} inputs ({', '.join(spec.inputs)}), has {len(node.input)}"
+        )
     if len(node.output) != len(schema.outputs) or not all(node.output):
         raise _broken(node, f"it needs {len(schema.outputs)} output, has {len(node.output)}")
     _check_attributes(node, spec)
@@ -139,7 +143,9 @@ def _check_attributes(node: onnx.NodeProto, spec: OpSpec) -> None:
             raise _broken(node, f"attribute {wanted.name} is not {kind}")
 
 
-def _check_body(node: onnx.NodeProto, spec: OpSpec, body: onnx.FunctionProto | None, opset: int | None) -> None:
+def _check_body(
+    node: onnx.NodeProto, spec: OpSpec, body: onnx.FunctionProto | None, opset: int | None
+) -> None:
     if body is None:
         raise _broken(node, "its function body is missing, so no plain runtime could run it")
     versions = {_domain(entry.domain): entry.version for entry in body.opset_import}

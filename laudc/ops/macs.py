@@ -246,9 +246,13 @@ class _Reader:
 
     def read(self) -> NetworkShape:
         blocks = [node for node in self._graph.node if node.op_type in BLOCKS]
-        projections = [self._producers[node.input[1]].name for node in blocks if node.input[1] != node.input[0]]
+        projections = [
+            self._producers[node.input[1]].name for node in blocks if node.input[1] != node.input[0]
+        ]
         outside = ("Conv", "MatMul")
-        stem = self._sum(node for node in self._graph.node if node.op_type in outside and node.name not in projections)
+        stem = self._sum(
+            node for node in self._graph.node if node.op_type in outside and node.name not in projections
+        )
         head = self._sum(node for node in self._graph.node if node.op_type == "Gemm")
         convolutional = [self._block(node) for node in blocks]
         transformer = [self._vit_block(node) for node in self._graph.node if node.op_type == "DynamicMlp"]
@@ -308,7 +312,9 @@ class _Reader:
         x = self._dims(node.input[0])
         if node.op_type == "SpatialMasker":
             weight, mask = self._dims(node.input[3]), self._dims(node.output[0])
-            return x[1] * (weight[0] * mask[2] * mask[3] + self._pooled(node.input[1]) * self._pooled(node.input[2]))
+            return x[1] * (
+                weight[0] * mask[2] * mask[3] + self._pooled(node.input[1]) * self._pooled(node.input[2])
+            )
         linear = sum(int(np.prod(self._dims(name))) for name in node.input[1:] if len(self._dims(name)) == 2)
         area = x[2] * x[3]
         if node.op_type == "ChannelMaskerConv":

@@ -29,6 +29,7 @@ TAIL = 64  # slack behind the last section: kernels load whole vectors
 _WINOGRAD_G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float64)
 
 
+
 @dataclass(frozen=True)
 class MaskerWeights:
     """Weights of a channel masker; `hidden_*` are None for the linear one. First half of the rows of `w`: keep."""
@@ -97,7 +98,9 @@ def _conv2_matrices(weight: Array, record: BlockRecord) -> Iterator[Array]:
     memory and transforming them is faster than reading 16.
     """
     if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 and not record.channel_groups:
-        points = np.einsum("ai,nkij,bj->abkn", _WINOGRAD_G, weight.astype(np.float64), _WINOGRAD_G, optimize=True)
+        points = np.einsum(
+            "ai,nkij,bj->abkn", _WINOGRAD_G, weight.astype(np.float64), _WINOGRAD_G, optimize=True
+        )
         yield from points.reshape(16, *points.shape[2:])
     else:
         yield weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])  # tap-major rows
@@ -105,7 +108,11 @@ def _conv2_matrices(weight: Array, record: BlockRecord) -> Iterator[Array]:
 
 def _arrange(matrix: Array, record: BlockRecord) -> Array:
     """A (K, N) matrix of conv1 or conv2 in the form that the block's kernels read."""
-    return np.asarray(matrix.T, np.float32).ravel() if record.channel_groups else pack_panels(matrix, record.panel)
+    return (
+        np.asarray(matrix.T, np.float32).ravel()
+        if record.channel_groups
+        else pack_panels(matrix, record.panel)
+    )
 
 
 def _inside(border_class: int, tap: int) -> bool:

@@ -81,7 +81,8 @@ class OpSpec:
             outputs=[parameter(self.output, "T")],
             type_constraints=[("T", ["tensor(float)"], "single precision")],
             attributes=[
-                OpSchema.Attribute(a.name, kinds[a.is_list], a.description, required=True) for a in self.attributes
+                OpSchema.Attribute(a.name, kinds[a.is_list], a.description, required=True)
+                for a in self.attributes
             ],
         )
 

@@ -33,7 +33,9 @@ def collect_inputs(manifest: Manifest, images: Iterable[str | os.PathLike[str]] 
     fixed = manifest.input.shape[0]
     if batch < 1 or (isinstance(fixed, int) and fixed != batch):
         wanted = f"exactly {fixed}" if isinstance(fixed, int) else "at least 1"
-        raise UserError(f"the engine cannot run a batch of {batch}", f"it takes {wanted}", "give a fitting --batch")
+        raise UserError(
+            f"the engine cannot run a batch of {batch}", f"it takes {wanted}", "give a fitting --batch"
+        )
     if images is None:
         pixels = _generate(manifest, max(_GENERATED, batch))
         source = {"kind": "generated", "count": len(pixels)}

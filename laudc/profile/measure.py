@@ -101,7 +101,9 @@ def profile(
         dense_blocks = _dense_blocks(dense, inputs.batches, loaded.block_names, progress)
         predicted = None
         if portable is not None:
-            predicted = predict_engine(loaded.manifest, portable, masks, batch=batch, threads=threads, device=device)
+            predicted = predict_engine(
+                loaded.manifest, portable, masks, batch=batch, threads=threads, device=device
+            )
         comparison = None
         if predicted is not None:
             comparison = compare(predicted, own.total_us, _by_name(loaded, own))

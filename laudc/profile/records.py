@@ -134,7 +134,9 @@ class ProfileResult:
         """Kinds of decisions to show: those of the network's family."""
         families = (("spatial", "channel"), ("token", "head", "layer"))
         kept = (
-            kinds for kinds in families if any(block.rate(kind) is not None for block in self.blocks for kind in kinds)
+            kinds
+            for kinds in families
+            if any(block.rate(kind) is not None for block in self.blocks for kind in kinds)
         )
         return next(kept, families[0])
 

@@ -89,7 +89,9 @@ def _is_for_runner(path: Path) -> bool:
         raise UserError(f"cannot read {path}", error.strerror or str(error), "check the path") from error
 
 
-def _finish(connection: Connection, engine: Path, output: str | os.PathLike[str], progress: Progress) -> None:
+def _finish(
+    connection: Connection, engine: Path, output: str | os.PathLike[str], progress: Progress
+) -> None:
     """An engine for TensorRT, compiled there by the runner."""
     runner = install_runner(connection, progress)
     progress(f"sending {engine.name} to {connection.target}")
@@ -125,7 +127,9 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _make(connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress) -> None:
+def _make(
+    connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress
+) -> None:
     """Runs what writes out.laudc and report.json into the job's folder, and fetches the engine."""
     job = run_job(connection, key, script, "build the engine", progress)
     if job.code != 0:

@@ -45,7 +45,9 @@ def install_runner(connection: Connection, progress: Progress) -> RemoteRunner:
         file.write_bytes(archive)
         sent = connection.send(file)
     job_key = f"r{key}"
-    job = run_job(connection, job_key, _BUILD.format(archive=f'"{sent}"', key=key), "build the runner", progress)
+    job = run_job(
+        connection, job_key, _BUILD.format(archive=f'"{sent}"', key=key), "build the runner", progress
+    )
     remove_job(connection, job_key)
     if job.code != 0:
         raise _build_error(connection, job.log)

@@ -79,7 +79,9 @@ def _cards(result: ProfileResult) -> str:
         cards.append(("predicted", f"{result.comparison.median.predicted_us / 1000:.2f} ms"))
     if result.activation is not None:
         cards.append(("MACs left by masks", f"{result.activation:.0%}"))
-    inside = "".join(f'<div class="card">{escape(title)}<b>{escape(value)}</b></div>' for title, value in cards)
+    inside = "".join(
+        f'<div class="card">{escape(title)}<b>{escape(value)}</b></div>' for title, value in cards
+    )
     return f'<div class="cards">{inside}</div>'
 
 

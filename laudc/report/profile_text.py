@@ -75,7 +75,9 @@ def _layer_lines(result: ProfileResult) -> list[str]:
     if not result.layers:
         return []
     columns = (Column("layer", left=True), Column("median", "µs"), Column("p95", "µs"))
-    rows = [[layer.name, number(layer.timing.median_us), number(layer.timing.p95_us)] for layer in result.layers]
+    rows = [
+        [layer.name, number(layer.timing.median_us), number(layer.timing.p95_us)] for layer in result.layers
+    ]
     return [render_table(columns, rows), ""]
 
 
@@ -85,7 +87,8 @@ def summary(result: ProfileResult) -> list[str]:
     lines = [f"End to end: {_ms(total.median_us)} median, {_ms(total.p95_us)} p95, CV {total.cv:.1%}."]
     if result.activation is not None and result.ideal_speedup is not None:
         lines.append(
-            f"The masks leave {result.activation:.0%} of the dense MACs: FLOP-ideal {result.ideal_speedup:.2f}×."
+            f"The masks leave {result.activation:.0%} of the dense MACs: "
+            f"FLOP-ideal {result.ideal_speedup:.2f}×."
         )
     if result.dense is not None:
         dense = result.dense

@@ -198,7 +198,9 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 def _without_large_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
 
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    light = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
     graph = light.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)

@@ -115,7 +115,9 @@ class Lowering:
             record = self.records[block.name]
             assert isinstance(record, BlockRecord)
             records.append(record)
-            packed.append(self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block))))
+            packed.append(
+                self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block)))
+            )
         index = len(self.runs)
         outputs = self._run_outputs(records)
         names = {key: f"laudc.{key}.{index}" for key in outputs}
@@ -225,7 +227,9 @@ class Lowering:
                 value = masker.output[0]
                 groups, rows, columns = block.spatial_mask
                 dims = [groups, rows, columns] if kind == "spatial" else [block.channel_groups]
-                self.outputs.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, ["batch", *dims]))
+                self.outputs.append(
+                    onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, ["batch", *dims])
+                )
                 entry[f"{kind}_mask"] = value
             self.runs.append({"dense": entry})
 

@@ -64,7 +64,9 @@ def lower_onnxruntime_cuda(model: onnx.ModelProto, plan: Plan, precision: str = 
     return _GpuLowering(Graph(model), for_gpu(plan), chosen).model()
 
 
-def lower_tensorrt(model: onnx.ModelProto, plan: Plan, precision: str = "fp16", *, tensorrt: str) -> onnx.ModelProto:
+def lower_tensorrt(
+    model: onnx.ModelProto, plan: Plan, precision: str = "fp16", *, tensorrt: str
+) -> onnx.ModelProto:
     """The scheduled model for TensorRT's ONNX parser: every run a plugin node, no function bodies.
 
     Blocks scheduled dense become standard operators. For TensorRT 8 the graph is fp32 and the builder chooses (flags);
@@ -220,3 +222,4 @@ def _in_old_words(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.Nod
 def run_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """The nodes of a lowered model that must become plugin layers."""
     return [node for node in model.graph.node if node.domain == DOMAIN]
+

@@ -122,7 +122,9 @@ class _Lowering:
             onnx.helper.make_tensor_value_info(keys["margins"], types.FLOAT, ["batch", total]),
             onnx.helper.make_tensor_value_info(keys["block_ns"], types.INT64, [len(run)]),
         ]
-        described = [{"name": block.name, "decisions": record.decisions, **asdict(record)} for block, record in run]
+        described = [
+            {"name": block.name, "decisions": record.decisions, **asdict(record)} for block, record in run
+        ]
         self.runs.append({**keys, "blocks": described})
 
     def _expose_dense(self) -> None:

@@ -165,7 +165,9 @@ def _first_deviation(pairs: list[_Pair], tolerance: Tolerance) -> Deviation | No
         for kind, decisions in theirs.decisions.items():
             differs = decisions.keep != ours.decisions[kind].keep
             if differs.any():
-                return Deviation(_first_image(differs), theirs.name, f"{kind} mask", float(np.count_nonzero(differs)))
+                return Deviation(
+                    _first_image(differs), theirs.name, f"{kind} mask", float(np.count_nonzero(differs))
+                )
         if ours.gap is not None and theirs.gap is not None:
             off = ~(np.abs(ours.gap - theirs.gap) <= tolerance.allowed(theirs.gap))
             off &= ~(np.isnan(ours.gap) & np.isnan(theirs.gap))

@@ -128,7 +128,9 @@ def _open_session(model: onnx.ModelProto, threads: int | None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime has no common base for its errors
         raise UserError(
             "the portable model cannot be run",
@@ -216,7 +218,9 @@ def _kind(path: str | os.PathLike[str]) -> str:
         return "checkpoint" if _looks_like_checkpoint(path) else "onnx"
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"cannot read {os.fspath(path)}", reason, "Check the path and its permissions") from error
+        raise UserError(
+            f"cannot read {os.fspath(path)}", reason, "Check the path and its permissions"
+        ) from error
 
 
 def _looks_like_checkpoint(path: str | os.PathLike[str]) -> bool:

@@ -49,7 +49,9 @@ def _join_blocks(parts: Sequence[BlockOutcome]) -> BlockOutcome:
 
 
 def _join_decisions(parts: Sequence[Decisions]) -> Decisions:
-    return Decisions(np.concatenate([part.keep for part in parts]), _join_known([part.margin for part in parts]))
+    return Decisions(
+        np.concatenate([part.keep for part in parts]), _join_known([part.margin for part in parts])
+    )
 
 
 def _join_known(parts: Sequence[Array | None]) -> Array | None:

@@ -45,7 +45,9 @@ def run_verify(
         reference, arch=options.arch, config=options.config, threads=options.threads, checkpoints=True
     )
     size = _common_size(ours, theirs)
-    batch_images, description = gather_images(images, size, ours.preprocess, seed=options.seed, limit=options.limit)
+    batch_images, description = gather_images(
+        images, size, ours.preprocess, seed=options.seed, limit=options.limit
+    )
     progress("running the reference")
     expected = run_batches(theirs, batch_images, theirs.fixed_batch or options.batch)
     tolerance = Tolerance(options.atol, options.rtol, options.tie_margin)
@@ -78,7 +80,9 @@ def _check_options(options: Options) -> None:
     for name in ("batch", "limit"):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise UserError(f"the option {name} is {value}", "at least one image must be run", "Give 1 or more")
+            raise UserError(
+                f"the option {name} is {value}", "at least one image must be run", "Give 1 or more"
+            )
 
 
 def _common_size(target: Network, reference: Network) -> tuple[int, int]:

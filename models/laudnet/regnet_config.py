@@ -76,3 +76,5 @@ class RegNetConfig(DynamicConfig):
         super()._check_types()
         if self.se_pool not in ("all", "active"):
             raise ValueError(f"se_pool: {self.se_pool!r} is neither 'all' nor 'active'")
+
+

@@ -59,7 +59,9 @@ def test_version(capsys):
 
 
 def test_python_dash_m():
-    done = subprocess.run([sys.executable, "-m", "laudc", "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "laudc", "--version"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, f"laudc {laudc.__version__}\n")
 
 
@@ -191,7 +193,9 @@ def test_run_shows_the_likeliest_classes(tiny_engine, photos, tmp_path, capsys):
     assert results[0]["classes"][0]["probability"] >= results[0]["classes"][1]["probability"]
 
 
-@pytest.mark.parametrize("content, said", [("one\ntwo", "2 names and 10 classes"), (None, "cannot read the labels")])
+@pytest.mark.parametrize(
+    "content, said", [("one\ntwo", "2 names and 10 classes"), (None, "cannot read the labels")]
+)
 def test_labels_that_do_not_fit(tiny_engine, photos, tmp_path, capsys, content, said):
     labels = tmp_path / "labels.txt"
     if content is not None:
@@ -256,7 +260,9 @@ def test_doctor_finds_a_missing_library(monkeypatch, tmp_path, capsys):
     assert failed == ["native library"]
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: raw[:500] + b"\0" + raw[501:]])
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: raw[:500] + b"\0" + raw[501:]]
+)
 def test_damaged_engines_are_2(tiny_engine, tmp_path, capsys, damage):
     path = tmp_path / "a.laudc"
     path.write_bytes(damage(tiny_engine.read_bytes()))

@@ -282,5 +282,7 @@ def test_a_bundle_beyond_zips_limit_is_refused(tmp_path, monkeypatch):
 
 
 def test_manifest_values_survive_json(manifest):
-    changed = dataclasses.replace(manifest, config={"nested": [1, {"a": None}]}, preprocess={"mean": [0.5, 1e-9, 3]})
+    changed = dataclasses.replace(
+        manifest, config={"nested": [1, {"a": None}]}, preprocess={"mean": [0.5, 1e-9, 3]}
+    )
     assert parse_manifest(changed.to_json()) == changed

@@ -247,7 +247,8 @@ def test_kernels_that_the_profile_does_not_know():
 
 def test_split_weights_keeps_small_tensors_and_aligns_the_others():
     tensors = [
-        onnx.numpy_helper.from_array(np.arange(count, dtype=np.float32), f"w{count}") for count in (4, 300, 1000)
+        onnx.numpy_helper.from_array(np.arange(count, dtype=np.float32), f"w{count}")
+        for count in (4, 300, 1000)
     ]
     model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], tensors))
     content = split_weights(model)

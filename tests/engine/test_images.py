@@ -11,9 +11,9 @@ PLAIN = Preprocess(size=(8, 8), resize=8, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1
 
 
 def save(path, array, mode=None, **options):
-    Image.fromarray(array, mode).save(path, **options) if mode is None else Image.fromarray(array).convert(mode).save(
-        path, **options
-    )
+    Image.fromarray(array, mode).save(path, **options) if mode is None else Image.fromarray(array).convert(
+        mode
+    ).save(path, **options)
     return path
 
 

@@ -79,7 +79,9 @@ def test_the_refusal_names_field_and_command(finished_path):
     manifest = open_bundle(finished_path).manifest
     other = GpuRecord("NVIDIA Tegra X2", "6.2", "10.2", "10.2")
     with pytest.raises(UserError, match=r"gpu\.sm") as caught:
-        check_compatible(finished_path, manifest, host=HOST, backend_version="8.2.1.8", native=NATIVE, gpu=other)
+        check_compatible(
+            finished_path, manifest, host=HOST, backend_version="8.2.1.8", native=NATIVE, gpu=other
+        )
     assert "5.3" in str(caught.value) and "6.2" in str(caught.value)
     assert f"laudc build-engine {finished_path} --device nano" in str(caught.value)
 

@@ -35,7 +35,9 @@ def _run(model: onnx.ModelProto, runner: str, images: np.ndarray) -> dict[str, n
     return dict(zip(names, RUNNERS[runner](shown, {"input": images}), strict=True))
 
 
-def _check_against_torch(model: laudnet.LaudResNet, graph: onnx.ModelProto, runner: str, x: torch.Tensor) -> float:
+def _check_against_torch(
+    model: laudnet.LaudResNet, graph: onnx.ModelProto, runner: str, x: torch.Tensor
+) -> float:
     """Compare logits and masks; returns the share of decisions kept."""
     wanted = laudnet.trace(model, x)
     found = _run(graph, runner, x.numpy())
@@ -267,7 +269,9 @@ def test_macs_read_from_the_graph() -> None:
 
     def count(name: str, layer: torch.nn.Module) -> None:
         def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-            counted[name] = module.weight.numel() * output[0, 0].numel() if output.dim() == 4 else module.weight.numel()
+            counted[name] = (
+                module.weight.numel() * output[0, 0].numel() if output.dim() == 4 else module.weight.numel()
+            )
 
         layer.register_forward_hook(hook)
 

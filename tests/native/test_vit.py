@@ -253,7 +253,9 @@ def test_blocks_with_given_tokens_and_heads(pattern: str, dropped_heads: int, he
     which = np.eye(5, 72, dtype=np.float32)[1:]
     ones = (np.ones(72, np.float32), np.zeros(72, np.float32))
     zero = np.zeros(4, np.float32)
-    weights = replace(weights, **scaled, norm1=ones, token_policy=(choose, zero[:1]), head_policy=(which, zero))
+    weights = replace(
+        weights, **scaled, norm1=ones, token_policy=(choose, zero[:1]), head_policy=(which, zero)
+    )
     found = session_of(run_model([record], [pack_vit_block(record, weights)])).run(None, {"X": x})
     np.testing.assert_array_equal(found[2][:, :22] > 0, tokens > 0)
     np.testing.assert_array_equal(found[2][:, 22:] > 0, heads > 0)

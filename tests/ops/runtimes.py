@@ -20,7 +20,9 @@ def single_op_model(
     """A model of one node whose inputs are all graph inputs, with the batch of the first one dynamic."""
     spec = SEMANTIC[op]
     node = helper.make_node(op, spec.inputs, [spec.output], name="block", domain=DOMAIN, **attributes)
-    infos = [helper.make_tensor_value_info(spec.inputs[0], TensorProto.FLOAT, ["batch", *inputs[0].shape[1:]])]
+    infos = [
+        helper.make_tensor_value_info(spec.inputs[0], TensorProto.FLOAT, ["batch", *inputs[0].shape[1:]])
+    ]
     for name, array in zip(spec.inputs[1:], inputs[1:], strict=True):
         infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(name, array, len(inputs[0]))))
     made = spec.infer([array.shape for array in inputs], attributes)  # type: ignore[arg-type]
@@ -48,7 +50,9 @@ def run_onnxruntime(model: onnx.ModelProto, feed: Mapping[str, Array]) -> list[A
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return list(session.run(None, dict(feed)))
 
 

@@ -59,7 +59,9 @@ def test_dropped_positions_and_channels(case: BlockCase) -> None:
     """A dropped position is exactly relu(residual); nothing else is known to be."""
     if case.spatial_mask is None:
         return
-    kept = upsample_mask(case.spatial_mask, *case.shape.out).repeat(case.shape.cout // case.shape.shares, axis=1)
+    kept = upsample_mask(case.spatial_mask, *case.shape.out).repeat(
+        case.shape.cout // case.shape.shares, axis=1
+    )
     untouched = np.maximum(case.residual, 0)
     np.testing.assert_array_equal(case.expected[kept == 0], untouched[kept == 0])
 

@@ -86,7 +86,9 @@ def _layer(rng: np.random.Generator, outputs: int, inputs: int) -> tuple[Array, 
     return _normal(rng, outputs, inputs, scale=inputs**-0.5), _normal(rng, outputs, scale=0.3)
 
 
-def _sublayer(op: str, code: int, sizes: tuple[int, int, int, int], patterns: tuple[str, str, str]) -> SublayerCase:
+def _sublayer(
+    op: str, code: int, sizes: tuple[int, int, int, int], patterns: tuple[str, str, str]
+) -> SublayerCase:
     batch, length, heads, width = sizes
     dim = heads * width
     rng = _rng(op, sizes)

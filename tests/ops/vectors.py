@@ -207,12 +207,16 @@ def _block(shape: Shape, channel: str | None, spatial: str | None) -> BlockCase:
     )
     residual = x if shape.identity else _normal(rng, shape.batch, shape.cout, *shape.out)
     return BlockCase(
-        name="-".join(part for part in (shape.name, channel and f"c_{channel}", spatial and f"m_{spatial}") if part),
+        name="-".join(
+            part for part in (shape.name, channel and f"c_{channel}", spatial and f"m_{spatial}") if part
+        ),
         shape=shape,
         x=x,
         residual=residual,
         channel_mask=None if channel is None else channel_mask(channel, shape.batch, shape.groups),
-        spatial_mask=None if spatial is None else spatial_mask(spatial, shape.batch, shape.shares, shape.mask),
+        spatial_mask=None
+        if spatial is None
+        else spatial_mask(spatial, shape.batch, shape.shares, shape.mask),
         weights=weights,
     )
 

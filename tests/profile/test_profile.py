@@ -98,7 +98,9 @@ def test_blocks_left_to_the_runtime_have_no_time_of_their_own(tiny_onnx, tmp_pat
     assert result.residual_us == result.end_to_end.median_us
 
 
-@pytest.mark.parametrize("options, said", [({"runs": 0}, "0 runs"), ({"warmup": -1}, "-1"), ({"batch": 0}, "batch")])
+@pytest.mark.parametrize(
+    "options, said", [({"runs": 0}, "0 runs"), ({"warmup": -1}, "-1"), ({"batch": 0}, "batch")]
+)
 def test_impossible_numbers(tiny_engine, options, said):
     with pytest.raises(UserError, match=said):
         laudc.profile(tiny_engine, **options)

@@ -163,7 +163,9 @@ class _FakeEngine:
         blocks = {}
         for block in found.blocks:
             margins = {"channel_margin": block.channel_margin, "spatial_margin": block.spatial_margin}
-            blocks[block.name] = {name: margin.numpy() for name, margin in margins.items() if margin is not None}
+            blocks[block.name] = {
+                name: margin.numpy() for name, margin in margins.items() if margin is not None
+            }
         return found.logits.numpy(), blocks
 
 
@@ -215,7 +217,9 @@ def test_default_images() -> None:
         ({"images": np.zeros((0, 3, 64, 64), np.float32)}, "at least one"),
     ],
 )
-def test_bad_options(options: dict[str, object], words: str, pair: Callable[[str], tuple[Path, Path]]) -> None:
+def test_bad_options(
+    options: dict[str, object], words: str, pair: Callable[[str], tuple[Path, Path]]
+) -> None:
     checkpoint, model = pair("layer")
     with pytest.raises(UserError, match=words):
         verify(model, checkpoint, threads=1, **options)  # type: ignore[arg-type]

@@ -38,7 +38,9 @@ class CompileRequest:
     timing_cache: str | None = None
 
 
-def compile_plan(request: CompileRequest, plugin: Path, *, progress: Progress = lambda step: None) -> bytes:
+def compile_plan(
+    request: CompileRequest, plugin: Path, *, progress: Progress = lambda step: None
+) -> bytes:
     """The engine for the GPU of this machine; the model must have been lowered for this TensorRT's major.
 
     Raises:
