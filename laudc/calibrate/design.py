@@ -164,7 +164,7 @@ def _draw_regnet(random: np.random.Generator, index: int) -> Design:
     count = sum(blueprint.layers)
     drawn = Drawn(pick(_RATES, count), tuple(max(0.05, rate) for rate in pick(_RATES, count)))
     dense = tuple(bool(random.random() < 0.4) for _ in range(count))
-    return Design(index, blueprint, drawn, (False,) * count, dense, _kinds(index))
+    return Design(index, blueprint, drawn, (False,) * count, dense)
 
 
 def _draw_vit(random: np.random.Generator, index: int) -> Design:
@@ -192,13 +192,9 @@ def _draw_vit(random: np.random.Generator, index: int) -> Design:
         input_size=PATCH * (pick(_VIT_SIZES, 1)[0] // PATCH),
     )
     drawn = VitDrawn(pick(_VIT_RATES, count), pick(_VIT_RATES, count), flags(0.85, count), flags(0.85, count))
-    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count), _kinds(index))
-
-
-def _kinds(index: int) -> tuple[str, ...]:
-    """Blocks of these families differ more than what is around them: one of two networks is measured dense, the other
-    mixed, so that there may be more of them."""
-    return ("sparse", "dense" if index % 2 else "mixed")
+    # What the runtime does of a transformer is soon known: one of two networks is measured dense, the other mixed.
+    kinds = ("sparse", "dense" if index % 2 else "mixed")
+    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count), kinds)
 
 
 _DRAW = {RESNET: _draw_resnet, REGNET: _draw_regnet, VIT: _draw_vit}

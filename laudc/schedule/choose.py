@@ -6,7 +6,7 @@ cheapest chain is found by dynamic programming over the blocks, with the predict
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,12 +56,16 @@ class CostChooser:
         options = [
             self._options(plan, block, records[block.name], place) for block, place in self._places(plan, records)
         ]
-        chosen = self._cheapest(options)
-        blocks = [PlannedBlock(b.name, o.record, o.execution) for b, o in zip(plan.blocks, chosen, strict=True)]
-        predicted = predict_network(
-            self.model, self.frame, blocks, self.activation, batch=self.batch, status=self.status
-        )
+        # What a block leaves the next one depends on who computes it; the chain was found without knowing.
+        chains = [self._cheapest(options), *_uniform(options)]
+        predictions = [self._predict(plan, chain) for chain in chains]
+        best = min(range(len(chains)), key=lambda index: predictions[index].latency.mean_us)
+        chosen, predicted = chains[best], predictions[best]
         return replace(plan, blocks=_plans(plan, options, chosen, predicted), predicted=_summary(predicted))
+
+    def _predict(self, plan: Plan, chain: list[_Option]) -> NetworkPrediction:
+        blocks = [PlannedBlock(b.name, o.record, o.execution) for b, o in zip(plan.blocks, chain, strict=True)]
+        return predict_network(self.model, self.frame, blocks, self.activation, batch=self.batch, status=self.status)
 
     def _covered(self, block: BlockPlan, record: Record) -> BlockPlan:
         """The block's plan, dense where our kernels for the device do not cover it."""
@@ -106,6 +110,14 @@ class CostChooser:
             (cost + self.model.border_ns(_scheduled(path[-1]), block, self.batch) + option.ns, [*path, option])
             for cost, path in before
         ]
+
+
+def _uniform(options: list[list[_Option]]) -> Iterator[list[_Option]]:
+    """The chains of sparse blocks only and of dense blocks only, as far as every block has a choice of both."""
+    for execution in ("sparse", "dense"):
+        chain = [[option for option in choices if option.execution == execution] for choices in options]
+        if all(0 < len(kind) < len(choices) for kind, choices in zip(chain, options, strict=True)):
+            yield [min(kind, key=lambda option: option.ns) for kind in chain]
 
 
 def _cost(arrival: tuple[float, list[_Option]]) -> float:

@@ -252,8 +252,8 @@ def test_a_calibration_of_one_family_only_is_still_read(whole, tmp_path) -> None
 
 
 def test_designs_of_all_families_differ_and_are_mixed() -> None:
-    designs = draw_families({RESNET: 30, REGNET: 13, VIT: 13})
-    assert len({design.index for design in designs}) == 56
+    designs = draw_families({RESNET: 30, REGNET: 12, VIT: 12})
+    assert len({design.index for design in designs}) == 54
     assert {design.family for design in designs[:6]} == set(FAMILIES)
     assert all(set(design.kinds) <= set(KINDS) and "sparse" in design.kinds for design in designs)
     regnets, vits = draw_designs(13, family=REGNET), draw_designs(13, family=VIT)

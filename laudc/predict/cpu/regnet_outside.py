@@ -35,7 +35,8 @@ REGNET_OUTSIDE_TERMS = (
     "weights",  # floats of weights from memory
     "weights_near",
     "elementwise",  # floats read and written by masks, squeeze-excitation, additions and ReLUs
-    "masked",  # floats read by maskers
+    "masked",  # floats read by channel maskers
+    "patched",  # floats that spatial maskers read and spatial masks multiply, with a change of layout
 )
 # Operators that the body of a block becomes: convolutions, squeeze-excitation, masks, additions, and of the maskers.
 _NODES, _MASKER_NODES = 12, 8
@@ -62,8 +63,7 @@ def regnet_dense_terms(record: RegNetRecord, batch: int = 1, far: float = 1.0) -
     # Squeeze-excitation reads the map twice and writes it; the branch is added.
     maps = outer * (3.0 * record.width + 3.0 * record.cout)
     if record.mask_groups:
-        maps += outer * record.cout * 2
-        total.add("masked", inner * record.cin)
+        total.add("patched", inner * record.cin + outer * record.cout)
     if record.channel_groups:
         maps += 2 * record.width * (inner + outer)
         total.add("masked", inner * record.cin)

@@ -18,6 +18,7 @@ Array = np.ndarray
 
 VIT_TERMS = (
     "block",  # one per block and image
+    "sublayers",  # sublayers that run
     "section",  # parallel sections
     "linear_macs",  # of projections and MLP
     "rows_read",  # floats of activations read, per panel
@@ -47,6 +48,7 @@ def vit_block_terms(record: VitRecord, counts: VitCounts, machine: Machine, plac
     """(images, terms) of one block, every image by itself; arguments as of `laudc.predict.cpu.terms.block_terms`."""
     work = Amounts(VIT_TERMS, len(counts), machine, place, _MERGED)
     work.add("block", 1.0)
+    work.add("sublayers", counts.attends + counts.transforms)
     everything = float(record.tokens * record.dim)
     if record.token_policy:
         work.add("passed", _shared(work, np.full(len(counts), everything)))
