@@ -91,7 +91,7 @@ def calibrate(
         output: profile to write; None: the user's own place, where `--device cpu` finds it.
         device: profile that the result extends; it must describe this machine.
         threads: numbers of threads to measure; None: 1 and all usable ones.
-        networks: how many networks are measured, of all families together; more is better and takes longer (about 10 s
+        networks: how many networks are measured, of all families together; more is better and takes longer (about 6 s
             each).
         families: which to measure, of `laudc.predict.families.FAMILIES`. What the device's profile holds of the others
             stays in it, if it was measured on this CPU with the same kernels.
