@@ -115,9 +115,12 @@ def measure_families(path: Path, threads: list[int], part: int, parts: int) -> N
             if number % parts != part - 1 or json.dumps([asdict(variant), count]) in done:
                 continue
             found = [asdict(measurer.measure(design, kind, count)) for kind in ("sparse", "dense", "sparse")]
-            row = {"step": STEP, "variant": asdict(variant), "number": number, "threads": count, "samples": found}
+            row = {
+                "step": STEP, "variant": asdict(variant), "rate": variant.rate, "number": number, "threads": count,
+                "samples": found, "times": {},
+            }  # fmt: skip
             with open(path, "a") as file:
-                file.write(json.dumps({**row, "times": {}}) + "\n")
+                file.write(json.dumps(row) + "\n")
             print(STEP, number, variant, count, flush=True)
 
 
