@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import RegNetRecord
 from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, ROWS_PER_TASK, Amounts, Machine
 from laudc.predict.cpu.terms import add_maskers
@@ -54,6 +55,7 @@ _WIDEST_ON_GRID = 32
 _TILE_PIXELS = {1: 14, 2: 10}
 _BUSY_PIXELS = 8
 _TAPS = 9
+_BAND_FLOATS = 128 * 1024
 _FLOATS_PER_TASK = 32 * 1024
 _SE_PANEL = 64
 
@@ -125,10 +127,18 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     work.add("b_pixels", mine * counts.parts * share * ~listed)
     work.add("b_listed_macs", mine * _TAPS * counts.padded * share * listed)
     work.add("b_listed_pixels", mine * counts.parts * share * listed)
-    work.add("section", (tasks > 1) * (counts.b * counts.parts > 0))
+    work.add("section", (tasks > 1) * (counts.b * counts.parts > 0) * (2 * _bands(record, threads) - 1))
     work.weights(_TAPS * counts.parts * width * width, counts.b)
     partly = counts.channels < counts.parts * width
     work.add("compacted", _TAPS * counts.padded * share * partly * (counts.b > 0))
+
+
+def _bands(record: RegNetRecord, threads: int) -> float:
+    """Conv a and b of wide maps take turns, so that what one writes is still in the cache when the other reads it."""
+    if record.se_pool:
+        return 1.0
+    floats = record.hin * (record.win + 3) * round_up(record.width, ALIGN)
+    return min(float(record.hout), np.ceil(floats / (_BAND_FLOATS * threads)))
 
 
 def _excitation(work: Amounts, counts: RegNetCounts, rows: Array, weights: Array) -> None:
