@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def calibrate(
     good = _undisturbed(samples)
     disturbed = 1 - len(good) / len(samples)
     _check_quiet(repeatability, disturbed, force, side.path)
-    calibration = fit_all(designs, good if len(good) > len(samples) / 2 else samples, facts, counts)
+    calibration = fit_all(designs, _usable(designs, samples, good), facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
         for family, section in calibration["families"].items()
@@ -289,6 +290,19 @@ def _undisturbed(samples: Sequence[Sample]) -> list[Sample]:
         for sample in samples
         if sample.foreign <= _FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= _SLOW * best[sample.threads]
     ]
+
+
+def _usable(designs: Sequence[Design], samples: Sequence[Sample], good: Sequence[Sample]) -> list[Sample]:
+    """The good samples; of a family and number of threads that has few of them, all."""
+    family = {design.index: design.family for design in designs}
+
+    def groups(some: Sequence[Sample]) -> Counter[tuple[str, int]]:
+        return Counter((family[sample.design], sample.threads) for sample in some)
+
+    every, kept = groups(samples), groups(good)
+    few = {group for group, count in every.items() if kept[group] <= count / 2}
+    undisturbed = {sample.key for sample in good}
+    return [sample for sample in samples if sample.key in undisturbed or (family[sample.design], sample.threads) in few]
 
 
 def _repeatability(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:

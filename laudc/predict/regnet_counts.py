@@ -16,6 +16,8 @@ from laudc.predict.counts import count_block
 
 Array = np.ndarray
 
+NARROW = 8  # channels of a convolution group that fill half a vector
+
 
 @dataclass(frozen=True)
 class RegNetCounts:
@@ -23,8 +25,8 @@ class RegNetCounts:
 
     a, b: pixels computed by conv a and b. c: pixels, added up over the mask groups and divided by their number.
     read: pixels that conv c reads, each once. channels: kept ones. parts: convolution groups with a kept channel.
-    pairs: input times output channels of conv b, added up over the groups; padded: the same with outputs rounded up to
-    whole vectors.
+    pairs: input times output channels of conv b, added up over the groups; narrow, padded: the same with outputs
+    rounded up to half a vector, of groups that fit one, and to whole vectors, of the others.
     """
 
     a: Array
@@ -34,6 +36,7 @@ class RegNetCounts:
     channels: Array
     parts: Array
     pairs: Array
+    narrow: Array
     padded: Array
 
     def __len__(self) -> int:
@@ -61,7 +64,8 @@ def count_regnet_block(record: RegNetRecord, spatial: Array | None, channel: Arr
         channels=kept.sum(axis=1),
         parts=(kept > 0).sum(axis=1).astype(float),
         pairs=(kept**2).sum(axis=1),
-        padded=(kept * np.ceil(kept / ALIGN) * ALIGN).sum(axis=1),
+        narrow=(kept * NARROW * (kept <= NARROW)).sum(axis=1),
+        padded=(kept * np.ceil(kept / ALIGN) * ALIGN * (kept > NARROW)).sum(axis=1),
     )
 
 

@@ -130,6 +130,21 @@ def test_a_side_file_of_another_machine_does_not_count(tmp_path) -> None:
     assert side.load() == []
 
 
+def test_families_with_few_undisturbed_samples_use_all_of_theirs() -> None:
+    from dataclasses import replace
+
+    from laudc.calibrate.run import _usable
+
+    designs = draw_families({RESNET: 12, VIT: 6})
+    machine = MadeUpMachine()
+    samples = [machine.measure(design, "sparse", threads) for design in designs for threads in (1, 2)]
+    assert _usable(designs, samples, samples) == samples
+    transformers = {design.index for design in designs if design.family == VIT}
+    good = [s for s in samples if s.threads == 1 or s.design not in transformers][1:]
+    found = _usable(designs, samples, [replace(sample) for sample in good])
+    assert found == samples[1:]
+
+
 @pytest.mark.parametrize("machine", [MadeUpMachine(noise=0.6), MadeUpMachine(foreign=0.5)])
 def test_a_noisy_machine_writes_nothing_unless_forced(tmp_path, machine) -> None:
     path = tmp_path / "mine.yaml"

@@ -24,6 +24,7 @@ REGNET_TERMS = (
     "c_macs",
     "projection_macs",
     "b_macs",  # of conv b, where the map is gone through as a whole
+    "b_narrow_macs",  # the same of groups with few kept channels, which half vectors hold
     "b_pixels",  # pixels times convolution groups
     "b_listed_macs",  # the same where kept pixels are listed, or a group is too wide for the kernel of whole maps
     "b_listed_pixels",
@@ -124,13 +125,14 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     tiles = np.ceil(record.wout / _TILE_PIXELS[record.stride])
     stretched = np.maximum(record.wout / tiles, _BUSY_PIXELS) * tiles / record.wout
     work.add("b_macs", mine * _TAPS * counts.padded * share * ~listed * stretched)
+    work.add("b_narrow_macs", mine * _TAPS * counts.narrow * share * ~listed * stretched)
     work.add("b_pixels", mine * counts.parts * share * ~listed)
-    work.add("b_listed_macs", mine * _TAPS * counts.padded * share * listed)
+    work.add("b_listed_macs", mine * _TAPS * (counts.padded + counts.narrow) * share * listed)
     work.add("b_listed_pixels", mine * counts.parts * share * listed)
     work.add("section", (tasks > 1) * (counts.b * counts.parts > 0) * (2 * _bands(record, threads) - 1))
     work.weights(_TAPS * counts.parts * width * width, counts.b)
     partly = counts.channels < counts.parts * width
-    work.add("compacted", _TAPS * counts.padded * share * partly * (counts.b > 0))
+    work.add("compacted", _TAPS * (counts.padded + counts.narrow) * share * partly * (counts.b > 0))
 
 
 def _bands(record: RegNetRecord, threads: int) -> float:
