@@ -12,7 +12,7 @@ from typing import Any
 
 from laudc.errors import UserError
 
-SIDE_VERSION = 2
+SIDE_VERSION = 3
 
 
 @dataclass(frozen=True)
