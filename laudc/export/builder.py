@@ -19,10 +19,16 @@ BATCH = "N"
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the graph; an unknown batch is None in `shape`."""
+    """A value of the graph; an unknown batch is None in `shape`.
+
+    dtype: NumPy's name of the element type. declared: whether the graph says the shape, which it cannot where the
+    number of rows depends on the data; `shape` is then empty.
+    """
 
     name: str
     shape: Shape
+    dtype: str = "float32"
+    declared: bool = True
 
 
 class GraphBuilder:
@@ -47,7 +53,7 @@ class GraphBuilder:
         """Add an initializer."""
         from onnx import numpy_helper
 
-        value = self._remember(Value(name, array.shape))
+        value = self._remember(Value(name, array.shape, array.dtype.name))
         self._initializers[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return value
 
@@ -59,9 +65,32 @@ class GraphBuilder:
         shape: Shape,
         attributes: Mapping[str, Any] | None = None,
         output: str | None = None,
+        dtype: str = "float32",
     ) -> Value:
-        """Add a node of the default domain whose only output has the given shape."""
-        return self._add(op, name, "", inputs, Value(output or f"{name}.output", shape), attributes or {})
+        """Add a node of the default domain whose only output has the given shape and element type."""
+        return self._add(op, name, "", inputs, Value(output or f"{name}.output", shape, dtype), attributes or {})
+
+    def sized_by_data(
+        self,
+        op: str,
+        name: str,
+        inputs: Sequence[Value],
+        attributes: Mapping[str, Any] | None = None,
+        dtype: str = "float32",
+    ) -> Value:
+        """Add a node of the default domain whose output has as many rows as the data ask for."""
+        return self._add(op, name, "", inputs, Value(f"{name}.output", (), dtype, declared=False), attributes or {})
+
+    def largest(self, name: str, values: Value, count: int) -> tuple[Value, Value]:
+        """Add a TopK over the last axis of `values`: the `count` largest, falling, and where they are (int64)."""
+        from onnx import helper
+
+        shape = (*values.shape[:-1], count)
+        best, at = Value(f"{name}.values", shape), Value(f"{name}.places", shape, "int64")
+        number = self.constant(f"{name}.count", np.array([count], np.int64))
+        names = [values.name, number.name]
+        self._nodes.append(helper.make_node("TopK", names, [best.name, at.name], name=name))
+        return self._remember(best), self._remember(at)
 
     def semantic(
         self,
@@ -101,7 +130,7 @@ class GraphBuilder:
         from onnx import helper
 
         ends = {value.name for value in (*self._inputs, *outputs)} | self._initializers.keys()
-        inner = [value for key, value in self._values.items() if key not in ends]
+        inner = [value for key, value in self._values.items() if key not in ends and value.declared]
         graph = helper.make_graph(
             self._nodes,
             name,
@@ -117,7 +146,8 @@ class GraphBuilder:
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     dims = [BATCH if dim is None else dim for dim in value.shape]
-    return helper.make_tensor_value_info(value.name, TensorProto.FLOAT, dims)
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+    return helper.make_tensor_value_info(value.name, kind, dims)

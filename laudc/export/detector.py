@@ -17,7 +17,7 @@ RETINA_OUTPUTS = ("cls_logits", "box_deltas")
 
 
 def emit_detector(graph: GraphBuilder, model: Any, image: Value) -> list[Value]:
-    """Add the nodes of a `laudnet.LaudDetector`; returns stage maps, neck maps, or RetinaNet's two outputs."""
+    """Add the nodes of a `laudnet.LaudDetector`; returns stage maps, neck maps, or the head's outputs."""
     stages = model.last_of_stages()
     maps = []
     x = resnet_stem(graph, model.backbone, "backbone.", image)
@@ -30,6 +30,12 @@ def emit_detector(graph: GraphBuilder, model: Any, image: Value) -> list[Value]:
         return [_named(graph, x, f"stage{number}") for number, x in enumerate(maps, start=first - 1)]
     necks = {"fpn": _pyramid, "channel_mapper": _mapper}
     levels = necks[model.config.neck](graph, model.neck, maps)
+    if model.rpn_head is not None:
+        from laudc.export.two_stage import emit_two_stage
+
+        height, width = image.shape[2:]
+        assert height is not None and width is not None
+        return emit_two_stage(graph, model, levels, (height, width))
     if model.bbox_head is None:
         return [_named(graph, x, f"p{number}") for number, x in enumerate(levels, start=first)]
     return _retina(graph, model.bbox_head, levels)

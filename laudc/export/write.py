@@ -33,7 +33,9 @@ def build_model(
     _check_opset(opset)
     height, width = _image_size(source, input_size)
     graph = GraphBuilder()
-    image = graph.input(names.INPUT, (None if dynamic_batch else 1, 3, height, width))
+    # A second stage follows one image's proposals.
+    one_image = not dynamic_batch or getattr(source.model, "rpn_head", None) is not None
+    image = graph.input(names.INPUT, (1 if one_image else None, 3, height, width))
     model = graph.finish(emit_network(graph, source.model, image), source.config.arch, opset)
     _describe(model, source, (height, width))
     check_contract(model)

@@ -130,7 +130,7 @@ class DynamicConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types only: tuples become lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -320,6 +320,12 @@ class LaudConfig(DynamicConfig):
         if self.stage(index).width < 1:
             raise ValueError(f"width_mult: {self.width_mult} leaves stage {index + 1} without channels")
         super()._check_stage(index)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def _halve(size: int) -> int:

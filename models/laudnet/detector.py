@@ -1,4 +1,4 @@
-"""Detectors on a LAUD-ResNet backbone: MMDetection's FPN, ChannelMapper and RetinaNet head around our own blocks.
+"""Detectors on a LAUD-ResNet backbone: MMDetection's necks and heads around our own blocks.
 
 Parameter names equal those of the authors' detector checkpoints (MMDetection 2.21 and 3.3). What the configuration
 leaves out of a checkpoint (a transformer's decoder, say) is not read: the outputs are then the maps of the neck.
@@ -10,104 +10,12 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .detector_config import DetectorConfig
+from .detector_layers import ChannelMapper, FeaturePyramid, RetinaHead
 from .network import DynamicNetwork, ModelRun
 from .resnet import Bottleneck, ResNetTrunk
-
-
-class ConvModule(nn.Module):
-    """MMDetection's wrapper of one convolution, by its keys: `conv.*` and, with normalisation, `gn.*`."""
-
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int = 1, groups_of_norm: int = 0) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=not groups_of_norm)
-        self.gn = nn.GroupNorm(groups_of_norm, channels) if groups_of_norm else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, in, H, W) -> (B, out, Ho, Wo)."""
-        x = self.conv(x)
-        return x if self.gn is None else self.gn(x)
-
-
-class FeaturePyramid(nn.Module):
-    """FPN. Keys: `lateral_convs.i.conv.*`, `fpn_convs.i.conv.*` (those of extra levels last)."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        channels = config.neck_channels
-        inputs = [config.stage(stage).out_channels for stage in config.stages]
-        self.extra_levels = config.extra_levels
-        self.extra = config.neck_levels - len(inputs)
-        self.lateral_convs = nn.ModuleList(ConvModule(count, channels, 1) for count in inputs)
-        convs = [ConvModule(channels, channels, 3) for _ in inputs]
-        if self.extra_levels != "pool":
-            for level in range(self.extra):
-                first = inputs[-1] if level == 0 and self.extra_levels == "on_input" else channels
-                convs.append(ConvModule(first, channels, 3, 2))
-        self.fpn_convs = nn.ModuleList(convs)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Stage maps, finest first -> `neck_levels` maps, finest first."""
-        levels = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]
-        for i in range(len(levels) - 1, 0, -1):
-            size = levels[i - 1].shape[2:]
-            levels[i - 1] = levels[i - 1] + F.interpolate(levels[i], size=size, mode="nearest")
-        outputs = [conv(x) for conv, x in zip(self.fpn_convs, levels, strict=False)]
-        for level in range(self.extra):
-            if self.extra_levels == "pool":
-                outputs.append(outputs[-1][:, :, ::2, ::2])
-                continue
-            source = maps[-1] if level == 0 and self.extra_levels == "on_input" else outputs[-1]
-            outputs.append(self.fpn_convs[len(maps) + level](source))
-        return outputs
-
-
-class ChannelMapper(nn.Module):
-    """DETR-like necks: a 1x1 convolution and group norm per stage, strided 3x3 ones for extra levels."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        channels = config.neck_channels
-        inputs = [config.stage(stage).out_channels for stage in config.stages]
-        groups = min(32, channels)
-        self.convs = nn.ModuleList(ConvModule(count, channels, 1, 1, groups) for count in inputs)
-        extra = config.neck_levels - len(inputs)
-        sources = [inputs[-1], *[channels] * extra][:extra]
-        self.extra_convs = nn.ModuleList(ConvModule(count, channels, 3, 2, groups) for count in sources)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Stage maps, finest first -> `neck_levels` maps, finest first."""
-        outputs = [conv(x) for conv, x in zip(self.convs, maps, strict=True)]
-        for level, conv in enumerate(self.extra_convs):
-            outputs.append(conv(maps[-1] if level == 0 else outputs[-1]))
-        return outputs
-
-
-class RetinaHead(nn.Module):
-    """RetinaNet's two branches, shared by all levels. Keys: `cls_convs`, `reg_convs`, `retina_cls`, `retina_reg`."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        channels, depth = config.neck_channels, config.head_depth
-        self.classes = config.num_classes
-        self.cls_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in range(depth))
-        self.reg_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in range(depth))
-        self.retina_cls = nn.Conv2d(channels, config.anchors * config.num_classes, 3, padding=1)
-        self.retina_reg = nn.Conv2d(channels, config.anchors * 4, 3, padding=1)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """-> class logits (B, anchors of all levels, classes) and box deltas (B, anchors of all levels, 4)."""
-        logits = [self._branch(self.cls_convs, self.retina_cls, x, self.classes) for x in maps]
-        deltas = [self._branch(self.reg_convs, self.retina_reg, x, 4) for x in maps]
-        return [torch.cat(logits, 1), torch.cat(deltas, 1)]
-
-    @staticmethod
-    def _branch(convs: nn.ModuleList, last: nn.Module, x: Tensor, values: int) -> Tensor:
-        for conv in convs:
-            x = torch.relu(conv(x))
-        return last(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, values)
+from .two_stage import RoiHead, RpnHead
 
 
 class LaudDetector(DynamicNetwork):
@@ -126,6 +34,9 @@ class LaudDetector(DynamicNetwork):
         necks = {"fpn": FeaturePyramid, "channel_mapper": ChannelMapper}
         self.neck = necks[config.neck](config) if config.neck != "none" else None
         self.bbox_head = RetinaHead(config) if config.head == "retinanet" else None
+        two_stages = config.head in ("faster_rcnn", "mask_rcnn")
+        self.rpn_head = RpnHead(config) if two_stages else None
+        self.roi_head = RoiHead(config) if two_stages else None
 
     def blocks(self) -> Iterator[tuple[str, Bottleneck]]:
         """('backbone.layer1.0', block) ... in forward order."""
@@ -137,7 +48,9 @@ class LaudDetector(DynamicNetwork):
         return [f"backbone.layer{stage + 1}.{depths[stage] - 1}" for stage in self.config.stages]
 
     def outputs(self, x: Tensor) -> list[Tensor]:
-        """x (B, 3, H, W) of any size -> stage maps, neck maps, or (class logits, box deltas)."""
+        """x (B, 3, H, W) of any size -> stage maps, neck maps, RetinaNet's (class logits, box deltas), or what
+        `RoiHead` finds: (boxes, scores, classes) and masks.
+        """
         return self._finish(x, lambda name, block, y: block(y))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,6 +82,9 @@ class LaudDetector(DynamicNetwork):
             if name in wanted:
                 maps.append(y)
         maps = maps if self.neck is None else self.neck(maps)
+        if self.rpn_head is not None and self.roi_head is not None:
+            image = (x.shape[2], x.shape[3])
+            return self.roi_head(maps, self.rpn_head(maps, image), image)
         return maps if self.bbox_head is None else self.bbox_head(maps)
 
 
