@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from laudc.engine.manifest import Manifest
+
 
 @click.command("run", short_help="Classify images with an engine, or find objects in them.")
 @click.argument("engine")
@@ -43,7 +45,7 @@ def command(
       laudc run detector.laudc photos/ --score 0.4 --draw found/
     """
     from laudc.cli.run_detector import Finder
-    from laudc.detect import is_retinanet
+    from laudc.detect import decoder_of
     from laudc.engine import load_engine
     from laudc.engine.images import find_images, load_image
     from laudc.profile.inputs import preprocess_of
@@ -52,9 +54,9 @@ def command(
         preprocess = preprocess_of(loaded.manifest)
         files = find_images(images)
         outputs = [output.name for output in loaded.manifest.outputs]
-        if is_retinanet(outputs):
-            count = int(loaded.manifest.outputs[0].shape[2])
-            finder = Finder(loaded, preprocess, class_names(labels, count), score)
+        decoder = decoder_of(outputs, loaded.manifest.config)
+        if decoder is not None:
+            finder = Finder(loaded, preprocess, decoder, class_names(labels, class_count(loaded.manifest)), score)
             session.write({"kind": "run", "engine": engine, "results": finder.run(session, files, draw)})
             return
         _check_classifier(outputs, engine, draw)
@@ -79,6 +81,12 @@ def _check_classifier(outputs: list[str], engine: str, draw: str | None) -> None
         )
     if draw is not None:
         raise UserError(f"{engine} finds no objects to draw", "it is a classifier", "leave out --draw")
+
+
+def class_count(manifest: Manifest) -> int:
+    """Classes of a detector: from its configuration, or the last dimension of its first output."""
+    known = manifest.config.get("num_classes")
+    return known if isinstance(known, int) else int(manifest.outputs[0].shape[-1])
 
 
 def class_names(labels: str | None, classes: int) -> list[str]:

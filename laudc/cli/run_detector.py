@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from laudc.cli.session import Session
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
-    from laudc.detect import Detection
+    from laudc.detect import Decoder, Detection
     from laudc.engine.engine import Engine
     from laudc.engine.images import Preprocess
 
@@ -21,6 +21,7 @@ class Finder:
 
     engine: Engine
     preprocess: Preprocess
+    decoder: Decoder
     names: list[str]
     score: float
 
@@ -37,29 +38,39 @@ class Finder:
                 {
                     "image": str(file),
                     "drawn": None if drawn is None else str(drawn),
-                    "objects": [
-                        {"class": d.label, "name": self.names[d.label], "score": d.score, "box": list(d.box)}
-                        for d in found
-                    ],
+                    "objects": [self._record(d) for d in found],
                 }
             )
         return results
 
+    def _record(self, found: Detection) -> dict[str, Any]:
+        from laudc.detect.masks import run_lengths
+
+        plain = {
+            "class": found.label,
+            "name": self.names[found.label],
+            "score": found.score,
+            "box": list(found.box),
+        }
+        return plain if found.mask is None else {**plain, "mask": run_lengths(found.mask)}
+
     def _find(self, file: Path) -> list[Detection]:
-        """Objects, their boxes in pixels of the picture itself."""
-        from laudc.detect import Detection, detect
+        """Objects, their boxes and masks in pixels of the picture itself."""
+        from laudc.detect.masks import paste
         from laudc.engine.images import load_image, open_rgb
 
-        logits, deltas = self.engine(load_image(file, self.preprocess)[None])
+        outputs = self.engine(load_image(file, self.preprocess)[None])
         picture = open_rgb(file)
         fitted = self.preprocess.fitted(*picture.size)
         across, down = picture.width / fitted[0], picture.height / fitted[1]
         found = []
-        for d in detect(logits[0], deltas[0], self.preprocess.size, self.score):
-            x1, x2 = (min(side * across, picture.width) for side in d.box[::2])
-            y1, y2 = (min(side * down, picture.height) for side in d.box[1::2])
+        for d in self.decoder([output[0] for output in outputs], self.preprocess.size, self.score):
+            x1, y1, x2, y2 = (side * scale for side, scale in zip(d.box, (across, down) * 2, strict=True))
+            mask = None if d.mask is None else paste(d.mask, (x1, y1, x2, y2), (picture.height, picture.width))
+            x1, x2 = min(x1, picture.width), min(x2, picture.width)
+            y1, y2 = min(y1, picture.height), min(y2, picture.height)
             if x2 > x1 and y2 > y1:  # else it lies in the padding
-                found.append(Detection((x1, y1, x2, y2), d.label, d.score))
+                found.append(replace(d, box=(x1, y1, x2, y2), mask=mask))
         return found
 
     def _draw(self, file: Path, index: int, found: list[Detection], folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Detection:
-    """One object: its box in pixels of the picture, its class and a score from 0 to 1."""
+    """One object: its box in pixels of the picture, its class and a score from 0 to 1.
+
+    mask: probabilities (m, n) of a grid stretched over the box, or (height, width) bool of the picture, or None.
+    """
 
     box: tuple[float, float, float, float]
     label: int
     score: float
+    mask: NDArray[Any] | None = None
 
 
 def overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:

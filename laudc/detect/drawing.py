@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING
 from laudc.detect.boxes import Detection
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
+
+# Opacity of a mask, of 255.
+_TINT = 110
 
 
 def draw(image: Image.Image, detections: Sequence[Detection], names: Sequence[str]) -> Image.Image:
-    """A copy of `image` with the boxes, classes and scores of `detections`, the worst first so that the best show."""
+    """A copy of `image` with the masks, boxes, classes and scores of `detections`, the worst first so that the best
+    show. Masks are those of the picture, (height, width) bool.
+    """
     from PIL import ImageDraw
 
     drawn = image.copy()
+    for found in reversed(detections):
+        if found.mask is not None:
+            _tint(drawn, found.mask, _color(found.label))
     pen = ImageDraw.Draw(drawn)
     width = max(1, round(max(image.size) / 400))
     for found in reversed(detections):
@@ -28,6 +38,13 @@ def draw(image: Image.Image, detections: Sequence[Detection], names: Sequence[st
         pen.rectangle(pen.textbbox((left, top), text), fill=color)
         pen.text((left, top), text, fill="white")
     return drawn
+
+
+def _tint(image: Image.Image, mask: NDArray[np.bool_], color: tuple[int, int, int]) -> None:
+    from PIL import Image
+
+    share = Image.fromarray(mask.astype("uint8") * _TINT)
+    image.paste(Image.new("RGB", image.size, color), (0, 0), share)
 
 
 def _color(label: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""RetinaNet's outputs to detections, as MMDetection tests it: anchors, decoding, suppression per class."""
+"""RetinaNet's outputs to detections: anchors, decoding, suppression per class."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from laudc.detect.boxes import Detection, suppress
+from laudc.detect.rules import OneStageRules
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,13 +16,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 OUTPUTS = ("cls_logits", "box_deltas")
-_FIRST_STRIDE, _LEVELS = 8, 5
-_SCALE, _SCALES_PER_OCTAVE = 4.0, 3
-_RATIOS = (0.5, 1.0, 2.0)
 _LARGEST_LOG_RATIO = 4.135166556742356  # |log(16 / 1000)|
-_CANDIDATES_PER_LEVEL = 1000
-_OVERLAP = 0.5
-_MOST = 100
 
 
 def is_retinanet(outputs: Sequence[str]) -> bool:
@@ -29,20 +24,22 @@ def is_retinanet(outputs: Sequence[str]) -> bool:
     return tuple(outputs) == OUTPUTS
 
 
-def anchors_of(size: tuple[int, int]) -> list[Floats]:
-    """Anchors (n, 4) of every level for images of `size` (height, width): row by row, nine per position."""
+def anchors_of(size: tuple[int, int], rules: OneStageRules = OneStageRules()) -> list[Floats]:  # noqa: B008
+    """Anchors (n, 4) of every level for images of `size` (height, width): row by row, all of a position together."""
     import numpy as np
 
     levels = []
-    ratios = np.sqrt(np.array(_RATIOS))
-    scales = _SCALE * 2 ** (np.arange(_SCALES_PER_OCTAVE) / _SCALES_PER_OCTAVE)
-    for level in range(_LEVELS):
-        stride = _FIRST_STRIDE << level
-        widths = (stride / ratios[:, None] * scales).ravel()
-        heights = (stride * ratios[:, None] * scales).ravel()
+    ratios = np.sqrt(np.array(rules.ratios))
+    for level, sizes in enumerate(rules.sizes):
+        stride = rules.first_stride << level
+        widths = (np.array(sizes) / ratios[:, None]).ravel()
+        heights = (np.array(sizes) * ratios[:, None]).ravel()
         shapes = np.stack([-widths, -heights, widths, heights], axis=1) / 2
+        shapes = np.round(shapes) if rules.rounded else shapes
         # Every stride-2 layer rounds up, which makes ceil(side / stride) in all.
-        rows, columns = (np.arange(-(-side // stride)) * stride for side in size)
+        grid = [-(-side // stride) for side in size]
+        steps = [side // cells if rules.measured_strides else stride for side, cells in zip(size, grid, strict=True)]
+        rows, columns = (np.arange(cells) * step for cells, step in zip(grid, steps, strict=True))
         corners = np.stack([*np.meshgrid(columns, rows)] * 2, axis=-1).reshape(-1, 1, 4)
         levels.append((corners + shapes).reshape(-1, 4).astype(np.float32))
     return levels
@@ -59,44 +56,52 @@ def decode(anchors: Floats, deltas: Floats, size: tuple[int, int]) -> Floats:
     return np.asarray(np.clip(boxes, 0, np.array([size[1], size[0]] * 2)), np.float32)
 
 
-def detect(logits: Floats, deltas: Floats, size: tuple[int, int], threshold: float) -> list[Detection]:
+def detect(
+    logits: Floats,
+    deltas: Floats,
+    size: tuple[int, int],
+    threshold: float,
+    rules: OneStageRules = OneStageRules(),  # noqa: B008  (it is immutable)
+) -> list[Detection]:
     """Objects in one image, best first, boxes in pixels of the network's input.
 
     Args:
         logits: (anchors, classes); deltas: (anchors, 4), anchors of all levels.
         size: (height, width) of the network's input.
-        threshold: least score.
+        threshold: least score; never below the rules' own.
+        rules: the detector's anchors and thresholds.
 
     Raises:
-        UserError: the numbers of anchors are not those of a RetinaNet with MMDetection's usual anchors.
+        UserError: the number of anchors is not that of the rules.
     """
     import numpy as np
 
     candidates = []
     start = 0
-    for anchors in anchors_of_total(len(logits), size):
+    least = max(threshold, rules.score)
+    for anchors in anchors_of_total(len(logits), size, rules):
         rows = slice(start, start + len(anchors))
         start += len(anchors)
         scores = 1 / (1 + np.exp(-logits[rows].astype(np.float64)))
-        places, labels = np.nonzero(scores > threshold)
+        places, labels = np.nonzero(scores > least)
         values = scores[places, labels]
-        best = np.argsort(-values, kind="stable")[:_CANDIDATES_PER_LEVEL]
+        best = np.argsort(-values, kind="stable")[: rules.candidates]
         boxes = decode(anchors[places[best]], deltas[rows][places[best]], size)
         candidates.append((boxes, labels[best], values[best].astype(np.float32)))
     boxes, labels, values = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
     # Boxes of different classes never meet: each class is moved to a place of its own.
     apart = np.asarray(boxes + labels[:, None] * (2.0 * max(size)), np.float32)
-    kept = suppress(apart, np.asarray(values, np.float32), _OVERLAP)[:_MOST]
+    kept = suppress(apart, np.asarray(values, np.float32), rules.overlap)[: rules.most]
     return [Detection(tuple(map(float, boxes[i])), int(labels[i]), float(values[i])) for i in kept]  # type: ignore[arg-type]
 
 
-def anchors_of_total(count: int, size: tuple[int, int]) -> list[Floats]:
+def anchors_of_total(count: int, size: tuple[int, int], rules: OneStageRules) -> list[Floats]:
     """`anchors_of`, after checking their number."""
-    levels = anchors_of(size)
+    levels = anchors_of(size, rules)
     if sum(map(len, levels)) != count:
         raise UserError(
             f"the engine has {count} anchors",
-            f"a RetinaNet with the usual nine per position has {sum(map(len, levels))} at this size",
+            f"a RetinaNet with its configuration has {sum(map(len, levels))} at this size",
             "use its outputs from Python (laudc.load_engine), or export the neck only",
         )
     return levels

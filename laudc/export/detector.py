@@ -93,6 +93,8 @@ def _pyramid(graph: GraphBuilder, neck: Any, maps: list[Value]) -> list[Value]:
             outputs.append(_every_second(graph, outputs[-1], f"neck.pool.{number}"))
             continue
         source = maps[-1] if extra == 0 and neck.extra_levels == "on_input" else outputs[-1]
+        if extra and neck.extra_relu:
+            source = graph.standard("Relu", f"neck.fpn_convs.{number}.relu", [source], source.shape)
         outputs.append(_module(graph, neck.fpn_convs[number], f"neck.fpn_convs.{number}", source))
     return outputs
 

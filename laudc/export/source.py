@@ -49,9 +49,7 @@ def load_source(
         if se_pool is not None:
             loaded = _load(origin, _with_se_pool(loaded.config, se_pool))
         recorded = loaded.metrics.get("preprocess", {})
-        return Source(
-            loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {}
-        )
+        return Source(loaded.model, loaded.config, loaded.sha256, recorded if isinstance(recorded, Mapping) else {})
     if arch is not None or config is not None or se_pool is not None:
         raise UserError(
             "arch, config and se_pool cannot be given with a model in memory",
@@ -74,6 +72,8 @@ def load_checkpoint(
     """`laudnet.load_checkpoint` with the options of the command line, and its errors as UserError."""
     import laudnet
 
+    if isinstance(config, (str, os.PathLike)) and os.fspath(config).endswith(".py"):
+        return _load(path, None, _read_training(config))
     if config is not None:
         return _load(path, _read_config(config, arch))
     try:
@@ -94,11 +94,13 @@ def load_checkpoint(
     return loaded
 
 
-def _load(path: str | os.PathLike[str], config: AnyConfig) -> LoadedCheckpoint:
+def _load(
+    path: str | os.PathLike[str], config: AnyConfig | None, training: Mapping[str, Any] | None = None
+) -> LoadedCheckpoint:
     import laudnet
 
     try:
-        return laudnet.load_checkpoint(path, config)
+        return laudnet.load_checkpoint(path, config, training)
     except laudnet.CheckpointError as error:
         raise _user_error(error) from error
 
@@ -116,6 +118,24 @@ def _require_torch() -> None:
             "torch is not installed",
             "Install it with: pip install 'laudc[torch]'",
         ) from error
+
+
+def _read_training(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """MMDetection's configuration file, read as data. Raises UserError."""
+    from pathlib import Path
+
+    from laudnet.config_text import read_config_file
+
+    try:
+        return read_config_file(Path(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        where = getattr(error, "filename", None) or os.fspath(path)
+        raise UserError(
+            f"cannot read {where}", reason, "Give the file with the _base_ files that it names beside it"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{os.fspath(path)} is no configuration", str(error), "Correct the file") from error
 
 
 def _read_config(config: Config | AnyConfig, arch: str | None) -> AnyConfig:

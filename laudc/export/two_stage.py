@@ -37,9 +37,7 @@ def emit_two_stage(graph: GraphBuilder, model: Any, levels: Sequence[Value], ima
     return outputs
 
 
-def _proposals(
-    graph: GraphBuilder, head: Any, levels: Sequence[Value], image: tuple[int, int]
-) -> tuple[Value, Value]:
+def _proposals(graph: GraphBuilder, head: Any, levels: Sequence[Value], image: tuple[int, int]) -> tuple[Value, Value]:
     """Regions (n, 4), and which of them are proposals (n,)."""
     rule = head.rules.proposals
     weights = [
@@ -133,7 +131,9 @@ def _boxes(
     per_class = graph.constant(f"{path}.per_class", np.int64(count))
     labels = graph.standard("Div", f"{path}.labels", [at, per_class], (most,), dtype="int64")
     positive = graph.standard("Max", f"{path}.positive", [best, numbers(graph, f"{path}.least_score", 0)], (most,))
-    outputs = [_with_batch(graph, value, name) for name, value in zip(FOUND_OUTPUTS, (chosen, positive, labels), strict=False)]
+    outputs = [
+        _with_batch(graph, value, name) for name, value in zip(FOUND_OUTPUTS, (chosen, positive, labels), strict=False)
+    ]
     return outputs, chosen, labels
 
 
@@ -186,9 +186,7 @@ def _masks(graph: GraphBuilder, head: Any, levels: Sequence[Value], boxes: Value
     x = graph.standard("Relu", f"{path}.upsample.relu", [x], x.shape)
     last = mask_head.conv_logits
     weights = parameters(graph, last, f"{path}.conv_logits")
-    x = graph.standard(
-        "Conv", f"{path}.conv_logits", [x, *weights], conv_out(x, last, last.out_channels), window(last)
-    )
+    x = graph.standard("Conv", f"{path}.conv_logits", [x, *weights], conv_out(x, last, last.out_channels), window(last))
     x = _own_class(graph, path, x, found.rows(graph, f"{path}.labels", labels))
     x = graph.standard("Sigmoid", f"{path}.sigmoid", [x], x.shape)
     return _with_batch(graph, found.unsorted(graph, f"{path}.in_order", x), FOUND_OUTPUTS[3])

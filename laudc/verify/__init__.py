@@ -41,7 +41,8 @@ def verify(
     everything after it. So decisions are compared block by block. The first block of an image in which some
     differ decides: if all of them are ties in the reference (|keep − drop| < `tie_margin`), the image is set
     aside from there on, logits included; if any is not, the check fails. Without differences the logits must
-    agree to `atol` + `rtol`·max|reference|.
+    agree to `atol` + `rtol`·max|reference|. Objects that a detector selected are compared as a set
+    (`laudc.verify.detections`): all but one part in a hundred, by their scores, must agree.
 
     Args:
         target: engine bundle, or portable ONNX, which plain ONNX Runtime runs.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from laudc.errors import UserError
+from laudc.verify.detections import FoundLayout, compare_found
 from laudc.verify.outcome import Array, BlockOutcome, Outcome
 from laudc.verify.report import (
     FAILS,
@@ -41,8 +42,10 @@ class Tolerance:
         return self.atol + self.rtol * (float(np.abs(finite).max()) if finite.size else 0.0)
 
 
-def compare(target: Outcome, reference: Outcome, batch: int, tolerance: Tolerance) -> RunReport:
-    """Compare two outcomes; `batch` is only passed on to the report.
+def compare(
+    target: Outcome, reference: Outcome, batch: int, tolerance: Tolerance, layout: FoundLayout | None = None
+) -> RunReport:
+    """Compare two outcomes; `batch` is only passed on to the report. `layout`: where the outputs are objects.
 
     Raises:
         UserError: blocks, masks or logits are not of the same network.
@@ -50,11 +53,15 @@ def compare(target: Outcome, reference: Outcome, batch: int, tolerance: Toleranc
     pairs = _pair_blocks(target, reference)
     found = _compare_masks(pairs, tolerance.tie_margin)
     judged = [image for image in range(len(reference.logits)) if image not in found.turned]
+    ours, theirs, detections = target.logits[judged], reference.logits[judged], None
+    if layout is not None:
+        ours, theirs, detections = compare_found(ours, theirs, layout, tolerance.allowed(np.ones(1)))
     return RunReport(
         batch=batch,
-        logits=_compare_logits(target.logits[judged], reference.logits[judged], tolerance),
+        logits=_compare_logits(ours, theirs, tolerance),
         masks=found.summary(),
         first_deviation=_first_deviation(pairs, tolerance),
+        detections=detections,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from laudc.verify.outcome import Array
 _NOISE_IMAGES = 4
 # Periods in pixels: the finest there is, and one that survives the stem's stride of 4.
 _CHECKERBOARDS = (1, 16)
+_TIE_BREAKING_NOISE = 0.1
 
 
 def default_images(size: tuple[int, int], seed: int) -> Array:
@@ -29,6 +30,15 @@ def _checkerboard(size: tuple[int, int], period: int) -> Array:
     return ((rows + columns) % 2 * 2 - 1).astype(np.float32)
 
 
+def uneven_images(size: tuple[int, int], seed: int) -> Array:
+    """As `default_images` with some noise in all of them: where many places look alike they score alike, and rounding
+    would decide what a detector selects.
+    """
+    images = default_images(size, seed)
+    noise = np.random.default_rng(seed + 1).standard_normal(images.shape, dtype=np.float32)
+    return images + np.float32(_TIE_BREAKING_NOISE) * noise
+
+
 def gather_images(
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Array | None,
     size: tuple[int, int],
@@ -36,14 +46,15 @@ def gather_images(
     *,
     seed: int,
     limit: int | None,
+    make: Callable[[tuple[int, int], int], Array] = default_images,
 ) -> tuple[Array, str]:
-    """The images to run, float32 (N, 3, *size), and what they are in words.
+    """The images to run, float32 (N, 3, *size), and what they are in words; `make` makes them where none are given.
 
     Raises:
         UserError: an array does not fit the network, or a file cannot be used.
     """
     if images is None:
-        found = default_images(size, seed)
+        found = make(size, seed)
         return found, f"{len(found)} made images (noise with seed {seed}, constants, checkerboards)"
     if isinstance(images, np.ndarray):
         return _check_array(images, size), f"{len(images)} given images"

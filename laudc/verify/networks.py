@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from laudc.backends.interface import join_outputs
 from laudc.errors import UserError
 from laudc.ops import names
+from laudc.verify.detections import FoundLayout, layout_of
 from laudc.verify.outcome import Array, BlockOutcome, Decisions, Outcome
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ class Network(Protocol):
     """Something that runs images (B, 3, H, W) float32.
 
     `size` is (height, width) of its input, None if any will do; `fixed_batch` is the only batch size it
-    takes, if any; `preprocess` is its metadata about the preparation of images.
+    takes, if any; `preprocess` is its metadata about the preparation of images. `found` says how objects lie in the
+    outputs of a detector that selects them, as far as the file tells.
     """
 
     size: tuple[int, int] | None
     fixed_batch: int | None
     preprocess: Mapping[str, Any]
+    found: FoundLayout | None
 
     def run(self, images: Array) -> Outcome:
         """Run one batch."""
@@ -49,6 +52,7 @@ class TorchNetwork:
         self.size = source.config.image_size if source.config.has_spatial_masks else None
         self.fixed_batch: int | None = None
         self.preprocess = source.preprocess
+        self.found: FoundLayout | None = None
         self._model = source.model.eval()
 
     def run(self, images: Array) -> Outcome:
@@ -74,13 +78,17 @@ class PortableNetwork:
 
     def __init__(self, model: onnx.ModelProto, threads: int | None) -> None:
         from laudc.engine.build import metadata
+        from laudc.ops import known_shapes
 
         instrumented = with_means_as_outputs(model)
         known = metadata(model).get("preprocess")
         self.preprocess: Mapping[str, Any] = known if isinstance(known, Mapping) else {}
         self.fixed_batch: int | None
-        self.size: tuple[int, int] | None
+        self.size: tuple[int, int]
         self.fixed_batch, self.size = _input_shape(model)
+        shapes = known_shapes(model)
+        outputs = [output.name for output in model.graph.output]
+        self.found = layout_of(outputs, [shapes[name] for name in outputs], self.size)
         self._input = model.graph.input[0].name
         self._results = [output.name for output in model.graph.output]
         self._outputs = [output.name for output in instrumented.graph.output]
@@ -160,7 +168,9 @@ class EngineNetwork:
 
         self._engine = load_engine(path, threads=threads)
         batch, _, height, width = self._engine.input_shape
-        self.size: tuple[int, int] | None = (int(height), int(width))
+        self.size: tuple[int, int] = (int(height), int(width))
+        outputs = self._engine.manifest.outputs
+        self.found = layout_of([output.name for output in outputs], [output.shape for output in outputs], self.size)
         self.fixed_batch = batch if isinstance(batch, int) else None
         self.preprocess: Mapping[str, Any] = self._engine.manifest.preprocess
 

@@ -78,6 +78,27 @@ class LogitSummary:
 
 
 @dataclass(frozen=True)
+class DetectionSummary:
+    """Agreement of the objects that a detector found.
+
+    Attributes:
+        found: objects of the reference in all images.
+        changed: those without a partner in the target, those of the target without one here, and pairs that differ
+            by more than the tolerance (sides in units of the image's, scores, mask probabilities).
+        share: how much of the sum of all scores these are.
+    """
+
+    found: int
+    changed: int
+    share: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no more changed than rounding can turn: one part in a hundred."""
+        return self.share <= 0.01
+
+
+@dataclass(frozen=True)
 class Deviation:
     """The first block that differs: `what` is "channel mask", "spatial mask" or "output mean", `amount` how
     much.
@@ -93,17 +114,23 @@ class Deviation:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Comparison of one run of the target with images in batches of `batch`."""
+    """Comparison of one run of the target with images in batches of `batch`.
+
+    Of a detector that selects what it found, `logits` are the values of objects that agree, and `detections` says
+    how many do; else that is None.
+    """
 
     batch: int
     logits: LogitSummary
     masks: MaskSummary
     first_deviation: Deviation | None
+    detections: DetectionSummary | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether logits and decisions are as they should be."""
-        return self.logits.passed and self.masks.failures == 0
+        """Whether logits, decisions and detections are as they should be."""
+        found = self.detections is None or self.detections.passed
+        return found and self.logits.passed and self.masks.failures == 0
 
 
 @dataclass(frozen=True)
@@ -161,6 +188,9 @@ def _sentence(run: RunReport) -> str:
         f"in {logits.images} "
         f"images, {masks.failures} of {masks.decisions} mask decisions differ, {masks.ties} more are ties"
     )
+    found = run.detections
+    if found is not None:
+        text += f"; {found.changed} of {found.found} objects differ ({found.share:.2%} of the scores)"
     first = run.first_deviation
     if first is not None:
         text += f"; the first difference is the {first.what} of {first.block}, image {first.image}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from laudc.errors import UserError
 from laudc.verify.compare import Tolerance, compare
-from laudc.verify.images import gather_images
+from laudc.verify.images import default_images, gather_images, uneven_images
 from laudc.verify.networks import Network, open_network
 from laudc.verify.outcome import Array, Outcome, join
 from laudc.verify.report import VerifyReport
@@ -45,8 +45,9 @@ def run_verify(
         reference, arch=options.arch, config=options.config, threads=options.threads, checkpoints=True
     )
     size = _common_size(ours, theirs)
+    make = default_images if ours.found is None else uneven_images
     batch_images, description = gather_images(
-        images, size, ours.preprocess, seed=options.seed, limit=options.limit
+        images, size, ours.preprocess, seed=options.seed, limit=options.limit, make=make
     )
     progress("running the reference")
     expected = run_batches(theirs, batch_images, theirs.fixed_batch or options.batch)
@@ -54,7 +55,8 @@ def run_verify(
     runs = []
     for batch in _batches(ours, options.batch, len(batch_images)):
         progress(f"running the target in batches of {batch}")
-        runs.append(compare(run_batches(ours, batch_images, batch), expected, batch, tolerance))
+        outcome = run_batches(ours, batch_images, batch)
+        runs.append(compare(outcome, expected, batch, tolerance, ours.found))
     return VerifyReport(
         target=os.fspath(target),
         reference=os.fspath(reference),

@@ -35,6 +35,7 @@ from .families import (
     name_of_tensors,
 )
 from .hyper_set import read_config_from_hyper_set
+from .mmdetection import TRAINING
 from .untrusted import Inert, check_tensors, read, some, unpickle
 from .vit_config import VitConfig
 
@@ -48,7 +49,9 @@ _CONFIG_FIX = "say what it is with --arch NAME, or --config FILE for anything bu
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """model: fp32, in eval mode; sha256: of the file; metrics: what training recorded (our format only)."""
+    """model: fp32, in eval mode; sha256: of the file; metrics: what training recorded (our format, and
+    `preprocess` of MMDetection's).
+    """
 
     model: AnyNetwork
     config: AnyConfig
@@ -65,14 +68,20 @@ class _Contents:
     metrics: Mapping[str, Any]
 
 
-def load_checkpoint(path: str | os.PathLike[str], config: AnyConfig | None = None) -> LoadedCheckpoint:
-    """Read a checkpoint; `config` is needed for bare state dicts and overrules what other files say.
+def load_checkpoint(
+    path: str | os.PathLike[str], config: AnyConfig | None = None, training: Mapping[str, Any] | None = None
+) -> LoadedCheckpoint:
+    """Read a checkpoint; `config` is needed for bare state dicts and overrules what other files say. `training`: the
+    training configuration of a detector (`config_text` reads MMDetection's files), where the file does not hold it.
 
     Raises CheckpointError for everything that can be wrong with a file.
     """
     file = Path(path)
     data = read(file)
-    contents = _interpret(file, unpickle(file, data), len(data), use_own_config=config is None)
+    content = unpickle(file, data)
+    if training is not None and isinstance(content, Mapping):
+        content = {**content, TRAINING: training}
+    contents = _interpret(file, content, len(data), use_own_config=config is None)
     chosen = config or contents.config
     if chosen is None:
         raise _unknown_configuration(file, contents.tensors)
@@ -150,6 +159,7 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
         elif family is not None and family.read_config is not None:
             kind = "authors" if "arch" in content else "state_dict"
             config = family.read_config(content, tensors) if use_own_config else None
+            metrics = family.read_metrics(content)
     except CheckpointError as error:
         raise CheckpointError(str(file), f"{error.what}: {error.why}", error.fix) from None
     except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .detector_config import DetectorConfig
 from .detector_layers import ChannelMapper, FeaturePyramid, RetinaHead

@@ -25,7 +25,8 @@ class DetectorConfig(LaudConfig):
     stages: which of the backbone's stages (0..3) are used, without gaps up to the last.
     neck_channels: of every map that the neck makes; neck_levels: how many these are.
     extra_levels: where the first level beyond the stages comes from: 'on_input' (a strided convolution of the last
-    stage's map), 'on_output' (of the last level), 'pool' (every second pixel of the last level).
+    stage's map), 'on_output' (of the last level), 'pool' (every second pixel of the last level). extra_relu: further
+    ones come from what is positive in the level before.
     head: 'none' (the neck's maps are the outputs), 'retinanet', 'faster_rcnn' or 'mask_rcnn'; head_depth: RetinaNet's
     convolutions before the last; anchors: per position (the rules' number if not given); num_classes: of the head.
     box_width: of the box head's layers; mask_width, mask_depth: of the mask head's convolutions.
@@ -43,6 +44,7 @@ class DetectorConfig(LaudConfig):
     neck_channels: int = 256
     neck_levels: int = 5
     extra_levels: str = "on_input"
+    extra_relu: bool = False
     head: str = "none"
     head_depth: int = 4
     anchors: int | None = None
@@ -104,6 +106,8 @@ class DetectorConfig(LaudConfig):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096:
                 raise ValueError(f"{name}: expected a number from 1 to 4096, got {value!r}")
+        if not isinstance(self.extra_relu, bool):
+            raise ValueError(f"extra_relu: expected true or false, got {self.extra_relu!r}")
         if not self.stages or self.stages != tuple(range(self.stages[0], 4)) or self.stages[0] not in range(4):
             raise ValueError(f"stages: expected consecutive numbers up to 3, got {self.stages!r}")
         if self.neck != "none" and self.neck_levels < len(self.stages):

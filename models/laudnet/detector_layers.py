@@ -30,7 +30,7 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         channels = config.neck_channels
         inputs = [config.stage(stage).out_channels for stage in config.stages]
-        self.extra_levels = config.extra_levels
+        self.extra_levels, self.extra_relu = config.extra_levels, config.extra_relu
         self.extra = config.neck_levels - len(inputs)
         self.lateral_convs = nn.ModuleList(ConvModule(count, channels, 1) for count in inputs)
         convs = [ConvModule(channels, channels, 3) for _ in inputs]
@@ -52,6 +52,7 @@ class FeaturePyramid(nn.Module):
                 outputs.append(outputs[-1][:, :, ::2, ::2])
                 continue
             source = maps[-1] if level == 0 and self.extra_levels == "on_input" else outputs[-1]
+            source = torch.relu(source) if level and self.extra_relu else source
             outputs.append(self.fpn_convs[len(maps) + level](source))
         return outputs
 

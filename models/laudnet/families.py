@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import adavit
+from . import adavit, detector_tensors, torchvision_layout
 from .config import STAGES, DynamicConfig, LaudConfig
 from .detector import LaudDetector
 from .detector_config import DetectorConfig
@@ -40,82 +40,12 @@ def _head_options(tensors: Tensors) -> dict[str, Any]:
     return {"num_classes": head.shape[0]} if head is not None and head.dim() == 2 else {}
 
 
-def _detector_options(tensors: Tensors) -> dict[str, Any]:
-    """Everything: only channel and layer modes exist, and their maskers differ; MMDetection's keys name the parts."""
-    options: dict[str, Any] = {}
-    groups = []
-    for stage in range(1, STAGES + 1):
-        last = _first(tensors, f"backbone.layer{stage}.0.masker_channel.conv.2.weight", f"{_mask_at(stage)}.weight")
-        width = tensors.get(f"backbone.layer{stage}.0.conv1.weight")
-        groups.append(1 if last is None or width is None else max(1, 2 * width.shape[0] // max(1, last.shape[0])))
-    channel = [_first(tensors, f"{_mask_at(s)}.2.weight", f"{_mask_at(s)}.weight") for s in range(1, STAGES + 1)]
-    options["dyn_mode"] = ["layer" if mask is None else "channel" for mask in channel]
-    options["channel_dyn_granularity"] = groups
-    options["channel_masker_layers"] = [2 if f"{_mask_at(s)}.2.weight" in tensors else 1 for s in range(1, STAGES + 1)]
-    stem = tensors.get("backbone.conv1.weight")
-    if stem is not None and stem.dim() == 4:
-        options["width_mult"] = stem.shape[0] / 64
-    options.update(_neck_options(tensors))
-    options.update(_retina_options(tensors))
-    return options
-
-
-def _mask_at(stage: int) -> str:
-    return f"backbone.layer{stage}.0.masker_channel.conv"
-
-
-def _first(tensors: Tensors, *names: str) -> Tensor | None:
-    return next((tensors[name] for name in names if name in tensors), None)
-
-
-def _neck_options(tensors: Tensors) -> dict[str, Any]:
-    kinds = {"fpn": ("neck.lateral_convs", "neck.fpn_convs"), "channel_mapper": ("neck.convs", "neck.extra_convs")}
-    for neck, (lateral, further) in kinds.items():
-        stages = _count(tensors, lateral)
-        if not 1 <= stages <= STAGES:
-            continue
-        levels = _count(tensors, further) + (stages if neck == "channel_mapper" else 0)
-        channels = tensors[f"{lateral}.0.conv.weight"].shape[0]
-        # Two-stage detectors have a level more than convolutions: every second pixel of the last one.
-        pooled = neck == "fpn" and levels == stages
-        extra = tensors.get(f"{further}.{stages}.conv.weight")
-        on_output = extra is not None and extra.dim() == 4 and extra.shape[1] == channels
-        return {
-            "neck": neck,
-            "stages": list(range(STAGES - stages, STAGES)),
-            "neck_channels": channels,
-            "neck_levels": levels + int(pooled),
-            "extra_levels": "pool" if pooled else "on_output" if neck == "fpn" and on_output else "on_input",
-        }
-    return {"neck": "none"}
-
-
-def _retina_options(tensors: Tensors) -> dict[str, Any]:
-    scores, boxes = tensors.get("bbox_head.retina_cls.weight"), tensors.get("bbox_head.retina_reg.weight")
-    if scores is None or boxes is None or boxes.shape[0] < 4 or "neck.lateral_convs.0.conv.weight" not in tensors:
-        return {"head": "none"}
-    anchors = boxes.shape[0] // 4
-    return {
-        "head": "retinanet",
-        "anchors": anchors,
-        "num_classes": max(1, scores.shape[0] // anchors),
-        "head_depth": max(1, _count(tensors, "bbox_head.cls_convs")),
-    }
-
-
-def _count(tensors: Tensors, prefix: str) -> int:
-    return sum(f"{prefix}.{i}.conv.weight" in tensors for i in range(16))
-
-
-def _detector_tensors(config: Any, tensors: Tensors) -> Tensors:
-    """The tensors of the parts that the configuration names; other parts are computed by nobody."""
-    parts = ("backbone.", *(["neck."] if config.neck != "none" else []))
-    parts += ("bbox_head.",) if config.head != "none" else ()
-    return {key: value for key, value in tensors.items() if key.startswith(parts)}
-
-
 def _all_tensors(config: Any, tensors: Tensors) -> Tensors:
     return tensors
+
+
+def _no_metrics(content: Mapping[Any, Any]) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -129,7 +59,8 @@ class Family:
     select: the tensors of a file that a configuration needs.
     deciders: what the keys of maskers or policies have in common.
     read_config: from a file's content and tensors, where the family's authors have their own layout; its errors are
-    CheckpointError and ValueError. convert: other forms of the tensors to ours.
+    CheckpointError and ValueError. read_metrics: what such a file says of its images. convert: other forms of the
+    tensors to ours.
     """
 
     name: str
@@ -141,6 +72,7 @@ class Family:
     select: Callable[[Any, Tensors], Tensors] = _all_tensors
     deciders: str = ".masker_"
     read_config: Callable[[Mapping[Any, Any], Tensors], AnyConfig | None] | None = None
+    read_metrics: Callable[[Mapping[Any, Any]], Mapping[str, Any]] = _no_metrics
     convert: Callable[[Tensors], dict[str, Tensor]] = dict
 
     @property
@@ -155,18 +87,6 @@ class Family:
             return (len({match.group(1) for match in found if match}),)
         blocks = {(int(match.group(1)), int(match.group(2))) for match in found if match}
         return tuple(sum(stage == number for stage, _ in blocks) for number in range(1, STAGES + 1))
-
-
-def _read_detector(content: Mapping[Any, Any], tensors: Tensors) -> DynamicConfig | None:
-    """A detector's configuration, which its tensors tell; None for a static one. ValueError for an impossible one."""
-    if not any(".masker_" in key for key in tensors):
-        return None
-    blocks = [re.match(r"backbone\.layer(\d)\.(\d{1,4})\.", key) for key in tensors]
-    found = {match.groups() for match in blocks if match}
-    depth = tuple(sum(stage == str(number) for stage, _ in found) for number in range(1, STAGES + 1))
-    named = [arch for arch, layers in DetectorConfig.DEPTHS.items() if layers == depth]
-    arch = (*named, *DetectorConfig.FREE_DEPTH)[0]
-    return DetectorConfig.for_arch(arch, layers=depth, **_detector_options(tensors))
 
 
 FAMILIES = (
@@ -192,9 +112,11 @@ FAMILIES = (
         network=LaudDetector,
         mark="backbone.",
         block_key=re.compile(r"backbone\.layer(\d)\.(\d{1,4})\."),
-        options_from_shapes=_detector_options,
-        read_config=_read_detector,
-        select=_detector_tensors,
+        options_from_shapes=detector_tensors.options_from_shapes,
+        read_config=detector_tensors.read_config,
+        read_metrics=detector_tensors.read_metrics,
+        select=detector_tensors.select,
+        convert=torchvision_layout.to_mmdetection,
     ),
     Family(
         name="a vision transformer",

@@ -70,7 +70,7 @@ class BoxHead(nn.Module):
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        features = config.neck_channels * config.detection_rules.regions.box_cells ** 2
+        features = config.neck_channels * config.detection_rules.regions.box_cells**2
         width = config.box_width
         self.classes = config.num_classes
         self.shared_fcs = nn.ModuleList([nn.Linear(features, width), nn.Linear(width, width)])
