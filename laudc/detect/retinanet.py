@@ -87,7 +87,8 @@ def detect(
         values = scores[places, labels]
         best = np.argsort(-values, kind="stable")[: rules.candidates]
         boxes = decode(anchors[places[best]], deltas[rows][places[best]], size)
-        candidates.append((boxes, labels[best], values[best].astype(np.float32)))
+        long = (boxes[:, 2:] - boxes[:, :2] > rules.min_side).all(axis=1)
+        candidates.append((boxes[long], labels[best][long], values[best][long].astype(np.float32)))
     boxes, labels, values = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
     # Boxes of different classes never meet: each class is moved to a place of its own.
     apart = np.asarray(boxes + labels[:, None] * (2.0 * max(size)), np.float32)

@@ -13,7 +13,8 @@ from laudc.errors import UserError
 class OneStageRules:
     """Anchors and selection; `laudnet.detector_rules` explains the fields. The defaults are MMDetection's.
 
-    sizes: per level, in pixels. first_stride: of the finest level. score: least score of all.
+    sizes: per level, in pixels. first_stride: of the finest level. score: least score of all. min_side: sides are longer
+    than that, in pixels (-1: any).
     """
 
     sizes: tuple[tuple[float, ...], ...] = tuple(
@@ -27,6 +28,7 @@ class OneStageRules:
     overlap: float = 0.5
     most: int = 100
     candidates: int = 1000
+    min_side: float = 0.0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> OneStageRules:
@@ -49,6 +51,7 @@ class OneStageRules:
                 overlap=float(results["overlap"]),
                 most=int(results["most"]),
                 candidates=int(results["candidates"]),
+                min_side=float(results["min_side"]),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise UserError(

@@ -176,5 +176,6 @@ def usual_rules(head: str) -> DetectionRules:
     """MMDetection's base configurations of RetinaNet and of two-stage detectors, five levels."""
     if head == "retinanet":
         octave = [2 ** (i / 3) for i in range(3)]
-        return DetectionRules(AnchorRule(tuple(tuple(32.0 * 2**level * part for part in octave) for level in range(5))))
+        sizes = tuple(tuple(32.0 * 2**level * part for part in octave) for level in range(5))
+        return DetectionRules(AnchorRule(sizes), results=ResultRule(min_side=0.0))
     return DetectionRules(AnchorRule(tuple((32.0 * 2**level,) for level in range(5))))

@@ -142,6 +142,7 @@ def _results(test: Mapping[str, Any]) -> ResultRule:
         score=float(test.get("score_thr", 0.05)),
         overlap=float(nms.get("iou_threshold", nms.get("iou_thr", 0.5))),
         most=test.get("max_per_img", 100),
+        min_side=float(test.get("min_bbox_size", -1)),
         candidates=test.get("nms_pre", 1000),
     )
 

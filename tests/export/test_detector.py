@@ -16,6 +16,7 @@ from laudc.errors import UserError
 from laudc.export import dense_twin, export
 from laudc.ops.scheduled import RUN_OP
 from laudc.schedule import lower, make_plan
+from tests.export.detector_files import mmdetection_file
 from tests.export.models import noise, small_detector
 from tests.ops.runtimes import run_onnxruntime
 
@@ -33,12 +34,6 @@ SIZE = (101, 163)
 def detector(mode: str, kind: str) -> laudnet.LaudDetector:
     neck, head, options = KINDS[kind]
     return small_detector(mode, neck, head, **options)
-
-
-def mmdetection_file(path: Path, model: laudnet.LaudDetector, **more: torch.Tensor) -> Path:
-    """A checkpoint as MMDetection writes it: everything under `state_dict`, `meta` beside it."""
-    torch.save({"meta": {"epoch": 12, "CLASSES": ("a",)}, "state_dict": {**model.state_dict(), **more}}, path)
-    return path
 
 
 @pytest.mark.parametrize("kind", KINDS)
