@@ -12,7 +12,7 @@ from laudc.cli.types import ImageSize
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="MODEL.onnx", help="File to write.")
 @click.option("--arch", metavar="NAME", help="Architecture, for checkpoints that do not say it.")
-@click.option("--config", metavar="FILE", help="Configuration (JSON or YAML), for checkpoints without one.")
+@click.option("--config", metavar="FILE", help="Configuration (JSON, YAML, MMDetection's .py), if the file has none.")
 @click.option("--input-size", type=ImageSize(), metavar="N|HxW", help="Image size [default: as trained].")
 @click.option("--dynamic-batch/--fixed-batch", default=True, help="Any batch size (default), or just 1.")
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset.")
@@ -21,6 +21,12 @@ from laudc.cli.types import ImageSize
     type=click.Choice(["all", "active"]),
     help="RegNetY with spatial masks: squeeze-excitation averages over all positions, as trained (default), or over "
     "kept ones only: faster, but another network, whose outputs differ.",
+)
+@click.option(
+    "--head",
+    metavar="FOLDER",
+    help="Detector backbones: a saved model of the transformers library (Mask2Former, Deformable DETR) whose head "
+    "follows the backbone.",
 )
 @shared_options
 @click.pass_obj
@@ -34,6 +40,7 @@ def command(
     dynamic_batch: bool,
     opset: int,
     se_pool: str | None,
+    head: str | None,
 ) -> None:
     """Turns a LAUDNet CHECKPOINT into portable ONNX.
 
@@ -58,6 +65,7 @@ def command(
         dynamic_batch=dynamic_batch,
         opset=opset,
         se_pool=se_pool,
+        head=head,
     )
     if se_pool == "active":
         session.say(

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from laudc.engine.manifest import Manifest
-
 
 @click.command("run", short_help="Classify images with an engine, or find objects in them.")
 @click.argument("engine")
@@ -45,7 +43,7 @@ def command(
       laudc run detector.laudc photos/ --score 0.4 --draw found/
     """
     from laudc.cli.run_detector import Finder
-    from laudc.detect import decoder_of
+    from laudc.detect import class_count, decoder_of
     from laudc.engine import load_engine
     from laudc.engine.images import find_images, load_image
     from laudc.profile.inputs import preprocess_of
@@ -56,7 +54,8 @@ def command(
         outputs = [output.name for output in loaded.manifest.outputs]
         decoder = decoder_of(outputs, loaded.manifest.config)
         if decoder is not None:
-            finder = Finder(loaded, preprocess, decoder, class_names(labels, class_count(loaded.manifest)), score)
+            count = class_count(loaded.manifest.outputs, loaded.manifest.config)
+            finder = Finder(loaded, preprocess, decoder, class_names(labels, count), score)
             session.write({"kind": "run", "engine": engine, "results": finder.run(session, files, draw)})
             return
         _check_classifier(outputs, engine, draw)
@@ -81,12 +80,6 @@ def _check_classifier(outputs: list[str], engine: str, draw: str | None) -> None
         )
     if draw is not None:
         raise UserError(f"{engine} finds no objects to draw", "it is a classifier", "leave out --draw")
-
-
-def class_count(manifest: Manifest) -> int:
-    """Classes of a detector: from its configuration, or the last dimension of its first output."""
-    known = manifest.config.get("num_classes")
-    return known if isinstance(known, int) else int(manifest.outputs[0].shape[-1])
 
 
 def class_names(labels: str | None, classes: int) -> list[str]:

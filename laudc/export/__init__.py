@@ -28,6 +28,7 @@ def export(
     dynamic_batch: bool = True,
     opset: int = 20,
     se_pool: str | None = None,
+    head: str | os.PathLike[str] | Any = None,
 ) -> onnx.ModelProto:
     """Turn a LAUDNet checkpoint or model into portable ONNX.
 
@@ -47,9 +48,11 @@ def export(
         se_pool: RegNetY with spatial masks only. "all" averages over all positions before squeeze-excitation, as
             the network was trained; "active" over kept positions only, which is faster and another network,
             whose outputs differ. None takes what the configuration says, "all" by default.
+        head: detector backbones only: a transformers model (Mask2Former, Deformable DETR), or the folder it was saved
+            to, whose head is put behind the backbone's maps; needs transformers and onnxscript.
 
     Returns:
-        The model; input `input` (N, 3, H, W) float32, output `logits` (N, classes).
+        The model; input `input` (N, 3, H, W) float32, output `logits` (N, classes), or a detector's outputs.
 
     Raises:
         UserError: the checkpoint cannot be used, an option does not fit, or the file cannot be written.
@@ -58,7 +61,13 @@ def export(
     from laudc.export.write import build_model, write_model
 
     source = load_source(checkpoint_or_model, arch=arch, config=config, se_pool=se_pool)
-    model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch, opset=opset)
+    model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch and head is None, opset=opset)
+    if head is not None:
+        from laudc.export.heads import with_head
+        from laudc.export.transformers_heads import transformers_head
+
+        height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
+        model = with_head(model, transformers_head(head, (height, width)))
     if output is not None:
         write_model(model, output)
     return model
