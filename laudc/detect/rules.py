@@ -13,8 +13,8 @@ from laudc.errors import UserError
 class OneStageRules:
     """Anchors and selection; `laudnet.detector_rules` explains the fields. The defaults are MMDetection's.
 
-    sizes: per level, in pixels. first_stride: of the finest level. score: least score of all. min_side: sides are longer
-    than that, in pixels (-1: any).
+    sizes: per level, in pixels. first_stride: of the finest level. score: least score of all. min_side: sides are
+    longer than that, in pixels (-1: any).
     """
 
     sizes: tuple[tuple[float, ...], ...] = tuple(

@@ -58,6 +58,8 @@ class VitConfig:
     """
 
     has_spatial_masks: ClassVar[bool] = True  # token masks, and embedded positions: the input size is fixed
+    #: Policies, which combine freely.
+    MODES: ClassVar[tuple[str, ...]] = ("token", "head", "layer")
     #: Blocks of each published architecture, and names of those whose sizes are free.
     DEPTHS: ClassVar[Mapping[str, tuple[int, ...]]] = {name: (sizes["depth"],) for name, sizes in VIT_ARCHS.items()}
     FREE_DEPTH: ClassVar[tuple[str, ...]] = (CUSTOM_VIT,)
