@@ -84,11 +84,11 @@ class PortableNetwork:
         known = metadata(model).get("preprocess")
         self.preprocess: Mapping[str, Any] = known if isinstance(known, Mapping) else {}
         self.fixed_batch: int | None
-        self.size: tuple[int, int]
-        self.fixed_batch, self.size = _input_shape(model)
+        self.fixed_batch, size = _input_shape(model)
+        self.size: tuple[int, int] | None = size
         shapes = known_shapes(model)
         outputs = [output.name for output in model.graph.output]
-        self.found = layout_of(outputs, [shapes[name] for name in outputs], self.size)
+        self.found = layout_of(outputs, [shapes[name] for name in outputs], size)
         self._input = model.graph.input[0].name
         self._results = [output.name for output in model.graph.output]
         self._outputs = [output.name for output in instrumented.graph.output]
@@ -168,9 +168,10 @@ class EngineNetwork:
 
         self._engine = load_engine(path, threads=threads)
         batch, _, height, width = self._engine.input_shape
-        self.size: tuple[int, int] = (int(height), int(width))
+        size = (int(height), int(width))
+        self.size: tuple[int, int] | None = size
         outputs = self._engine.manifest.outputs
-        self.found = layout_of([output.name for output in outputs], [output.shape for output in outputs], self.size)
+        self.found = layout_of([output.name for output in outputs], [output.shape for output in outputs], size)
         self.fixed_batch = batch if isinstance(batch, int) else None
         self.preprocess: Mapping[str, Any] = self._engine.manifest.preprocess
 
