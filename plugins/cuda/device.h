@@ -20,14 +20,17 @@
   extern __shared__ laudc::cuda::Bytes16 laudc_smem[]; \
   char* name = reinterpret_cast<char*>(laudc_smem)
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-#define LAUDC_HAS_MMA 1
-#else
-#define LAUDC_HAS_MMA 0
-#endif
-
 namespace laudc {
 namespace cuda {
+
+// Whether this code is for a GPU of compute capability (10 * major + minor) first_sm or later, but before end_sm.
+__device__ constexpr bool compiled_between(int first_sm, int end_sm) {
+#if defined(__CUDA_ARCH__)
+  return __CUDA_ARCH__ / 10 >= first_sm && __CUDA_ARCH__ / 10 < end_sm;
+#else
+  return first_sm < 0 && end_sm < 0;  // the host's half of a kernel
+#endif
+}
 
 LAUDC_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
 LAUDC_DEVICE int block_index() { return static_cast<int>(blockIdx.x); }
@@ -54,10 +57,13 @@ LAUDC_DEVICE void from_float(float value, Half* out) { asm("cvt.rn.f16.f32 %0, %
 
 LAUDC_DEVICE float as_float(uint32_t bits) { return __uint_as_float(bits); }
 
-#if LAUDC_HAS_MMA
+// ---- tensor cores: for the GPUs that mma_atoms.cuh names only
+// ---------------------------------------------------------
 
 LAUDC_DEVICE uint32_t shared_address(const void* address) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(address));
+  uint64_t out;  // CUDA 10.2 has no function for it
+  asm("cvta.to.shared.u64 %0, %1;" : "=l"(out) : "l"(address));
+  return static_cast<uint32_t>(out);
 }
 
 // Copies kBytes (4, 8 or 16) to shared memory in the background; zeros if not `valid`.
@@ -94,6 +100,19 @@ LAUDC_DEVICE void load_matrices_transposed(const void* row, uint32_t out[4]) {
                : "memory");
 }
 
+// Four products of 8x4 by 4x8 at once, one for each eight lanes l, l + 16 with the same l / 4.
+LAUDC_DEVICE void multiply_half_8x8x4(float c[8], const uint32_t a[2], const uint32_t b[2]) {
+  asm volatile(
+      "mma.sync.aligned.m8n8k4.row.row.f32.f16.f16.f32 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9}, {%10, %11}, "
+      "{%0, %1, %2, %3, %4, %5, %6, %7};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]), "+f"(c[7])
+      : "r"(a[0]), "r"(a[1]), "r"(b[0]), "r"(b[1]));
+}
+LAUDC_DEVICE void multiply_half_16x8x8(float c[4], const uint32_t a[2], uint32_t b) {
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(b));
+}
 LAUDC_DEVICE void multiply_half_16x8x16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -114,8 +133,6 @@ LAUDC_DEVICE uint32_t to_tf32(uint32_t bits) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(out) : "f"(as_float(bits)));
   return out;
 }
-
-#endif  // LAUDC_HAS_MMA
 
 }  // namespace cuda
 }  // namespace laudc

@@ -14,7 +14,9 @@
 namespace laudc {
 namespace cuda {
 
-inline bool uses_mma(GemmKind kind) { return kind == GemmKind::kTf32 || kind == GemmKind::kHalfMma; }
+inline bool uses_mma(GemmKind kind) {
+  return kind != GemmKind::kFloat && kind != GemmKind::kHalf && kind != GemmKind::kHalfFloat;
+}
 
 // Multiply-add kernels come in two shapes, tensor-core kernels in three.
 TileSize tile_size(GemmKind kind, TileShape shape) {
@@ -36,15 +38,20 @@ int start_simt(Launcher& launcher, TileShape shape, const GemmParams& params, in
   return launcher.start(gemm_simt<TA, TW, TOut, SimtTall>, params, grid, SimtTall::kThreads, 0);
 }
 
-template <class T, class Launcher>
+template <class T, class Atom, class Shape, class Launcher>
+int start_mma_shape(Launcher& launcher, const GemmParams& params, int grid) {
+  return launcher.start(gemm_mma<T, Shape, Atom>, params, grid, Shape::kThreads, sizeof(MmaShared<T, Shape, Atom>));
+}
+
+template <class T, class Atom, class Launcher>
 int start_mma(Launcher& launcher, TileShape shape, const GemmParams& params, int grid) {
   switch (shape) {
     case TileShape::kSmall:
-      return launcher.start(gemm_mma<T, MmaSmall>, params, grid, MmaSmall::kThreads, sizeof(MmaShared<T, MmaSmall>));
+      return start_mma_shape<T, Atom, MmaSmall>(launcher, params, grid);
     case TileShape::kTall:
-      return launcher.start(gemm_mma<T, MmaTall>, params, grid, MmaTall::kThreads, sizeof(MmaShared<T, MmaTall>));
+      return start_mma_shape<T, Atom, MmaTall>(launcher, params, grid);
     default:
-      return launcher.start(gemm_mma<T, MmaBig>, params, grid, MmaBig::kThreads, sizeof(MmaShared<T, MmaBig>));
+      return start_mma_shape<T, Atom, MmaBig>(launcher, params, grid);
   }
 }
 
@@ -58,9 +65,13 @@ int start_gemm(Launcher& launcher, GemmKind kind, TileShape shape, const GemmPar
     case GemmKind::kHalfFloat:
       return launcher.start(gemm_simt<Half, float, float, SimtSmall>, params, grid, SimtSmall::kThreads, 0);
     case GemmKind::kTf32:
-      return start_mma<float>(launcher, shape, params, grid);
+      return start_mma<float, AmpereTf32>(launcher, shape, params, grid);
+    case GemmKind::kHalfMma:
+      return start_mma<Half, AmpereHalf>(launcher, shape, params, grid);
+    case GemmKind::kHalfTuring:
+      return start_mma<Half, TuringHalf>(launcher, shape, params, grid);
     default:
-      return start_mma<Half>(launcher, shape, params, grid);
+      return start_mma<Half, VoltaHalf>(launcher, shape, params, grid);
   }
 }
 

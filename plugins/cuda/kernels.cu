@@ -1,6 +1,8 @@
 // The kernels on a GPU.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "cuda/dispatch.cuh"
 
 namespace laudc {
@@ -53,13 +55,17 @@ int copy_memory(const void* from, void* to, size_t bytes, Stream stream) {
   return static_cast<int>(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
 }
 
+// Kernels for an older GPU run on newer ones, and have what they were compiled for: the tensor cores of that
+// generation.
 int current_device(laudc_cuda_device* device) {
   int id = 0, major = 0, minor = 0, count = 0;
   cudaError_t error = cudaGetDevice(&id);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, id);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, id);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, id);
-  device->sm = 10 * major + minor;
+  cudaFuncAttributes kernel = cudaFuncAttributes();
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&kernel, reinterpret_cast<const void*>(convert<float>));
+  device->sm = std::min(10 * major + minor, kernel.ptxVersion);
   device->multiprocessors = count;
   return static_cast<int>(error);
 }

@@ -20,11 +20,11 @@ typedef struct laudc_cuda_run laudc_cuda_run;
 enum {
   LAUDC_CUDA_FP32 = 0, /* fp32 multiply-adds everywhere */
   LAUDC_CUDA_TF32 = 1, /* TF32 tensor cores from sm_80; else as FP32 */
-  LAUDC_CUDA_FP16 = 2  /* fp16 maps and weights, fp32 sums; tensor cores from sm_80 */
+  LAUDC_CUDA_FP16 = 2  /* fp16 maps and weights, fp32 sums; tensor cores from sm_70 */
 };
 
 typedef struct {
-  int32_t sm; /* compute capability: 10 * major + minor */
+  int32_t sm; /* compute capability, 10 * major + minor; no newer than the kernels were compiled for */
   int32_t multiprocessors;
 } laudc_cuda_device;
 

@@ -14,11 +14,13 @@ typedef void* Stream;
 
 // Operand types and arithmetic of a GEMM.
 enum class GemmKind {
-  kFloat,      // fp32 everything
-  kHalf,       // fp16 operands, fp32 multiply-adds
-  kHalfFloat,  // fp16 map, fp32 weights and result: the Conv masker of an fp16 run
-  kTf32,       // fp32 operands, TF32 tensor cores
-  kHalfMma,    // fp16 operands, tensor cores
+  kFloat,       // fp32 everything
+  kHalf,        // fp16 operands, fp32 multiply-adds
+  kHalfFloat,   // fp16 map, fp32 weights and result: the Conv masker of an fp16 run
+  kTf32,        // fp32 operands, TF32 tensor cores
+  kHalfMma,     // fp16 operands, tensor cores from sm_80 on
+  kHalfTuring,  // the same, of sm_75
+  kHalfVolta,   // the same, of sm_70
 };
 
 enum class TileShape { kSmall, kTall, kBig };

@@ -9,7 +9,7 @@ namespace cuda {
 namespace {
 
 constexpr int64_t kMaxElements = INT64_C(1) << 31;
-constexpr int kFirstMmaSm = 80;
+constexpr int kFirstVoltaSm = 70, kFirstTuringSm = 75, kFirstMmaSm = 80;
 
 std::string complaint_about(const BlockDesc& d) {
   if (d.conv2_algo != Conv2Algo::kDirect)
@@ -22,7 +22,12 @@ std::string complaint_about(const BlockDesc& d) {
 }
 
 GemmKind kind_of(Precision precision, int sm) {
-  if (precision == Precision::kFp16) return sm >= kFirstMmaSm ? GemmKind::kHalfMma : GemmKind::kHalf;
+  if (precision == Precision::kFp16) {
+    return sm >= kFirstMmaSm      ? GemmKind::kHalfMma
+           : sm >= kFirstTuringSm ? GemmKind::kHalfTuring
+           : sm >= kFirstVoltaSm  ? GemmKind::kHalfVolta
+                                  : GemmKind::kHalf;
+  }
   return precision == Precision::kTf32 && sm >= kFirstMmaSm ? GemmKind::kTf32 : GemmKind::kFloat;
 }
 

@@ -18,7 +18,6 @@
 #define LAUDC_SHARED static
 #define LAUDC_UNROLL
 #define LAUDC_DYNAMIC_SHARED(name) char* name = static_cast<char*>(laudc::cuda::emulated::dynamic_shared())
-#define LAUDC_HAS_MMA 1
 
 namespace laudc {
 namespace cuda {
@@ -47,6 +46,9 @@ float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);
 
 }  // namespace emulated
+
+// The emulated GPU has the tensor cores of every generation.
+constexpr bool compiled_between(int, int) { return true; }
 
 inline int thread_index() { return emulated::thread_index(); }
 inline int block_index() { return emulated::block_index(); }
@@ -130,7 +132,31 @@ inline float half_of(uint32_t word, int which) {
   return emulated::half_to_float(static_cast<uint16_t>(word >> (16 * which)));
 }
 
-// Fragments as PTX defines them for mma.m16n8k16 (16-bit) and mma.m16n8k8 (tf32).
+// Fragments as PTX defines them for mma.m8n8k4 (a and b by rows), mma.m16n8k8 (16-bit and tf32) and mma.m16n8k16.
+inline void multiply_half_8x8x4(float c[8], const uint32_t a[2], const uint32_t b[2]) {
+  const uint32_t words[4] = {a[0], a[1], b[0], b[1]};
+  const emulated::LaneWords* lanes = emulated::exchange(words, 4);
+  const int lane = thread_index() % kWarp, first = lane % 16 / 4 * 4;  // of the eight lanes that multiply together
+  for (int i = 0; i < 8; ++i) {
+    const int row = (lane & 1) + (i & 2) + (lane < 16 ? 0 : 4), column = (i & 4) + (lane & 2) + (i & 1);
+    for (int k = 0; k < 4; ++k) {
+      const uint32_t word_a = lanes[first + row % 4 + row / 4 * 16][k / 2];
+      const uint32_t word_b = lanes[first + k + column / 4 * 16][2 + column % 4 / 2];
+      c[i] += half_of(word_a, k % 2) * half_of(word_b, column % 2);
+    }
+  }
+}
+inline void multiply_half_16x8x8(float c[4], const uint32_t a[2], uint32_t b) {
+  const uint32_t words[3] = {a[0], a[1], b};
+  const emulated::LaneWords* lanes = emulated::exchange(words, 3);
+  const int lane = thread_index() % kWarp;
+  for (int e = 0; e < 4; ++e) {
+    const int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
+    for (int k = 0; k < 8; ++k) {
+      c[e] += half_of(lanes[row % 8 * 4 + k / 2][row / 8], k % 2) * half_of(lanes[column * 4 + k / 2][2], k % 2);
+    }
+  }
+}
 inline void multiply_half_16x8x16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
   const emulated::LaneWords* lanes = exchange_operands(a, b);
   const int lane = thread_index() % kWarp;

@@ -13,7 +13,7 @@ struct Gpu {
   laudc_cuda_device device = {80, 2};
   uint32_t seed = 0;
   int64_t launches = 0;
-  int gemms[5][3] = {};  // launches by kind and tile shape
+  int gemms[7][3] = {};  // launches by kind and tile shape
   int split_gemms = 0;
   bool capturing = false;
   bool out_of_memory = false;

@@ -13,7 +13,8 @@ using cuda::emulated::the_gpu;
 const Mode kModes[] = {Mode::kStatic, Mode::kSpatial, Mode::kChannel, Mode::kBoth, Mode::kLayer};
 const struct {
   int precision, sm;
-} kTargets[] = {{LAUDC_CUDA_FP32, 53}, {LAUDC_CUDA_FP16, 53}, {LAUDC_CUDA_TF32, 80}, {LAUDC_CUDA_FP16, 90}};
+} kTargets[] = {{LAUDC_CUDA_FP32, 53}, {LAUDC_CUDA_FP16, 53}, {LAUDC_CUDA_FP16, 70},
+                {LAUDC_CUDA_FP16, 75}, {LAUDC_CUDA_TF32, 80}, {LAUDC_CUDA_FP16, 90}};
 
 // Sums in another order, other block orders, other times at which copies arrive: not one bit may differ.
 void check_network(GpuNetwork* network, int batch, Random* random) {
@@ -47,8 +48,8 @@ TEST(random_consistent_records) {
     Record r = random_record(&random, 10, 30);
     r[kConv2Algo] = 0;
     GpuNetwork network({r}, &random);
-    network.precision = kTargets[i % 4].precision;
-    the_gpu().device = {kTargets[i % 4].sm, random.between(1, 9)};
+    network.precision = kTargets[i % 6].precision;
+    the_gpu().device = {kTargets[i % 6].sm, random.between(1, 9)};
     check_network(&network, random.between(1, 4), &random);
   }
 }
@@ -98,9 +99,11 @@ TEST(every_tile_shape) {
     int precision, sm, multiprocessors, side, width, cout, batch;
   } cases[] = {
       {LAUDC_CUDA_FP32, 53, 1, 14, 64, 128, 3}, {LAUDC_CUDA_FP32, 53, 16, 5, 64, 64, 1},
-      {LAUDC_CUDA_FP16, 70, 1, 14, 64, 64, 2},  {LAUDC_CUDA_TF32, 80, 1, 14, 64, 256, 3},
+      {LAUDC_CUDA_FP16, 62, 1, 14, 64, 64, 2},  {LAUDC_CUDA_FP16, 62, 16, 5, 64, 64, 1},
+      {LAUDC_CUDA_TF32, 80, 1, 14, 64, 256, 3}, {LAUDC_CUDA_TF32, 90, 16, 7, 64, 128, 1},
       {LAUDC_CUDA_FP16, 80, 1, 14, 64, 256, 3}, {LAUDC_CUDA_FP16, 90, 16, 7, 128, 128, 1},
-      {LAUDC_CUDA_TF32, 90, 16, 7, 64, 128, 1},
+      {LAUDC_CUDA_FP16, 70, 1, 14, 64, 256, 3}, {LAUDC_CUDA_FP16, 72, 16, 7, 128, 128, 1},
+      {LAUDC_CUDA_FP16, 75, 1, 14, 64, 256, 3}, {LAUDC_CUDA_FP16, 75, 16, 7, 128, 128, 1},
   };
   for (const auto& c : cases) {
     for (const Mode mode : {Mode::kSpatial, Mode::kBoth}) {
@@ -123,9 +126,10 @@ TEST(every_tile_shape) {
       check_network(&network, c.batch, &random);
     }
   }
-  for (const GemmKind kind : {GemmKind::kFloat, GemmKind::kHalf, GemmKind::kTf32, GemmKind::kHalfMma}) {
+  for (const GemmKind kind : {GemmKind::kFloat, GemmKind::kHalf, GemmKind::kTf32, GemmKind::kHalfMma,
+                              GemmKind::kHalfTuring, GemmKind::kHalfVolta}) {
     const int* used = the_gpu().gemms[static_cast<int>(kind)];
-    const bool mma = kind == GemmKind::kTf32 || kind == GemmKind::kHalfMma;
+    const bool mma = kind != GemmKind::kFloat && kind != GemmKind::kHalf;
     CHECK(used[static_cast<int>(TileShape::kSmall)] > 0);
     CHECK(used[static_cast<int>(TileShape::kBig)] > 0);
     CHECK(!mma || used[static_cast<int>(TileShape::kTall)] > 0);
