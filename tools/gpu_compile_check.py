@@ -1,8 +1,8 @@
 """Compiles every CUDA kernel for every GPU that laudc knows and keeps a report of registers and spills.
 
-nvcc builds what it can (`nvcc` on the path); older GPUs (sm_53 Nano, sm_62 TX2, sm_70 V100) need NVRTC 12:
-`pip install nvidia-cuda-nvrtc-cu12`. A compiler that is missing is named and skipped, unless --require is given. Exit
-status 3 if a kernel does not compile, spills registers, or is missing for some GPU.
+The nvcc on the path builds what it can; CUDA 13's leaves out the older GPUs (sm_53 Nano, sm_62 TX2, sm_70 V100). NVRTC 12
+builds the rest, or all: `pip install nvidia-cuda-nvrtc-cu12`. Where there is neither, the GPU is named and skipped, unless
+--require is given. Exit status 3 if a kernel does not compile, spills registers, or is missing for some GPU.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import concurrent.futures
 import ctypes
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,8 +22,9 @@ from importlib import metadata
 from pathlib import Path
 
 PLUGINS = Path(__file__).resolve().parent.parent / "plugins"
-NVCC_SMS = (75, 80, 86, 87, 90)
-NVRTC_SMS = (53, 62, 70)
+SMS = (53, 62, 70, 75, 80, 86, 87, 90)
+FIRST_TENSOR_CORES = 70
+LEAST_REGISTERS = 32  # a kernel that a GPU has no use for is empty and takes fewer
 SOURCE = '#include "cuda/instances.cuh"\n'
 KERNEL = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for 'sm_(?P<sm>\d+)'.*?"
@@ -63,6 +65,7 @@ def readable(mangled: str) -> str:
     types = re.findall(r"f|NS0_4HalfE|S2_", kinds.group(1)) if kinds else []
     shape = re.findall(r"Li(\d+)E", tail)
     parts = ["float" if kind == "f" else "half" for kind in types]
+    parts += re.findall(r"NS0_\d+((?:Volta|Turing|Ampere)(?:Half|Tf32))E", tail)
     return f"{tag}<{','.join(parts + (['x'.join(shape[:2])] if shape else []))}>"
 
 
@@ -87,11 +90,23 @@ def parse(log: str) -> tuple[Kernel, ...]:
     return tuple(sorted(found, key=lambda kernel: kernel.name))
 
 
-def with_nvcc(sm: int) -> Outcome:
-    """Compiles for one GPU with nvcc."""
+def nvcc_for(sm: int) -> str | None:
+    """The nvcc on the path, if it knows the GPU."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        return Outcome(sm, "nvcc", skipped="nvcc is not on the path (CUDA toolkit)")
+        return None
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=False).stdout.split()
+    return nvcc if f"sm_{sm}" in known else None
+
+
+def compile_for(sm: int) -> Outcome:
+    """Compiles for one GPU with the first compiler that can."""
+    nvcc = nvcc_for(sm)
+    return with_nvrtc(sm) if nvcc is None else with_nvcc(sm, nvcc)
+
+
+def with_nvcc(sm: int, nvcc: str) -> Outcome:
+    """Compiles for one GPU with nvcc."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "instances.cu"
         source.write_text(SOURCE, encoding="utf-8")
@@ -116,7 +131,8 @@ def nvrtc_library() -> Path | None:
 def with_nvrtc(sm: int) -> Outcome:
     """Compiles for one GPU with NVRTC, in a process of its own: it is not made for several threads."""
     if nvrtc_library() is None:
-        return Outcome(sm, "nvrtc", skipped="NVRTC 12 is not installed: pip install nvidia-cuda-nvrtc-cu12")
+        why = "no nvcc for it is on the path, and NVRTC 12 is not installed: pip install nvidia-cuda-nvrtc-cu12"
+        return Outcome(sm, "nvrtc", skipped=why)
     done = subprocess.run(
         [sys.executable, __file__, "--nvrtc-child", str(sm)], capture_output=True, text=True, check=False
     )
@@ -144,6 +160,12 @@ def nvrtc_child(sm: int) -> int:
     return 1 if code else 0
 
 
+def lacks_tensor_cores(outcome: Outcome) -> bool:
+    """Whether every tensor-core kernel is empty on a GPU that has tensor cores."""
+    used = [kernel.registers for kernel in outcome.kernels if kernel.name.startswith("gemm_mma")]
+    return outcome.sm >= FIRST_TENSOR_CORES and max(used, default=0) < LEAST_REGISTERS
+
+
 def complaints(outcomes: list[Outcome]) -> list[str]:
     """Everything that is not as it should be."""
     found = [f"sm_{o.sm}: does not compile with {o.compiler}:\n{o.error}" for o in outcomes if o.error]
@@ -152,6 +174,8 @@ def complaints(outcomes: list[Outcome]) -> list[str]:
     for o in compiled:
         for name in sorted(names - {kernel.name for kernel in o.kernels}):
             found.append(f"sm_{o.sm}: {name} is missing")
+        if lacks_tensor_cores(o):
+            found.append(f"sm_{o.sm}: no tensor-core kernel does anything")
         for kernel in o.kernels:
             if kernel.spill_bytes:
                 found.append(f"sm_{o.sm}: {kernel.name} spills {kernel.spill_bytes} bytes of registers")
@@ -159,14 +183,17 @@ def complaints(outcomes: list[Outcome]) -> list[str]:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Registers per kernel and GPU."""
-    compiled = [o for o in outcomes if o.kernels]
-    names = sorted({kernel.name for o in compiled for kernel in o.kernels})
-    wide = max((len(name) for name in names), default=0)
-    lines = [f"{'registers':{wide}} " + " ".join(f"sm_{o.sm:<4}" for o in compiled)]
-    for name in names:
-        cells = [next((str(k.registers) for k in o.kernels if k.name == name), "-") for o in compiled]
-        lines.append(f"{name:{wide}} " + " ".join(f"{cell:<7}" for cell in cells))
+    """One GPU a line: the largest of all kernels. Tensor-core kernels take their shared memory at launch."""
+    lines = ["GPU    compiler  kernels  registers  spilled bytes  static shared bytes"]
+    for o in outcomes:
+        if o.kernels:
+            registers, spilled, shared = (
+                max(getattr(kernel, name) for kernel in o.kernels)
+                for name in ("registers", "spill_bytes", "shared_bytes")
+            )
+            lines.append(f"sm_{o.sm}  {o.compiler:8}  {len(o.kernels):7}  {registers:9}  {spilled:13}  {shared:19}")
+        else:
+            lines.append(f"sm_{o.sm}  {o.compiler:8}  {'skipped' if o.skipped else 'failed'}")
     return "\n".join(lines)
 
 
@@ -175,15 +202,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, help="write the report as JSON")
     parser.add_argument("--require", action="store_true", help="a missing compiler is an error")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--nvrtc-child", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.nvrtc_child:
         return nvrtc_child(arguments.nvrtc_child)
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        newer = list(pool.map(with_nvcc, NVCC_SMS))
-        older = list(pool.map(with_nvrtc, NVRTC_SMS))
-    outcomes = older + newer
+        outcomes = list(pool.map(compile_for, SMS))
     for o in outcomes:
         if o.skipped:
             print(f"sm_{o.sm}: skipped, {o.skipped}", file=sys.stderr)
