@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,13 @@ from laudc.errors import UserError
 if TYPE_CHECKING:
     from laudc.engine.build import BuildResult
     from laudc.remote.build import RemoteBuild
+    from laudc.remote.runner import RemoteDevice
 
 
 @click.command("build-engine", short_help="Portable ONNX to an engine for a device.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="MODEL.laudc", help="Engine to write.")
-@click.option(
-    "--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for."
-)
+@click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for.")
 @click.option(
     "--backend", default="auto", show_default=True, help="Runtime: auto, onnxruntime, onnxruntime-cuda or tensorrt."
 )
@@ -41,10 +39,10 @@ if TYPE_CHECKING:
 )
 @click.option("--calibrate-images", metavar="DIR", help="Images whose masks decide, in place of --activation.")
 @click.option("--batch", type=int, help="Images per call to schedule for [default: the device's].")
+@click.option("--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need.")
 @click.option(
-    "--no-portable", is_flag=True, help="Leave out the copy that --against-dense and rebuilding need."
+    "--tensorrt", metavar="VERSION", help="TensorRT on the device [default: what --target says, else the profile's]."
 )
-@click.option("--tensorrt", metavar="VERSION", help="TensorRT on the device [default: the device profile's].")
 @click.option("--timing-cache", metavar="FILE", help="What TensorRT has measured before [default: in ~/.cache/laudc].")
 @target_options
 @shared_options
@@ -84,11 +82,10 @@ def command(
         calibrate_images=calibrate_images,
         batch=batch,
         portable=not no_portable,
-        tensorrt=tensorrt,
         timing_cache=timing_cache,
     )
     if target is None:
-        _show(session, here(output))
+        _show(session, here(output, tensorrt=tensorrt))
         return
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     words += [] if batch is None else ["--batch", str(batch)]
@@ -99,7 +96,7 @@ def command(
     elif activation is not None:
         words += ["--activation", activation]
     _refuse_images(calibrate_images)
-    _show(session, _build_there(session, model, output, target, host_keys, words, files, here))
+    _show(session, _build_there(session, model, output, target, host_keys, words, files, tensorrt, here))
 
 
 def _refuse_images(calibrate_images: str | None) -> None:
@@ -125,18 +122,26 @@ def _build_there(
     host_keys: str,
     words: list[str],
     files: list[tuple[str, Path]],
-    here: Callable[[str], BuildResult],
+    tensorrt: str | None,
+    here: Callable[..., BuildResult],
 ) -> RemoteBuild:
-    """An ONNX model for a GPU becomes an uncompiled engine here first; the device has only the runner."""
+    """An ONNX model for a GPU becomes an uncompiled engine here, for the TensorRT there; the device has only the
+    runner."""
     from laudc.remote import build_on_target, needs_preparing, parse_target
 
-    machine = parse_target(target)
-    with tempfile.TemporaryDirectory(prefix="laudc-") as folder:
-        if needs_preparing(model, words):
-            model = str(here(os.path.join(folder, "uncompiled.laudc")).path)
-        return build_on_target(
-            machine, model, output, options=words, files=files, host_keys=host_keys, progress=session.progress
-        )
+    def prepare(path: Path, device: RemoteDevice) -> None:
+        here(str(path), tensorrt=tensorrt or device.tensorrt)
+
+    return build_on_target(
+        parse_target(target),
+        model,
+        output,
+        options=words,
+        files=files,
+        host_keys=host_keys,
+        prepare=prepare if needs_preparing(model, words) else None,
+        progress=session.progress,
+    )
 
 
 def _show(session: Session, result: BuildResult | RemoteBuild) -> None:

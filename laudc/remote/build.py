@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,16 @@ from laudc.engine.manifest import TENSORRT, Manifest
 from laudc.errors import UserError
 from laudc.files import sha256_file
 from laudc.remote.failures import command_error, reported_error
+from laudc.remote.fit import require_fit
 from laudc.remote.jobs import Job, Progress, remove_job, run_job
 from laudc.remote.machine import find_laudc, parse_report, quoted
-from laudc.remote.runner import install_runner
+from laudc.remote.runner import RemoteDevice, ask_device, install_runner
 from laudc.remote.ssh import Connection
 from laudc.remote.target import Target
+
+
+# Makes the uncompiled engine that a device can finish: the path to write, and the device.
+Prepare = Callable[[Path, RemoteDevice], object]
 
 
 @dataclass(frozen=True)
@@ -37,28 +43,32 @@ def build_on_target(
     options: Sequence[str] = (),
     files: Sequence[tuple[str, Path]] = (),
     host_keys: str = "yes",
+    prepare: Prepare | None = None,
     progress: Progress = lambda step: None,
 ) -> RemoteBuild:
     """Builds an engine on `target` and brings it here as `output`.
 
-    An uncompiled engine for TensorRT is finished there by laudc-runner; anything else is built there by the laudc that
-    is installed there.
+    An uncompiled engine for TensorRT is finished there by laudc-runner, after the device has said that its TensorRT
+    and its GPU are those that the engine was made for; anything else is built there by the laudc that is installed
+    there.
 
     Args:
         model: portable ONNX or an engine.
         options: words of `laudc build-engine` to pass on, the model and the output left out.
         files: further options whose value is a file of this machine, as (option, path).
         host_keys: "yes" or "accept-new".
+        prepare: for a model that `needs_preparing`: makes the uncompiled engine once the device is known.
 
     Raises:
-        UserError: the target cannot be reached or used, what it says it cannot do, or the result is not whole. Nothing
-            half-written is left, and the same call goes on where this one stopped.
+        UserError: the target cannot be reached or used, it has another TensorRT or GPU than the engine is for, what it
+            says it cannot do, or the result is not whole. Nothing half-written is left, and the same call goes on where
+            this one stopped.
     """
     path = Path(model)
-    on_runner = _is_for_runner(path)
+    on_runner = prepare is not None or _is_for_runner(path)
     with Connection(target, host_keys) as connection:
         if on_runner:
-            _finish(connection, path, output, progress)
+            _finish(connection, path, output, prepare, progress)
         else:
             _build(connection, path, output, options, files, progress)
     try:
@@ -90,13 +100,23 @@ def _is_for_runner(path: Path) -> bool:
 
 
 def _finish(
-    connection: Connection, engine: Path, output: str | os.PathLike[str], progress: Progress
+    connection: Connection,
+    engine: Path,
+    output: str | os.PathLike[str],
+    prepare: Prepare | None,
+    progress: Progress,
 ) -> None:
     """An engine for TensorRT, compiled there by the runner."""
     runner = install_runner(connection, progress)
-    progress(f"sending {engine.name} to {connection.target}")
-    sent = connection.send(engine)
-    key = _key("finish", runner.key, sha256_file(engine))
+    device = ask_device(connection, runner)
+    with tempfile.TemporaryDirectory(prefix="laudc-") as folder:
+        if prepare is not None:
+            engine = Path(folder) / "uncompiled.laudc"
+            prepare(engine, device)
+        require_fit(open_bundle(engine).manifest, device, connection.target)
+        progress(f"sending {engine.name} to {connection.target}")
+        sent = connection.send(engine)
+        key = _key("finish", runner.key, sha256_file(engine))
     script = f'{runner.command} build "{sent}" -o out.laudc --json report.json'
     _make(connection, key, script, output, progress)
 
@@ -127,9 +147,7 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _make(
-    connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress
-) -> None:
+def _make(connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress) -> None:
     """Runs what writes out.laudc and report.json into the job's folder, and fetches the engine."""
     job = run_job(connection, key, script, "build the engine", progress)
     if job.code != 0:

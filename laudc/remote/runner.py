@@ -7,9 +7,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from laudc.devices.gpu import GpuRecord
 from laudc.errors import UserError
 from laudc.remote.failures import DISK_FULL, disk_full
 from laudc.remote.jobs import Progress, remove_job, run_job
+from laudc.remote.machine import run_reporting
 from laudc.remote.sources import source_archive
 from laudc.remote.ssh import Connection
 
@@ -45,13 +47,26 @@ def install_runner(connection: Connection, progress: Progress) -> RemoteRunner:
         file.write_bytes(archive)
         sent = connection.send(file)
     job_key = f"r{key}"
-    job = run_job(
-        connection, job_key, _BUILD.format(archive=f'"{sent}"', key=key), "build the runner", progress
-    )
+    job = run_job(connection, job_key, _BUILD.format(archive=f'"{sent}"', key=key), "build the runner", progress)
     remove_job(connection, job_key)
     if job.code != 0:
         raise _build_error(connection, job.log)
     return runner
+
+
+@dataclass(frozen=True)
+class RemoteDevice:
+    """What the runner says of the machine it runs on: the GPU, and the TensorRT that it is built with."""
+
+    gpu: GpuRecord
+    tensorrt: str
+
+
+def ask_device(connection: Connection, runner: RemoteRunner) -> RemoteDevice:
+    """The device behind a runner. Raises UserError when there is no GPU, or no TensorRT that works."""
+    facts = run_reporting(connection, runner.command, ["device"], "look at the GPU")
+    name, sm, cuda, driver, tensorrt = (str(facts.get(key, "")) for key in ("name", "sm", "cuda", "driver", "tensorrt"))
+    return RemoteDevice(GpuRecord(name, sm, cuda, driver), tensorrt)
 
 
 def _build_error(connection: Connection, log: str) -> UserError:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 
 import onnx
 import pytest
 
 from laudc.engine.bundle import open_bundle, write_bundle
-from laudc.engine.manifest import BackendRecord, BuildRequest, TensorRecord
+from laudc.engine.manifest import BackendRecord, BuildRequest, DeviceRecord, TensorRecord
 from laudc.errors import UserError
+from laudc.files import sha256_file
 from laudc.profile import profile
 from laudc.remote import build_on_target, parse_target, profile_on_target
 from laudc.remote.sources import source_archive
@@ -174,6 +176,55 @@ def test_an_onnx_model_for_a_gpu_is_prepared_here(device, tiny_onnx, tmp_path, c
     assert "TensorRT does not read the model" in told or "another library" in told or "native_library.abi" in told
     assert main(["build-engine", str(tiny_onnx), "--device", "nano", "--precision", "int8", "-o", "x.laudc"]) == 2
     assert "o 8-bit dot product" in capsys.readouterr().err
+
+
+def _manifest_for(path, **changes):
+    bundle = open_bundle(path)
+    members = {name: bundle.read(name) for name in bundle.manifest.members}
+    write_bundle(path, replace(bundle.manifest, **changes), members)
+
+
+def test_an_engine_for_another_tensorrt_is_refused_before_it_is_sent(device, uncompiled, tmp_path):
+    _manifest_for(uncompiled, backend=BackendRecord("tensorrt", "10.3.0"))
+    with pytest.raises(UserError, match="or another TensorRT than that of") as caught:
+        build_on_target(parse_target(device.url), uncompiled, tmp_path / "o.laudc")
+    assert "written for TensorRT 10.3.0" in str(caught.value) and "--tensorrt 8.2" in str(caught.value)
+    assert not any(sha256_file(uncompiled) in path.name for path in device.cache.rglob("*"))
+
+
+def test_an_engine_for_another_gpu_is_refused(device, uncompiled, tmp_path):
+    _manifest_for(uncompiled, device=DeviceRecord("v100", "b" * 64))
+    with pytest.raises(UserError, match=r"or another device .* v100 \(sm 7.0\).* \(sm 5.3\)"):
+        build_on_target(parse_target(device.url), uncompiled, tmp_path / "o.laudc")
+    # A device that this installation does not know cannot be compared.
+    _manifest_for(uncompiled, device=DeviceRecord("my-own-board", "b" * 64))
+    build_on_target(parse_target(device.url), uncompiled, tmp_path / "o.laudc")
+
+
+def test_the_model_is_prepared_for_the_tensorrt_there(device, tiny_onnx, uncompiled, tmp_path):
+    asked = []
+
+    def prepare(path, found):
+        asked.append((found.gpu.sm, found.tensorrt))
+        shutil.copy(uncompiled, path)
+
+    output = tmp_path / "o.laudc"
+    build_on_target(parse_target(device.url), tiny_onnx, output, prepare=prepare)
+    ((sm, version),) = asked
+    assert sm == "5.3" and version.startswith("8.2")
+    assert open_bundle(output).manifest.compiled
+
+
+def test_a_tensorrt_that_is_not_there_is_refused(device, tiny_onnx, tmp_path, capsys):
+    from laudc.cli.app import main
+
+    words = ["build-engine", str(tiny_onnx), "--device", "nano", "--target", device.url, "--tensorrt", "10.3"]
+    assert main([*words, "-o", str(tmp_path / "o.laudc")]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "written for TensorRT 10.3; there, it is 8.2" in told
+    words = ["build-engine", str(tiny_onnx), "--device", "rtx3090", "--target", device.url]
+    assert main([*words, "-o", str(tmp_path / "o.laudc")]) == 2
+    assert "scheduled for rtx3090 (sm 8.6)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_dense_comparison_is_refused_for_tensorrt(device, uncompiled, tmp_path):
