@@ -1,8 +1,8 @@
 """Compiles every CUDA kernel for every GPU that laudc knows and keeps a report of registers and spills.
 
-The nvcc on the path builds what it can; CUDA 13's leaves out the older GPUs (sm_53 Nano, sm_62 TX2, sm_70 V100). NVRTC 12
-builds the rest, or all: `pip install nvidia-cuda-nvrtc-cu12`. Where there is neither, the GPU is named and skipped, unless
---require is given. Exit status 3 if a kernel does not compile, spills registers, or is missing for some GPU.
+The nvcc on the path builds what it can; CUDA 13's leaves out the older GPUs (sm_53 Nano, sm_62 TX2, sm_70 V100). NVRTC
+12 builds the rest, or all: `pip install nvidia-cuda-nvrtc-cu12`. Where there is neither, the GPU is named and skipped,
+unless --require is given. Exit status 3 if a kernel does not compile, spills registers, or is missing for some GPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes pictures for a model to look at: held-out handwritten digits on cluttered canvases.
 
-python tools/sample_images.py model.onnx folder --count 16
+    python tools/sample_images.py model.onnx folder --count 16
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from laudc.remote.runner import RemoteDevice, ask_device, install_runner
 from laudc.remote.ssh import Connection
 from laudc.remote.target import Target
 
-
 # Makes the uncompiled engine that a device can finish: the path to write, and the device.
 Prepare = Callable[[Path, RemoteDevice], object]
 

@@ -18,7 +18,7 @@ def require_fit(manifest: Manifest, device: RemoteDevice, target: Target) -> Non
             f"the engine is for another device than {target}",
             f"it was scheduled for {manifest.device.id} (sm {wanted}); the GPU there is {device.gpu.name} "
             f"(sm {device.gpu.sm})",
-            "build it with the --device that the machine is ('laudc devices' lists them), or with a profile of your own",
+            "build it with the --device that the machine is ('laudc devices' lists them), or a profile of your own",
         )
 
 
@@ -28,14 +28,14 @@ def _require_tensorrt(manifest: Manifest, device: RemoteDevice, target: Target) 
         return
     raise UserError(
         f"the engine is for another TensorRT than that of {target}",
-        f"it was written for TensorRT {manifest.backend.version}; there, it is {release(device.tensorrt)}, whose graphs "
-        f"and plugins (liblaudc_trt{there}.so) are others",
+        f"it was written for TensorRT {manifest.backend.version}; there, it is {release(device.tensorrt)}, whose "
+        f"graphs and plugins (liblaudc_trt{there}.so) are others",
         f"build it from the ONNX model without --tensorrt, or with --tensorrt {release(device.tensorrt)}",
     )
 
 
 def compute_capability(device: str) -> str:
-    """What the device profile of that name says; empty when this installation has none of that name, or it is no GPU."""
+    """What the device profile of that name says; empty for a name that is unknown here, and for CPUs."""
     from laudc.devices import load_profile
 
     try:

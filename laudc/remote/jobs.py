@@ -91,7 +91,7 @@ def require_success(connection: Connection, job: Job, doing: str) -> None:
 
 def remove_job(connection: Connection, key: str) -> None:
     """Forgets a job and all that is in its folder."""
-    connection.run(f'rm -rf "$cache/jobs/"{shlex.quote(key)}')
+    connection.run(f"rm -rf \"$cache/jobs/\"{shlex.quote(key)}")
 
 
 def _look(connection: Connection, key: str) -> tuple[str, str]:

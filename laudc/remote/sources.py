@@ -33,10 +33,9 @@ def source_archive() -> bytes:
     """A gzipped tar of the sources; the same sources give the same bytes."""
     root = source_root()
     buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-    ):
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as compressed, tarfile.open(
+        fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT
+    ) as archive:
         for path in _files(root):
             _add(archive, path.relative_to(root).as_posix(), path.read_bytes())
         _add(archive, "deploy/runner/VERSION", f"{laudc.__version__}\n".encode())

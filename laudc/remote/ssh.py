@@ -23,7 +23,7 @@ HOST_KEYS = ("yes", "accept-new")
 _CHUNK = 1 << 20
 _STALE_DAYS = 7
 
-_TIDY = f'find "$cache/blobs" "$cache/jobs" -mindepth 1 -mtime +{_STALE_DAYS} -exec rm -rf \'{{}}\' + || true'
+_TIDY = f"find \"$cache/blobs\" \"$cache/jobs\" -mindepth 1 -mtime +{_STALE_DAYS} -exec rm -rf '{{}}' + || true"
 # Defines $cache. Nothing else of the other machine is written to.
 _PROLOGUE = 'set -eu; umask 077; cache="${XDG_CACHE_HOME:-$HOME/.cache}/laudc"; mkdir -p "$cache/blobs" "$cache/jobs"; '
 
@@ -81,7 +81,9 @@ class Connection:
     def _close(self) -> None:
         # The shared connection ends by itself a minute later if this does not reach it.
         with contextlib.suppress(OSError):
-            subprocess.run([*self._client(), "-O", "exit", self.target.destination], capture_output=True, check=False)
+            subprocess.run(
+                [*self._client(), "-O", "exit", self.target.destination], capture_output=True, check=False
+            )
 
     def _client(self) -> list[str]:
         return [*shlex.split(os.environ.get(SSH_VARIABLE) or "ssh"), *self._options]
