@@ -84,7 +84,7 @@ sm=$([ -n "$dry_run" ] && echo 90 || compute_capability)
 build_kernels() {
   "$nvcc" -std=c++14 -O3 -shared -Xcompiler -fPIC,-fvisibility=hidden -Xptxas -v -cudart static \
     -gencode "arch=compute_$sm,code=sm_$sm" -I "$root/plugins" -o "$out/liblaudc_cuda.so" \
-    "$root"/plugins/core/block_desc.cpp "$root"/plugins/core/packed_layout.cpp \
+    "$root"/plugins/core/*.cpp \
     "$root"/plugins/cuda/*.cpp "$root"/plugins/cuda/*.cu 2> "$out/ptxas.txt" ||
     { tail -n 30 "$out/ptxas.txt" >&2; fail "the kernels do not compile; all of it is in $out/ptxas.txt"; }
 }
