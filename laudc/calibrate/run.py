@@ -148,9 +148,8 @@ def measurer_for(profile: DeviceProfile) -> Measurer:
         return CpuMeasurer()
     raise UserError(
         f"the device '{profile.id}' cannot be calibrated here",
-        f"it is a {profile.kind} device, and a calibration measures the machine it runs on; this installation has "
-        "kernels for CPUs only",
-        "run laudc calibrate on the device itself, or use --device cpu",
+        f"it is a {profile.kind} device, which is measured in another way",
+        f"use laudc calibrate --device {profile.id}, or laudc.calibrate.cuda.calibrate_cuda",
     )
 
 

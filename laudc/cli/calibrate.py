@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from laudc.cli.session import Session, shared_options
+from laudc.errors import UserError
 
 if TYPE_CHECKING:
     from laudc.calibrate import CalibrationResult
+    from laudc.calibrate.cuda.run import CudaCalibration
 
 
 @click.command("calibrate", short_help="Measure this machine for predictions.")
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=int, multiple=True, help="Threads to measure; may be repeated [default: 1 and all].")
 @click.option("--networks", default=54, show_default=True, help="Made-up networks to time, about 6 s each.")
 @click.option("--family", multiple=True, help="resnet, regnet or vit; may be repeated [default: all].")
+@click.option("--measurements", metavar="results.json", help="Of a GPU: what scripts/gpu_check.sh measured there.")
 @click.option("--force", is_flag=True, help="Write the profile even if the machine was disturbed.")
 @shared_options
 @click.pass_obj
@@ -29,6 +32,7 @@ def command(
     threads: tuple[int, ...],
     networks: int,
     family: tuple[str, ...],
+    measurements: str | None,
     force: bool,
 ) -> None:
     """Times made-up networks on this machine with laudc's own kernels, fits the latency model and writes a profile.
@@ -40,7 +44,12 @@ def command(
     Example:
       laudc calibrate
       laudc calibrate --threads 1 -o mymachine.yaml
+      laudc calibrate --device h200
+      laudc calibrate --device h200 --measurements results.json -o h200.yaml
     """
+    if is_cuda(device, measurements):
+        _calibrate_gpu(session, output, device, threads, networks, measurements, force)
+        return
     from laudc.calibrate import calibrate
     from laudc.predict.families import FAMILIES
 
@@ -55,6 +64,53 @@ def command(
     )
     session.say(calibration_text(result))
     session.write({"kind": "calibration", **result.to_dict()})
+
+
+def is_cuda(device: str, measurements: str | None) -> bool:
+    """Whether a GPU is to be calibrated. Raises UserError for measurements that are of no GPU."""
+    from laudc.devices import load_profile
+
+    found = load_profile(device).kind == "cuda"
+    if measurements is not None and not found:
+        raise UserError(
+            f"the device '{device}' cannot be calibrated from a file",
+            "files of scripts/gpu_check.sh hold measurements of GPUs",
+            "name the GPU with --device, or leave --measurements out",
+        )
+    return found
+
+
+def _calibrate_gpu(
+    session: Session,
+    output: str | None,
+    device: str,
+    threads: tuple[int, ...],
+    networks: int,
+    measurements: str | None,
+    force: bool,
+) -> None:
+    from laudc.calibrate.cuda import calibrate_cuda
+    from laudc.calibrate.cuda.gpu_check import calibrate_from_file
+
+    if threads:
+        raise UserError("threads are no matter of a GPU", "--threads is for CPUs", "leave it out")
+    result = (
+        calibrate_cuda(output, device=device, networks=networks, force=force, progress=session.progress)
+        if measurements is None
+        else calibrate_from_file(measurements, output, device=device)
+    )
+    session.say(gpu_calibration_text(result))
+    session.write({"kind": "calibration", **result.to_dict()})
+
+
+def gpu_calibration_text(result: CudaCalibration) -> str:
+    """The outcome in a few lines."""
+    repeatable = "" if result.repeatability is None else f", repeatable to {result.repeatability:.1%}"
+    lines = [f"{result.path}: {result.gpu}, {result.samples} samples ({result.blocks} blocks timed){repeatable}"]
+    for precision, errors in result.held_out.items():
+        parts = [f"{what} off by {errors[what]['mape']:.1%}" for what in ("networks", "blocks") if what in errors]
+        lines.append(f"{precision}, on what was left out: {' and '.join(parts)} on average")
+    return "\n".join(lines)
 
 
 def calibration_text(result: CalibrationResult) -> str:

@@ -46,9 +46,10 @@ def save_profile(path: Path, profile: DeviceProfile, calibration: Mapping[str, A
     import yaml
 
     data = {**{key: value for key, value in profile.data.items() if key != "calibration"}, "calibration": calibration}
+    machine = calibration.get("machine", {})
     head = (
         f"# {profile.description}\n"
-        f"# Calibrated by `laudc calibrate` on {calibration.get('machine', {}).get('cpu', 'this machine')}.\n"
+        f"# Calibrated by `laudc calibrate` on {machine.get('cpu') or machine.get('gpu', 'this machine')}.\n"
     )
     with atomic_write(path) as file:
         file.write(head.encode())

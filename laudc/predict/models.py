@@ -52,4 +52,5 @@ def latency_model(
         return TrustedModel(model, MEASURED if profile.measured else MEASURED_ELSEWHERE)
     from laudc.predict.gpu.model import gpu_model
 
-    return TrustedModel(gpu_model(profile, precision), MODELLED if not profile.measured else MEASURED)
+    on_gpu = gpu_model(profile, precision)
+    return TrustedModel(on_gpu, MODELLED if on_gpu.fit is None else MEASURED)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from laudc.ops.scheduled import encode_blocks
+from laudc.predict.decisions import mean_counts
 from laudc.profile.records import Timing
 
 from .cases import Case, block_macs, network_records
@@ -51,6 +53,10 @@ class Row:
     precision: str
     macs: int
     times: dict[str, Timing]
+    # Of a single block: its record, and conv1, conv2, tiles, conv3, channels as its masks left them (means over images;
+    # None for a layer that is measured kept and skipped).
+    record: list[int] | None = None
+    counts: tuple[float, ...] | None = None
 
     @property
     def sparse_us(self) -> float:
@@ -123,13 +129,15 @@ def _measure_block(bench: Bench, case: Case, precision: str, dtype: torch.dtype)
     try:
         dense = dense_candidates(DenseBlock(blocks[0]), x, compiled=bench.compiled, graph=bench.graph)
         times = in_turn({**calls, **dense}, bench.clock, bench.runs)
+        counts = None if single else mean_counts(record, sparse[0].margins[:, : record.margins].cpu().numpy())
     finally:
         for run in sparse:
             run.close()
     if single:
         times["laudc"] = _mixed(times["laudc"], times.pop("laudc1"), case.rate)
     facts = (case.name, case.mode, case.stage + 1, case.granularity, case.rate, case.batch, precision)
-    return Row(*facts, macs=block_macs(record) * case.batch, times=times)
+    macs = block_macs(record) * case.batch
+    return Row(*facts, macs=macs, times=times, record=encode_blocks([record]), counts=counts)
 
 
 def _make(bench: Bench, blocks: Sequence[Block], precision: str, batch: int) -> Any:

@@ -1,92 +1,17 @@
-"""The kernels' C interface (plugins/cuda/laudc_cuda.h) over PyTorch's memory and streams."""
+"""A run of the kernels over PyTorch's memory and streams."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from laudc.ops.scheduled import BlockRecord, encode_blocks
+from laudc.backends.cuda_kernels import Io, KernelError, Library
+from laudc.ops.scheduled import BlockRecord
 
-PRECISIONS = {"fp32": 0, "tf32": 1, "fp16": 2}
-_ERROR_BYTES = 512
-
-
-class _Device(ctypes.Structure):
-    _fields_ = [("sm", ctypes.c_int32), ("multiprocessors", ctypes.c_int32)]
-
-
-class _Io(ctypes.Structure):
-    _fields_ = [
-        ("x", ctypes.c_void_p),
-        ("packed", ctypes.POINTER(ctypes.c_void_p)),
-        ("prepared", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-        ("counts", ctypes.c_void_p),
-        ("margins", ctypes.c_void_p),
-        ("margins_stride", ctypes.c_int64),
-        ("workspace", ctypes.c_void_p),
-        ("workspace_bytes", ctypes.c_size_t),
-        ("batch", ctypes.c_int64),
-    ]
-
-
-class KernelError(RuntimeError):
-    """What the library says went wrong."""
-
-
-class Library:
-    """The loaded library."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._lib = ctypes.CDLL(str(path))
-        text = [ctypes.c_char_p, ctypes.c_size_t]
-        pointer, size, int64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-        signatures: dict[str, tuple[Any, list[Any]]] = {
-            "current_device": (ctypes.c_int, [ctypes.POINTER(_Device), *text]),
-            "create": (pointer, [ctypes.POINTER(int64), size, ctypes.c_int, ctypes.POINTER(_Device), *text]),
-            "destroy": (None, [pointer]),
-            "margins": (int64, [pointer]),
-            "packed_floats": (int64, [pointer, int64]),
-            "workspace_bytes": (size, [pointer, int64]),
-            "prepared_bytes": (size, [pointer]),
-            "prepare": (ctypes.c_int, [pointer, ctypes.POINTER(ctypes.c_void_p), pointer, pointer, *text]),
-            "enqueue": (ctypes.c_int, [pointer, ctypes.POINTER(_Io), pointer, *text]),
-        }
-        for name, (result, arguments) in signatures.items():
-            function = getattr(self._lib, f"laudc_cuda_{name}")
-            function.restype, function.argtypes = result, arguments
-        self._device = _Device()
-        self.call("current_device", ctypes.byref(self._device))
-
-    @property
-    def sm(self) -> int:
-        """Compute capability of the current GPU: 10 * major + minor."""
-        return int(self._device.sm)
-
-    def get(self, name: str, *arguments: Any) -> Any:
-        """A function that cannot fail."""
-        return getattr(self._lib, f"laudc_cuda_{name}")(*arguments)
-
-    def call(self, name: str, *arguments: Any) -> None:
-        """A function that can: raises KernelError with its sentence."""
-        error = ctypes.create_string_buffer(_ERROR_BYTES)
-        if self.get(name, *arguments, error, _ERROR_BYTES) != 0:
-            raise KernelError(f"{name}: {error.value.decode(errors='replace')}")
-
-    def create(self, records: Sequence[BlockRecord], precision: str) -> int:
-        """A run's handle."""
-        values = encode_blocks(records)
-        array = (ctypes.c_int64 * len(values))(*values)
-        error = ctypes.create_string_buffer(_ERROR_BYTES)
-        device = ctypes.byref(self._device)
-        run = self.get("create", array, len(values), PRECISIONS[precision], device, error, _ERROR_BYTES)
-        if not run:
-            raise KernelError(f"create: {error.value.decode(errors='replace')}")
-        return int(run)
+__all__ = ["KernelError", "Library", "Run"]
 
 
 class Run:
@@ -137,7 +62,7 @@ class Run:
 
     def __call__(self, x: Any) -> Any:
         """x (B,H,W,C) in the run's type → y, the same memory at every call."""
-        io = _Io(
+        io = Io(
             x=x.data_ptr(),
             packed=ctypes.cast(self._pointers, ctypes.POINTER(ctypes.c_void_p)),
             prepared=self._prepared.data_ptr() if self._prepared is not None else None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .measure import Row
     from .numerics import Check
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _COLUMNS = (
     Column("case", left=True),
     Column("precision", left=True),

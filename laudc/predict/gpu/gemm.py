@@ -20,7 +20,7 @@ TILES = ((128, 64), (64, 64), (64, 32), (32, 32))
 _SECTOR_BYTES = 32
 _THREADS_PER_BLOCK = 128
 _LATENCY_CYCLES = 600  # filling the pipeline of a tile: two trips to memory
-# What well-written kernels reach of the peak rates.
+# What well-written kernels reach of the peak rates; a calibration replaces both.
 COMPUTE_EFFICIENCY = 0.75
 MEMORY_EFFICIENCY = 0.80
 
@@ -38,6 +38,8 @@ class Gpu:
     l2_bytes: float
     element: int  # bytes
     launch_ns: float
+    compute_efficiency: float = COMPUTE_EFFICIENCY
+    memory_efficiency: float = MEMORY_EFFICIENCY
 
 
 @dataclass(frozen=True)
@@ -53,30 +55,49 @@ class Problem:
     extra: float = 0.0
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a launch is made of, at the peak rates: arithmetic and filling of pipelines for each of TILES (tiles,
+    calls), and memory traffic (calls,); all zero for calls without rows."""
+
+    compute_ns: Array
+    fill_ns: Array
+    memory_ns: Array
+
+
 def gemm_ns(problem: Problem, gpu: Gpu) -> Array:
     """Time of one launch for each call, the launch itself included; 0 rows still launch and leave at once."""
+    parts = gemm_parts(problem, gpu)
+    compute = np.min(parts.compute_ns / gpu.compute_efficiency + parts.fill_ns, axis=0)
+    return gpu.launch_ns + np.maximum(compute, parts.memory_ns / gpu.memory_efficiency)
+
+
+def gemm_parts(problem: Problem, gpu: Gpu) -> Parts:
+    """The parts of one launch for each call."""
     busy = problem.rows * problem.depth * problem.columns > 0
-    times = [_tiled_ns(problem, gpu, rows, columns) for rows, columns in TILES]
-    compute = np.min(times, axis=0)
-    return gpu.launch_ns + np.where(busy, np.maximum(compute, memory_ns(problem, gpu)), 0.0)
+    compute, fill = zip(*(_tiled(problem, gpu, rows, columns) for rows, columns in TILES), strict=True)
+    return Parts(
+        np.where(busy, np.stack(compute), 0.0),
+        np.where(busy, np.stack(fill), 0.0),
+        np.where(busy, memory_ns(problem, gpu), 0.0),
+    )
 
 
-def _tiled_ns(problem: Problem, gpu: Gpu, tile_rows: int, tile_columns: int) -> Array:
+def _tiled(problem: Problem, gpu: Gpu, tile_rows: int, tile_columns: int) -> tuple[Array, Array]:
     tiles = np.ceil(problem.rows / tile_rows) * np.ceil(problem.columns / tile_columns)
     slots = gpu.units * gpu.resident
     waves = np.ceil(tiles / slots)
     # Blocks that share a multiprocessor share its arithmetic; a last wave that is thin leaves it to fewer.
     last = tiles - (waves - 1) * slots
-    sharing = np.where(waves > 1, gpu.resident, np.ceil(np.maximum(last, 1) / gpu.units))
-    per_tile = tile_rows * tile_columns * problem.depth / (gpu.macs_per_s * COMPUTE_EFFICIENCY) * 1e9
-    fill = _LATENCY_CYCLES / gpu.clock_hz * 1e9
-    full = (waves - 1) * (per_tile * gpu.resident + fill)
-    tail = per_tile * np.where(waves > 1, np.ceil(np.maximum(last, 1) / gpu.units), sharing) + fill
-    return np.asarray(full + tail)
+    per_tile = tile_rows * tile_columns * problem.depth / gpu.macs_per_s * 1e9
+    full = np.maximum(waves - 1, 0) * gpu.resident
+    compute = per_tile * (full + np.ceil(np.maximum(last, 1) / gpu.units))
+    return np.asarray(compute), np.maximum(waves, 1) * (_LATENCY_CYCLES / gpu.clock_hz * 1e9)
 
 
 def memory_ns(problem: Problem, gpu: Gpu) -> Array:
-    """Time to move weights, inputs and results: from memory what the second-level cache cannot hold, else from it."""
+    """Time to move weights, inputs and results at the peak bandwidths: from memory what the second-level cache cannot
+    hold, else from it."""
     weights = problem.depth * problem.columns * gpu.element
     inputs = problem.reads * sectors(problem.inputs * gpu.element)
     results = problem.rows * sectors(problem.columns * gpu.element) * (1 + problem.extra)
@@ -84,8 +105,12 @@ def memory_ns(problem: Problem, gpu: Gpu) -> Array:
     beyond = np.clip((total - gpu.l2_bytes / 2) / gpu.l2_bytes, 0, 1)
     # Weights are cold in every inference: a network's weights exceed the cache.
     far = weights + (inputs + results) * beyond
-    near = total
-    return np.asarray(np.maximum(far / gpu.dram, near / gpu.l2) / MEMORY_EFFICIENCY)
+    return np.asarray(np.maximum(far / gpu.dram, total / gpu.l2))
+
+
+def moved_ns(size: Array, gpu: Gpu) -> Array:
+    """Time to move so many bytes at the peak bandwidth of where they lie."""
+    return np.asarray(size / np.where(size > gpu.l2_bytes / 2, gpu.dram, gpu.l2))
 
 
 def sectors(size: Array) -> Array:

@@ -12,7 +12,8 @@ from laudc.predict.counts import Counts
 from laudc.predict.families import RESNET, Record, family_of
 from laudc.predict.frame import AnyFrame, Frame, VitFrame
 from laudc.predict.gpu.dense import Launch, Product, regnet_launches, vit_launches
-from laudc.predict.gpu.gemm import MEMORY_EFFICIENCY, Gpu, Problem, gemm_ns
+from laudc.predict.gpu.gemm import Gpu, Problem, gemm_ns, moved_ns
+from laudc.predict.gpu.load import GpuFit, gpu_fit
 from laudc.predict.interface import Interval, Place, Scheduled
 from laudc.predict.work import Work
 
@@ -40,29 +41,30 @@ def gpu_model(profile: DeviceProfile, precision: str, *, graphs: bool = True) ->
     by_threads = profile.compute.max_threads // _RESIDENT_THREADS
     by_shared = profile.compute.shared_kib // _SHARED_KIB_PER_BLOCK
     launch = profile.launch.graph_us if graphs else profile.launch.stream_us
-    return GpuModel(
-        Gpu(
-            units=int(profile.compute.units),
-            macs_per_s=rate.macs_per_cycle * clock,
-            clock_hz=clock,
-            resident=int(max(1, min(by_threads or 1, by_shared or 1, 4))),
-            dram=profile.memory.dram_gb_s,
-            l2=profile.memory.l2_gb_s,
-            l2_bytes=profile.memory.l2_kib * 1024,
-            element=DTYPES[precision],
-            launch_ns=launch * 1e3,
-        )
+    gpu = Gpu(
+        units=int(profile.compute.units),
+        macs_per_s=rate.macs_per_cycle * clock,
+        clock_hz=clock,
+        resident=int(max(1, min(by_threads or 1, by_shared or 1, 4))),
+        dram=profile.memory.dram_gb_s,
+        l2=profile.memory.l2_gb_s,
+        l2_bytes=profile.memory.l2_kib * 1024,
+        element=DTYPES[precision],
+        launch_ns=launch * 1e3,
     )
+    # Calibrations replay graphs.
+    fit = gpu_fit(profile, precision) if graphs else None
+    return GpuModel(gpu if fit is None else fit.applied_to(gpu), fit)
 
 
 class GpuModel:
     """Predicts calls on one GPU. See `laudc.predict.interface.LatencyModel`."""
 
     threads = 0
-    network_interval: Interval | None = None
 
-    def __init__(self, gpu: Gpu) -> None:
-        self.gpu = gpu
+    def __init__(self, gpu: Gpu, fit: GpuFit | None = None) -> None:
+        self.gpu, self.fit = gpu, fit
+        self.network_interval = fit.network_interval if fit is not None else None
 
     @property
     def last_cache(self) -> int:
@@ -70,8 +72,8 @@ class GpuModel:
         return int(self.gpu.l2_bytes)
 
     def block_interval(self, mean_us: float) -> Interval | None:
-        """Nothing was calibrated."""
-        return None
+        """See `LatencyModel.block_interval`."""
+        return self.fit.block_interval(mean_us) if self.fit is not None else None
 
     def obstacle(self, record: Record) -> str:
         """Our GPU kernels know the bottlenecks of ResNets."""
@@ -116,7 +118,7 @@ class GpuModel:
         rows = counts.tiles * _WINOGRAD_POINTS
         multiply = self._gemm(rows, kept, kept, rows, kept)
         # The sixteen matrices are different weights.
-        more = (_WINOGRAD_POINTS - 1) * kept * kept * self.gpu.element / self.gpu.dram / MEMORY_EFFICIENCY
+        more = (_WINOGRAD_POINTS - 1) * kept * kept * self.gpu.element / self.gpu.dram / self.gpu.memory_efficiency
         there = self._moved_ns(counts.conv1 * kept + rows * kept)
         back = self._moved_ns(rows * kept + counts.conv2 * kept)
         return np.asarray(multiply + np.where(rows > 0, more, 0) + there + back)
@@ -152,8 +154,7 @@ class GpuModel:
     def _moved_ns(self, elements: Array) -> Array:
         """A launch that moves data and computes next to nothing."""
         size = elements * self.gpu.element
-        bandwidth = np.where(size > self.gpu.l2_bytes / 2, self.gpu.dram, self.gpu.l2)
-        return np.asarray(self.gpu.launch_ns + size / bandwidth / MEMORY_EFFICIENCY)
+        return np.asarray(self.gpu.launch_ns + moved_ns(size, self.gpu) / self.gpu.memory_efficiency)
 
     def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block in the runtime's own kernels: everything computed, then masked."""

@@ -1,0 +1,341 @@
+"""Calibrating a GPU: the emulated kernels under a made-up clock, so that the truth is known."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from laudc.backends.cuda_kernels import Library
+from laudc.calibrate.cuda.fit import TimedBlock, TimedNetwork, fit_precision
+from laudc.calibrate.cuda.gpu_check import calibrate_from_file
+from laudc.calibrate.cuda.measure import CudaMeasurer
+from laudc.calibrate.cuda.run import calibrate_cuda, timed_networks
+from laudc.calibrate.cuda.setting import Setting, settings_for
+from laudc.calibrate.design import draw_designs
+from laudc.calibrate.samples import Sample
+from laudc.devices import load_profile
+from laudc.devices.gpu import GpuRecord
+from laudc.devices.profile import MEASURED, MODELLED
+from laudc.errors import CheckFailed, UserError
+from laudc.ops.scheduled import Conv2Algorithm, encode_blocks
+from laudc.predict.counts import Counts, full_counts
+from laudc.predict.decisions import mean_counts
+from laudc.predict.gpu.load import GpuFit
+from laudc.predict.gpu.model import GpuModel, gpu_model
+from laudc.predict.interface import Place
+from laudc.predict.models import latency_model
+
+EMULATION = Path("build/native/plugins/tests/liblaudc_cuda_emulation.so")
+NETWORKS = 14
+TRUTH = {
+    "fp32": GpuFit("fp32", 2.4, 0.55, 0.62, 3.0),
+    "tf32": GpuFit("tf32", 2.4, 0.35, 0.62, 3.0),
+    "fp16": GpuFit("fp16", 2.4, 0.30, 0.50, 3.0),
+}
+
+
+def _true_ns(profile, precision, batch, record, counts):
+    """What a block takes on the made-up GPU, its replay left out."""
+    fit = TRUTH[precision]
+    model = GpuModel(fit.applied_to(gpu_model(replace(profile, calibration={}), precision).gpu))
+    one = Counts(*(np.asarray([value]) for value in counts))
+    return float(model.batch_ns(record, one, Place(), np.zeros((1, batch), int))[0])
+
+
+class MadeUpGpu:
+    """In place of `CudaMeasurer`: times that follow TRUTH, with some noise."""
+
+    kinds = ("sparse",)
+
+    def __init__(self, noise=0.01, stop_after=10**9, sm="9.0"):
+        self.profile = load_profile("h200")
+        self.settings = settings_for(self.profile)
+        self.noise, self.stop_after, self.sm = noise, stop_after, sm
+        self.random = np.random.default_rng(0)
+        self.measured = []
+
+    def facts(self):
+        return {"gpu": "NVIDIA made-up", "sm": self.sm, "cuda": "13.0", "driver": "13.0"}
+
+    def measure(self, design, kind, threads):
+        if len(self.measured) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.measured.append((design.index, kind, threads))
+        setting = self.settings[threads - 1]
+        rows, times = [], []
+        for _, drawn in design.records(64):
+            record = replace(drawn, conv2_algorithm=Conv2Algorithm.DIRECT)
+            share = float(self.random.uniform(0.2, 1))
+            full = full_counts(record)
+            values = (full.conv1, full.conv2, full.tiles, full.conv3)
+            counts = (*(share * float(value[0]) for value in values), float(full.channels[0]))
+            rows.append(counts)
+            times.append(_true_ns(self.profile, setting.precision, setting.batch, record, counts) * self._factor())
+        replay = TRUTH[setting.precision].replay_us * 1e3
+        total = sum(times) * self._factor() + replay
+        blocks = tuple(ns + replay for ns in times)
+        return Sample(design.index, kind, threads, total, 0.01, 0.0, 1e6 * self._factor(), tuple(rows), blocks)
+
+    def _factor(self):
+        return float(np.exp(self.random.normal(0, self.noise)))
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gpu") / "mine.yaml"
+    return path, calibrate_cuda(path, device="h200", networks=NETWORKS, measurer=MadeUpGpu())
+
+
+def test_the_truth_is_found_and_written(calibrated) -> None:
+    path, result = calibrated
+    assert result.samples == NETWORKS * 6
+    assert result.held_out["fp16"]["networks"]["mape"] < 0.05
+    assert not list(path.parent.glob("*.part"))
+    profile = load_profile(path)
+    assert profile.calibration["machine"]["gpu"] == "NVIDIA made-up"
+    for precision, truth in TRUTH.items():
+        model = gpu_model(profile, precision)
+        assert model.fit.launch_us == pytest.approx(truth.launch_us, rel=0.1)
+        assert model.fit.memory_efficiency == pytest.approx(truth.memory_efficiency, rel=0.1)
+        assert model.fit.compute_efficiency == pytest.approx(truth.compute_efficiency, rel=0.15)
+        assert 0.8 < model.network_interval.low < 1 < model.network_interval.high < 1.2
+        assert model.block_interval(10.0) is not None
+    # One launch at a time is another cost, which was not measured.
+    assert gpu_model(profile, "fp16", graphs=False).fit is None
+
+
+def test_only_what_was_measured_is_called_so(calibrated) -> None:
+    profile = load_profile(calibrated[0])
+    assert latency_model(profile, threads=0, precision="fp16").status == MEASURED
+    assert latency_model(profile, threads=0, precision="bf16").status == MODELLED
+    assert latency_model(load_profile("h200"), threads=0, precision="fp16").status == MODELLED
+
+
+@pytest.mark.parametrize("change", [{"model": "laudc-cpu"}, {"version": 99}, {"fits": [{"precision": "fp16"}]}])
+def test_a_damaged_calibration_is_named(calibrated, tmp_path, change) -> None:
+    data = yaml.safe_load(calibrated[0].read_text())
+    data["calibration"].update(change)
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError, match="alibrate again: laudc calibrate --device h200"):
+        gpu_model(load_profile(tmp_path / "bad.yaml"), "fp16")
+
+
+def test_an_interrupted_calibration_goes_on(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    first = MadeUpGpu(stop_after=30)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_cuda(path, device="h200", networks=NETWORKS, measurer=first)
+    assert not path.exists()
+    second = MadeUpGpu()
+    calibrate_cuda(path, device="h200", networks=NETWORKS, measurer=second)
+    assert len(second.measured) < NETWORKS * 6
+    assert path.exists()
+
+
+def test_a_noisy_gpu_writes_nothing_unless_forced(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    with pytest.raises(CheckFailed, match="too noisy"):
+        calibrate_cuda(path, device="h200", networks=NETWORKS, measurer=MadeUpGpu(noise=0.5))
+    assert not list(tmp_path.iterdir())
+    calibrate_cuda(path, device="h200", networks=NETWORKS, measurer=MadeUpGpu(noise=0.5), force=True)
+    assert path.exists()
+
+
+def test_impossible_calibrations(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"is sm 9.0; the GPU that was, NVIDIA made-up, is sm 8.6"):
+        calibrate_cuda(tmp_path / "a.yaml", device="h200", measurer=MadeUpGpu(sm="8.6"))
+    for networks in (3, 100):
+        with pytest.raises(UserError, match=f"annot calibrate with {networks} networks"):
+            calibrate_cuda(tmp_path / "a.yaml", device="h200", networks=networks, measurer=MadeUpGpu())
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys) -> None:
+    from laudc.backends.tensorrt import cuda
+    from laudc.cli.app import main
+
+    def missing():
+        raise UserError("there is no GPU here", "the driver lists none", "check the driver")
+
+    monkeypatch.setattr(cuda, "open_cuda", missing)
+    assert main(["calibrate", "--device", "h200", "-o", str(tmp_path / "a.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert "there is no GPU here" in told and "--measurements" in told and "Traceback" not in told
+    assert main(["calibrate", "--device", "h200", "--threads", "2"]) == 2
+    assert main(["calibrate", "--measurements", "results.json"]) == 2
+    assert "hold measurements of GPUs" in " ".join(capsys.readouterr().err.split())
+
+
+# ---- the measurer itself, on the emulated kernels -------------------------------------------------------------------
+
+
+class HostCuda:
+    """The emulated GPU computes in the memory of the host; its clock ticks once per call."""
+
+    stream = 0
+
+    def __init__(self):
+        self.memory, self.calls = {}, 0
+
+    def allocate(self, size):
+        buffer = np.zeros(size + 256, np.uint8)
+        address = buffer.ctypes.data + 256 - buffer.ctypes.data % 256
+        self.memory[address] = buffer
+        return address
+
+    def free(self, address):
+        del self.memory[address]
+
+    def upload(self, address, array):
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def download(self, array, address):
+        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
+    def wait(self):
+        pass
+
+    def capture(self, work):
+        def replay():
+            self.calls += 1
+
+        return replay
+
+    def elapsed_us(self, work):
+        work()
+        return 10.0 + 0.01 * (self.calls % 3)
+
+    def gpu(self):
+        return GpuRecord("emulated", "8.0", "0.0", "0.0")
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    if not EMULATION.exists():
+        if os.environ.get("LAUDC_REQUIRE_NATIVE") == "1" or os.environ.get("CI"):
+            pytest.fail(f"{EMULATION} is not built")
+        pytest.skip("the emulated kernels are not built: make native")
+    return Library(EMULATION.resolve())
+
+
+def test_what_the_kernels_decide_is_counted(emulated, monkeypatch) -> None:
+    from laudc.calibrate.cuda import measure
+
+    design = min(draw_designs(30), key=lambda one: sum(r.cin * r.hin**2 * r.width for _, r in one.records(64)))
+    cuda = HostCuda()
+    measurer = CudaMeasurer(cuda, emulated, [Setting("fp32", 1), Setting("fp16", 2)])
+    monkeypatch.setattr(measure, "draw_designs", lambda count: [design])
+    for threads, setting in enumerate(measurer.settings, start=1):
+        sample = measurer.measure(design, "sparse", threads)
+        records = [record for _, record in design.records(64)]
+        assert len(sample.block_ns) == len(sample.counts) == len(records)
+        assert sample.spread < 0.01 and sample.pace_ns == pytest.approx(10_010, rel=0.01)
+        for record, counts, share, kept in zip(
+            records, sample.counts, design.drawn.spatial, design.drawn.channel, strict=True
+        ):
+            out = record.hout * record.wout
+            if record.spatial_cells * setting.batch > 40:
+                assert counts[1] / out == pytest.approx(share, abs=0.1)
+            if record.channel_groups > 20:
+                assert counts[4] / record.width == pytest.approx(kept, abs=0.05)
+        (network,) = timed_networks([design], [sample], measurer.settings)
+        assert network.batch == setting.batch and network.precision == setting.precision
+    # What is left belongs to the network that tells the pace.
+    held = len(cuda.memory)
+    measurer.measure(design, "sparse", 1)
+    assert len(cuda.memory) == held
+    assert measurer.facts()["sm"] == "8.0"
+
+
+def test_counts_of_decisions() -> None:
+    record = next(r for d in draw_designs(30) for _, r in d.records(64) if r.mask_groups == 1 and r.channel_groups)
+    margins = np.full((2, record.margins), -1.0)
+    margins[0] = 1.0
+    full = full_counts(record)
+    conv1, conv2, _, conv3, channels = mean_counts(replace(record, conv2_algorithm=Conv2Algorithm.DIRECT), margins)
+    assert (conv1, conv2, conv3, channels) == (
+        full.conv1[0] / 2, full.conv2[0] / 2, full.conv3[0] / 2, full.channels[0] / 2,
+    )  # fmt: skip
+
+
+# ---- measurements of scripts/gpu_check.sh ---------------------------------------------------------------------------
+
+
+def _results(path, blocks=60, **changes):
+    profile = load_profile("h200")
+    rows = []
+    for index in range(blocks):
+        design = draw_designs(blocks)[index]
+        _, drawn = design.records(64)[-1]
+        record = replace(drawn, conv2_algorithm=Conv2Algorithm.DIRECT)
+        full = full_counts(record)
+        counts = [float(v[0]) for v in (full.conv1, full.conv2, full.tiles, full.conv3, full.channels)]
+        batch, precision = (1, 128)[index % 2], ("fp16", "tf32")[index // 2 % 2]
+        ns = _true_ns(profile, precision, batch, record, counts) + TRUTH[precision].replay_us * 1e3
+        rows.append(
+            {
+                "name": "x", "mode": str(index % 4), "stage": index % 3, "batch": batch, "precision": precision,
+                "times": {"laudc": {"median_us": ns / 1e3}}, "record": encode_blocks([record]), "counts": counts,
+            }
+        )
+    rows.append({**rows[0], "counts": None})
+    device = {"name": "NVIDIA made-up", "sm": 90, "cuda": "13.0", "torch": "2.13"}
+    data = {"kind": "gpu-check", "schema_version": 2, "device": device, "blocks": rows, **changes}
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_profile_from_a_file(tmp_path, capsys) -> None:
+    from laudc.cli.app import main
+
+    file, output = _results(tmp_path / "results.json"), tmp_path / "h200.yaml"
+    assert main(["calibrate", "--device", "h200", "--measurements", str(file), "-o", str(output)]) == 0
+    assert "NVIDIA made-up, 60 samples" in capsys.readouterr().out
+    profile = load_profile(output)
+    fit = gpu_model(profile, "fp16").fit
+    assert fit.launch_us == pytest.approx(2.4, rel=0.15) and fit.network_interval is None
+    assert latency_model(profile, threads=0, precision="fp32").status == MODELLED
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "other"}, "holds no measurements"),
+        ({"schema_version": 1}, "version 1"),
+        ({"blocks": [{"counts": [1]}]}, "holds no measurements"),
+        ({"blocks": []}, "too few"),
+        ({"device": {"name": "T4", "sm": 75, "cuda": "1", "torch": "1"}}, "is sm 7.5"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, changes, words) -> None:
+    file = _results(tmp_path / "results.json", blocks=14, **changes)
+    with pytest.raises(UserError, match=words):
+        calibrate_from_file(file, tmp_path / "o.yaml", device="h200")
+    with pytest.raises(UserError, match="annot read"):
+        calibrate_from_file(tmp_path / "none.json", tmp_path / "o.yaml", device="h200")
+    assert not (tmp_path / "o.yaml").exists()
+
+
+def test_one_disturbed_block_does_not_pull_the_fit_along() -> None:
+    profile = load_profile("h200")
+    gpu = gpu_model(profile, "fp16").gpu
+    networks = []
+    for index, design in enumerate(draw_designs(30)):
+        record = replace(design.records(64)[0][1], conv2_algorithm=Conv2Algorithm.DIRECT)
+        full = full_counts(record)
+        counts = tuple(float(v[0]) for v in (full.conv1, full.conv2, full.tiles, full.conv3, full.channels))
+        for batch in (1, 64):
+            ns = _true_ns(profile, "fp16", batch, record, counts) + 3000
+            networks.append(TimedNetwork(index, "fp16", batch, (TimedBlock(record, counts, ns),)))
+    clean, _ = fit_precision(gpu, "fp16", networks)
+    networks[3] = replace(networks[3], blocks=(replace(networks[3].blocks[0], ns=10 * networks[3].blocks[0].ns),))
+    disturbed, errors = fit_precision(gpu, "fp16", networks)
+    assert disturbed.launch_us == pytest.approx(clean.launch_us, rel=0.05)
+    assert errors["blocks"]["median"] < 0.05
