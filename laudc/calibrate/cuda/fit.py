@@ -65,7 +65,8 @@ class _Recorder(GpuModel):
         extra: float = 0.0,
     ) -> Array:
         wide = (np.broadcast_to(np.asarray(value, float), rows.shape) for value in (depth, columns, reads, inputs))
-        self.parts.append(gemm_parts(Problem(np.asarray(rows, float), *wide, extra), self.gpu))
+        deep, across, read, channels = wide
+        self.parts.append(gemm_parts(Problem(np.asarray(rows, float), deep, across, read, channels, extra), self.gpu))
         return np.zeros(rows.shape)
 
     def _moved_ns(self, elements: Array) -> Array:

@@ -75,9 +75,7 @@ def _networks(data: Mapping[str, Any]) -> list[TimedNetwork]:
     for row in data["blocks"]:
         if row["counts"] is None:
             continue
-        (record,) = decode_blocks(row["record"])
-        if not isinstance(record, BlockRecord):
-            continue
+        record = decode_blocks(row["record"], BlockRecord)[0]
         counts = tuple(float(value) for value in row["counts"])
         block = TimedBlock(record, counts, float(row["times"]["laudc"]["median_us"]) * 1e3)
         group = (row["stage"], row["mode"])

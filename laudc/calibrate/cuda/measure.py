@@ -94,7 +94,7 @@ class _Network:
         self._cleanup = ExitStack()
         try:
             self._runs = [_Run(cuda, library, block, setting, self._cleanup) for block in blocks]
-            self._whole = self._replay(lambda: [run.enqueue() for run in self._runs])
+            self._whole = self._replay(self._enqueue_all)
             self._single = [self._replay(run.enqueue) for run in self._runs]
         except BaseException:
             self.close()
@@ -103,6 +103,10 @@ class _Network:
     def close(self) -> None:
         """Gives everything back."""
         self._cleanup.close()
+
+    def _enqueue_all(self) -> None:
+        for run in self._runs:
+            run.enqueue()
 
     def _replay(self, work: Callable[[], Any]) -> Callable[[], Any]:
         work()

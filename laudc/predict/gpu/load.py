@@ -20,7 +20,7 @@ class GpuFit:
     """Coefficients for one data type.
 
     launch_us: of a kernel in a replayed graph. compute_efficiency, memory_efficiency: of the profile's peak rates;
-    above 1 where the profile states too little. replay_us: fixed cost of replaying a graph, which is not part of predictions.
+    above 1 where the profile states too little. replay_us: fixed cost of replaying a graph, no part of predictions.
     """
 
     precision: str

@@ -268,11 +268,11 @@ def test_counts_of_decisions() -> None:
 # ---- measurements of scripts/gpu_check.sh ---------------------------------------------------------------------------
 
 
-def _results(path, blocks=60, **changes):
+def _results(path, number=60, **changes):
     profile = load_profile("h200")
     rows = []
-    for index in range(blocks):
-        design = draw_designs(blocks)[index]
+    for index in range(number):
+        design = draw_designs(number)[index]
         _, drawn = design.records(64)[-1]
         record = replace(drawn, conv2_algorithm=Conv2Algorithm.DIRECT)
         full = full_counts(record)
@@ -315,7 +315,7 @@ def test_a_profile_from_a_file(tmp_path, capsys) -> None:
     ],
 )
 def test_files_that_cannot_be_used(tmp_path, changes, words) -> None:
-    file = _results(tmp_path / "results.json", blocks=14, **changes)
+    file = _results(tmp_path / "results.json", number=14, **changes)
     with pytest.raises(UserError, match=words):
         calibrate_from_file(file, tmp_path / "o.yaml", device="h200")
     with pytest.raises(UserError, match="annot read"):
