@@ -2,7 +2,7 @@
 #include <string>
 
 #include "../src/json.h"
-#include "check.h"
+#include "tests/check.h"
 
 using laudc::runner::Json;
 using laudc::runner::JsonError;
@@ -100,4 +100,4 @@ TEST(survives_damage) {
   }
 }
 
-RUNNER_TEST_MAIN
+LAUDC_TEST_MAIN

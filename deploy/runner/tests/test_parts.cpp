@@ -10,7 +10,7 @@
 #include "../src/files.h"
 #include "../src/options.h"
 #include "../src/statistics.h"
-#include "check.h"
+#include "tests/check.h"
 
 using namespace laudc::runner;
 
@@ -140,4 +140,4 @@ TEST(command_lines) {
   CHECK(error_of([&] { odd.number("batch", 1, 1); }).find("at least 1") != std::string::npos);
 }
 
-RUNNER_TEST_MAIN
+LAUDC_TEST_MAIN
