@@ -28,7 +28,7 @@ MOST_SECONDS = 600.0
 # Networks of each family when all are measured; of fewer families each gets the same share of all networks.
 _SHARES: Mapping[str, int] = {RESNET: 30, REGNET: 12, VIT: 12}
 # So many networks determine the fit of a family.
-_LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
+LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
 _FOREIGN, _SPREAD, _SLOW = 0.15, 0.20, 1.08
@@ -149,7 +149,7 @@ def measurer_for(profile: DeviceProfile) -> Measurer:
     raise UserError(
         f"the device '{profile.id}' cannot be calibrated here",
         f"it is a {profile.kind} device, which is measured in another way",
-        f"use laudc calibrate --device {profile.id}, or laudc.calibrate.cuda.calibrate_cuda",
+        f"run laudc calibrate --device {profile.id} on the device itself, or call laudc.calibrate.cuda.calibrate_cuda",
     )
 
 
@@ -183,10 +183,10 @@ def _networks(families: Sequence[str], networks: int) -> dict[str, int]:
     total = sum(_SHARES[family] for family in chosen)
     numbers = {family: round(networks * _SHARES[family] / total) for family in chosen}
     for family, number in numbers.items():
-        if number < _LEAST_NETWORKS[family]:
+        if number < LEAST_NETWORKS[family]:
             raise UserError(
                 f"cannot calibrate with {networks} networks",
-                f"{number} would be of {TITLES[family]}; fewer than {_LEAST_NETWORKS[family]} do not determine the fit",
+                f"{number} would be of {TITLES[family]}; fewer than {LEAST_NETWORKS[family]} do not determine the fit",
                 f"use --networks {DEFAULT_NETWORKS}",
             )
     return numbers
@@ -251,7 +251,7 @@ def _measure(
 def _enough(designs: Sequence[Design], wanted: Sequence[Design]) -> bool:
     """Whether these networks determine the fits of all wanted families."""
     families = [design.family for design in designs]
-    return all(families.count(family) >= _LEAST_NETWORKS[family] for family in {one.family for one in wanted})
+    return all(families.count(family) >= LEAST_NETWORKS[family] for family in {one.family for one in wanted})
 
 
 def _again(

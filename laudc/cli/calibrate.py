@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="PROFILE.yaml", help="Profile to write [default: the user's own place].")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Profile to extend.")
 @click.option("--threads", type=int, multiple=True, help="Threads to measure; may be repeated [default: 1 and all].")
-@click.option("--networks", default=54, show_default=True, help="Made-up networks to time, about 6 s each.")
+@click.option("--networks", type=int, help="Made-up networks to time, about 6 s each [default: 54; of a GPU 48].")
 @click.option("--family", multiple=True, help="resnet, regnet or vit; may be repeated [default: all].")
 @click.option("--measurements", metavar="results.json", help="Of a GPU: what scripts/gpu_check.sh measured there.")
 @click.option("--force", is_flag=True, help="Write the profile even if the machine was disturbed.")
@@ -30,7 +30,7 @@ def command(
     output: str | None,
     device: str,
     threads: tuple[int, ...],
-    networks: int,
+    networks: int | None,
     family: tuple[str, ...],
     measurements: str | None,
     force: bool,
@@ -51,13 +51,14 @@ def command(
         _calibrate_gpu(session, output, device, threads, networks, measurements, force)
         return
     from laudc.calibrate import calibrate
+    from laudc.calibrate.run import DEFAULT_NETWORKS
     from laudc.predict.families import FAMILIES
 
     result = calibrate(
         output,
         device=device,
         threads=threads or None,
-        networks=networks,
+        networks=networks or DEFAULT_NETWORKS,
         families=family or FAMILIES,
         force=force,
         progress=session.progress,
@@ -85,19 +86,22 @@ def _calibrate_gpu(
     output: str | None,
     device: str,
     threads: tuple[int, ...],
-    networks: int,
+    networks: int | None,
     measurements: str | None,
     force: bool,
 ) -> None:
     from laudc.calibrate.cuda import calibrate_cuda
     from laudc.calibrate.cuda.gpu_check import calibrate_from_file
+    from laudc.calibrate.cuda.run import DEFAULT_NETWORKS
 
     if threads:
         raise UserError("threads are no matter of a GPU", "--threads is for CPUs", "leave it out")
     result = (
-        calibrate_cuda(output, device=device, networks=networks, force=force, progress=session.progress)
-        if measurements is None
-        else calibrate_from_file(measurements, output, device=device)
+        calibrate_from_file(measurements, output, device=device)
+        if measurements is not None
+        else calibrate_cuda(
+            output, device=device, networks=networks or DEFAULT_NETWORKS, force=force, progress=session.progress
+        )
     )
     session.say(gpu_calibration_text(result))
     session.write({"kind": "calibration", **result.to_dict()})
