@@ -79,6 +79,11 @@ def forecast_text(result: Forecast) -> str:
     assert predicted is not None
     head = f"{result.arch} on {result.device}, {result.precision}: {result.status}"
     lines = [head, "", render_table(columns, rows), "", prediction_line(predicted)]
+    if result.left_out:
+        lines.append(
+            f"not in these numbers: {result.left_out} operators of the heads, whose work depends on what is found in "
+            "the image"
+        )
     if result.sweep is not None:
         lines += ["", sweep_text(result.sweep)]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,53 @@ if TYPE_CHECKING:
     from laudc.ops.spec import Shape
 
 
+# Behind these, sizes depend on what is found in the image.
+_SELECTING = ("NonMaxSuppression", "TopK", "NonZero", "RoiAlign")
+_MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What the runtime computes behind the last block, neck and heads of a detector, for one image.
+
+    nodes: convolutions. pointwise, spatial: multiply-accumulates of 1×1 and of larger kernels. weights: floats of
+    weights. written: floats of results. left_out: operators whose work depends on what is found in the image, which
+    none of these numbers holds.
+    """
+
+    nodes: int = 0
+    pointwise: int = 0
+    spatial: int = 0
+    weights: int = 0
+    written: int = 0
+    left_out: int = 0
+
+    @classmethod
+    def of_nodes(cls, nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, Shape]) -> Behind:
+        """Of the nodes behind the last block, in their order."""
+        found: set[str] = set()
+        nodes_, pointwise, spatial, weights, written, left_out = 0, 0, 0, 0, 0, 0
+        for node in nodes:
+            if node.op_type in _SELECTING or found & set(node.input):
+                found.update(node.output)
+                left_out += node.op_type in _MULTIPLYING
+            elif node.op_type == "Conv":
+                weight = shapes[node.input[1]]
+                macs = _size(shapes[node.output[0]]) * _size(weight)
+                one = all(dim == 1 for dim in weight[2:])
+                nodes_, pointwise, spatial = nodes_ + 1, pointwise + macs * one, spatial + macs * (not one)
+                weights += int(weight[0] or 1) * _size(weight)
+                written += _size(shapes[node.output[0]])
+        return cls(nodes_, pointwise, spatial, weights, written, left_out)
+
+
 @dataclass(frozen=True)
 class Frame:
     """Sizes of stem (one strided convolution, in a ResNet with max pooling behind it) and head (mean, then one linear
     layer).
 
     height, width: of the image in pixels. stem_macs: multiply-accumulates of everything before the first block.
+    behind: of a detector, neck and heads.
     """
 
     height: int
@@ -32,6 +73,7 @@ class Frame:
     head_inputs: int
     head_pixels: int
     classes: int
+    behind: Behind = Behind()
 
     @classmethod
     def of_blueprint(cls, blueprint: Blueprint | RegNetBlueprint) -> Frame:
@@ -60,10 +102,11 @@ class Frame:
             channels = int(weight[0] or 0)
             per_pixel = channels * int(weight[1] or 0) * int(weight[2] or 0) * int(weight[3] or 0)
             macs += per_pixel * int(out[2] or 0) * int(out[3] or 0)
-        classes, inputs = _head(model, shapes)
-        blocks = [node for node in nodes if node.op_type in BLOCKS]
-        out = shapes[blocks[-1].output[0]] if blocks else (None, 0, 0, 0)
-        return cls(height, width, channels, macs, inputs, int(out[2] or 0) * int(out[3] or 0), classes)
+        blocks = [index for index, node in enumerate(nodes) if node.op_type in BLOCKS]
+        out = shapes[nodes[blocks[-1]].output[0]] if blocks else (None, 0, 0, 0)
+        behind = Behind.of_nodes(nodes[blocks[-1] + 1 :] if blocks else [], shapes)
+        classes, inputs = (0, 0) if behind.nodes else _head(model, shapes)
+        return cls(height, width, channels, macs, inputs, int(out[2] or 0) * int(out[3] or 0), classes, behind)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from laudc.errors import UserError
 from laudc.files import sha256_bytes
 from laudc.predict.activation import Activation, activation_at_rate, load_activation
 from laudc.predict.families import TITLES, Record, family_of_network
-from laudc.predict.frame import frame_of_model
+from laudc.predict.frame import Frame, frame_of_model
 from laudc.predict.models import latency_model
 from laudc.predict.sweep import Sweep, sweep_rates
 from laudc.schedule.blocks import Graph
@@ -30,7 +30,8 @@ _PANEL = 64
 class Forecast:
     """A schedule with its predicted latencies, for a device that need not be here.
 
-    `status` says whether the device was measured. `sweep` is None unless it was asked for.
+    `status` says whether the device was measured. `sweep` is None unless it was asked for. `left_out`: operators behind
+    the blocks that no prediction holds, because their work depends on what is found in the image.
     """
 
     device: str
@@ -39,6 +40,7 @@ class Forecast:
     arch: str
     plan: Plan
     sweep: Sweep | None = None
+    left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -48,6 +50,7 @@ class Forecast:
             "status": self.status,
             "arch": self.arch,
             "schedule": self.plan.to_dict(),
+            "left_out": self.left_out,
             "sweep": None if self.sweep is None else self.sweep.to_dict(),
         }
 
@@ -104,7 +107,8 @@ def forecast(
         _check_sweep(chooser, best)
         swept = sweep_rates(chooser.model, chooser.frame, best, batch=images)
     arch = str(metadata(proto).get("arch", "unknown"))
-    return Forecast(profile.id, chosen, chooser.status, arch, plan, swept)
+    left_out = chooser.frame.behind.left_out if isinstance(chooser.frame, Frame) else 0
+    return Forecast(profile.id, chosen, chooser.status, arch, plan, swept, left_out)
 
 
 def _predictable_family(records: Sequence[tuple[str, Record]]) -> str:

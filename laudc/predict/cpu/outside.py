@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
-from laudc.predict.frame import Frame
+from laudc.predict.frame import Behind, Frame
 from laudc.predict.interface import Scheduled
 
 Array = np.ndarray
@@ -71,7 +71,19 @@ def frame_terms(
     total.add("frame_far", floats * far)
     total.add("head_weights", frame.head_inputs * frame.classes * far)
     total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - far))
+    if frame.behind.nodes:
+        _add_behind(total, frame.behind, batch, far)
     return total.values
+
+
+def _add_behind(total: Sum, behind: Behind, batch: int, far: float) -> None:
+    """Neck and heads of a detector cost what the same convolutions cost in blocks that the runtime computes."""
+    total.add("nodes", behind.nodes)
+    total.add("pointwise", behind.pointwise * batch)
+    total.add("spatial", behind.spatial * batch)
+    total.add("weights", behind.weights * far)
+    total.add("weights_near", behind.weights * (1 - far))
+    total.add("elementwise", behind.written * batch)
 
 
 def boundary_terms(

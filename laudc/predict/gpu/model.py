@@ -10,7 +10,7 @@ from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegN
 from laudc.ops.scheduled_vit import VitRecord
 from laudc.predict.counts import Counts
 from laudc.predict.families import RESNET, Record, family_of
-from laudc.predict.frame import AnyFrame, Frame, VitFrame
+from laudc.predict.frame import AnyFrame, Behind, Frame, VitFrame
 from laudc.predict.gpu.dense import Launch, Product, regnet_launches, vit_launches
 from laudc.predict.gpu.gemm import Gpu, Problem, gemm_ns, moved_ns
 from laudc.predict.gpu.load import GpuFit, gpu_fit
@@ -207,7 +207,15 @@ class GpuModel:
         pooled = float(self._moved_ns(np.asarray(float(frame.head_inputs * frame.head_pixels * batch))))
         one = np.ones(1)
         head = self._gemm(one * batch, frame.head_inputs, frame.classes, one * batch, frame.head_inputs)
-        return stem + pooled + float(head[0])
+        return stem + pooled + float(head[0]) + self._behind_ns(frame.behind, batch)
+
+    def _behind_ns(self, behind: Behind, batch: int) -> float:
+        """Neck and heads of a detector, every convolution a launch."""
+        if not behind.nodes:
+            return 0.0
+        macs = (behind.pointwise + behind.spatial) * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
+        moved = float(self._moved_ns(np.asarray(float(behind.weights + 2 * behind.written * batch))))
+        return (behind.nodes - 1) * self.gpu.launch_ns + macs + moved
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """A change of layout between a run of ours and the runtime's kernels; nothing within either."""
