@@ -31,7 +31,7 @@ KERNEL = re.compile(
     r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
     r"Used (?P<registers>\d+) registers(?:.*?(?P<shared>\d+) bytes smem)?",
 )
-TAGS = (("gemm_simt", "gemm_simt"), ("gemm_mma", "gemm_mma"), ("masker", "masker"), ("convert", "convert"))
+TAGS = ("gemm_simt", "gemm_mma", "masker", "convert", "grouped_conv", "excite", "scale_rows")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Outcome:
 
 def readable(mangled: str) -> str:
     """gemm_simt<float,float,float,128x64> from a mangled name, which needs no demangler."""
-    tag = next((tag for tag, _ in TAGS if tag in mangled), mangled)
+    tag = next((tag for tag in TAGS if tag in mangled), mangled)
     tail = mangled[mangled.find(tag) + len(tag) :]
     kinds = re.match(r"I((?:f|NS0_4HalfE|S2_)*)", tail)
     types = re.findall(r"f|NS0_4HalfE|S2_", kinds.group(1)) if kinds else []

@@ -1,66 +1,55 @@
-// The launches of one block.
+// The launches that the blocks of every family of residual networks have in common.
 #pragma once
 
-#include <string>
-
-#include "cuda/run.h"
+#include "core/packed_layout.h"
+#include "cuda/conv_run.h"
 
 namespace laudc {
 namespace cuda {
 
-// What the blocks of one call share.
-struct CallContext {
-  const Run* run;
-  const laudc_cuda_io* io;
-  const WorkspacePlan* plan;
-  Stream stream;
-
-  char* at(size_t offset) const { return static_cast<char*>(io->workspace) + offset; }
-  template <class T>
-  T* section(size_t offset) const {
-    return reinterpret_cast<T*>(at(offset));
-  }
-};
-
 class BlockCall {
- public:
-  // `margin_at`: of the block's first decision among all of the run. `in` is the block's input, `out` its output; they
-  // are the same memory if the block works in place.
-  BlockCall(const CallContext& context, size_t index, int64_t margin_at, const void* in, void* out);
+ protected:
+  BlockCall(const CallContext& context, const BlockPlace& place, const BlockDesc& desc, const MaskerLayout& maskers)
+      : c_(context), place_(place), d_(desc), maskers_(maskers) {}
 
-  // Queues everything; 0 or the first error.
-  int launch() const;
-
- private:
+  // Makes the decisions and lists the rows that they leave.
   int decide() const;
-  int hidden_map() const;
-  int residual() const;
-  int conv1() const;
-  int conv2() const;
-  int conv3() const;
+  // Puts into the block's output what its last convolution adds to: the projection, or the input if it is elsewhere.
+  int residual(const void* weights, int64_t bias) const;
+  // The last convolution; `p` says its rows, which come from h2.
+  int add_to_residual(const void* weights, int64_t bias, GemmParams* p) const;
 
-  MaskerParams masker_params() const;
+  // What a family wants of the masker beyond that.
+  virtual void extend(MaskerParams*) const {}
+
+  // Rows of the first convolution: the input pixels that the second will read.
   GemmParams rows_over_input() const;
+  // Rows of the last one: the output pixels that some mask group keeps.
   GemmParams rows_over_output() const;
   void set_weights(const void* weights, int taps, int depth, int columns, GemmParams* p) const;
+  // Restrict a convolution to the output channels, or the input channels, that the sample keeps.
   void keep_outputs(GemmParams* p) const;
   void keep_inputs(GemmParams* p) const;
+  int start(GemmParams* p) const { return start(c_.run->setting().kind, p); }
   int start(GemmKind kind, GemmParams* p) const;
 
   int64_t batch() const { return c_.io->batch; }
-  int* counters(int which) const;
-  const float* constants(int64_t offset) const { return c_.io->packed[index_] + offset; }
-  const void* matrix(Matrix which) const { return c_.run->weights(*c_.io, index_, which); }
-  int vector() const { return c_.run->half() ? 8 : 4; }
+  bool half() const { return c_.run->setting().half(); }
+  int multiprocessors() const { return c_.run->setting().device.multiprocessors; }
+  int* counters(Counter which) const;
+  const float* constants(int64_t offset) const { return c_.io->packed[place_.index] + offset; }
+  const void* matrix(int which) const { return c_.run->weights(*c_.io, place_.index, which); }
   int aligned(const void* memory, int64_t pixel) const;
 
   const CallContext& c_;
-  const size_t index_;
+  const BlockPlace& place_;
   const BlockDesc& d_;
-  const PackedLayout& l_;
-  const int64_t margin_at_;
-  const void* in_;
-  void* out_;
+
+ private:
+  int hidden_map() const;
+  MaskerParams masker_params() const;
+
+  const MaskerLayout& maskers_;
 };
 
 }  // namespace cuda

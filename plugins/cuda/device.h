@@ -43,6 +43,7 @@ LAUDC_DEVICE int bit_count(uint32_t bits) { return __popc(bits); }
 LAUDC_DEVICE int atomic_add(int* address, int value) { return atomicAdd(address, value); }
 LAUDC_DEVICE void fence() { __threadfence(); }
 LAUDC_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+LAUDC_DEVICE float exponential(float value) { return expf(value); }
 // Past the L1 cache: for values that other blocks of the same launch wrote.
 LAUDC_DEVICE float load_shared_result(const float* address) { return __ldcg(address); }
 

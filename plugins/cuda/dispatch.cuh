@@ -5,8 +5,10 @@
 #include <type_traits>
 
 #include "cuda/convert.cuh"
+#include "cuda/excitation.cuh"
 #include "cuda/gemm_mma.cuh"
 #include "cuda/gemm_simt.cuh"
+#include "cuda/grouped_conv.cuh"
 #include "cuda/launch.h"
 #include "cuda/masker.cuh"
 #include "cuda/shapes.h"
@@ -81,6 +83,41 @@ int start_masker(Launcher& launcher, bool half_map, bool half_features, const Ma
   if (!half_map) return launcher.start(masker<float, float>, params, grid, kMaskerThreads, 0);
   if (half_features) return launcher.start(masker<Half, Half>, params, grid, kMaskerThreads, 0);
   return launcher.start(masker<Half, float>, params, grid, kMaskerThreads, 0);
+}
+
+inline int blocks_for(int64_t units, int most_blocks) {
+  return static_cast<int>(units < most_blocks ? units : most_blocks);
+}
+
+template <class T, class Launcher>
+int start_grouped_of(Launcher& launcher, const GroupedParams& params, int grid) {
+  if (params.group_width <= kNarrowGroup) {
+    return launcher.start(grouped_conv<T, kNarrowGroup>, params, grid, kGroupedThreads, 0);
+  }
+  return launcher.start(grouped_conv<T, kWideGroup>, params, grid, kGroupedThreads, 0);
+}
+
+template <class Launcher>
+int start_grouped(Launcher& launcher, bool half, GroupedParams params, int most_blocks) {
+  params.tile_rows = 4 * (kGroupedThreads / ((params.group_width + 3) / 4));
+  const int64_t m_tiles = (params.rows_max + params.tile_rows - 1) / params.tile_rows;
+  const int grid = blocks_for(params.segments * m_tiles * params.groups, most_blocks);
+  return half ? start_grouped_of<Half>(launcher, params, grid) : start_grouped_of<float>(launcher, params, grid);
+}
+
+template <class Launcher>
+int start_excite(Launcher& launcher, bool half, const ExciteParams& params) {
+  const int grid = params.samples * params.chunks;
+  return half ? launcher.start(excite<Half>, params, grid, kExciteThreads, 0)
+              : launcher.start(excite<float>, params, grid, kExciteThreads, 0);
+}
+
+template <class Launcher>
+int start_scale(Launcher& launcher, bool half, const ScaleParams& params, int most_blocks) {
+  const int64_t quads = static_cast<int64_t>(params.segments) * params.rows_max * ((params.width + 3) / 4);
+  const int grid = blocks_for((quads + kScaleThreads - 1) / kScaleThreads, most_blocks);
+  return half ? launcher.start(scale_rows<Half>, params, grid, kScaleThreads, 0)
+              : launcher.start(scale_rows<float>, params, grid, kScaleThreads, 0);
 }
 
 template <class Launcher>

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "cuda/convert.cuh"
+#include "cuda/excitation.cuh"
 #include "cuda/gemm_mma.cuh"
 #include "cuda/gemm_simt.cuh"
+#include "cuda/grouped_conv.cuh"
 #include "cuda/masker.cuh"
 #include "cuda/shapes.h"
 
@@ -30,6 +32,14 @@ template __global__ void gemm_mma<Half, MmaBig, VoltaHalf>(GemmParams);
 template __global__ void masker<float, float>(MaskerParams);
 template __global__ void masker<Half, Half>(MaskerParams);
 template __global__ void masker<Half, float>(MaskerParams);
+template __global__ void grouped_conv<float, kNarrowGroup>(GroupedParams);
+template __global__ void grouped_conv<float, kWideGroup>(GroupedParams);
+template __global__ void grouped_conv<Half, kNarrowGroup>(GroupedParams);
+template __global__ void grouped_conv<Half, kWideGroup>(GroupedParams);
+template __global__ void excite<float>(ExciteParams);
+template __global__ void excite<Half>(ExciteParams);
+template __global__ void scale_rows<float>(ScaleParams);
+template __global__ void scale_rows<Half>(ScaleParams);
 template __global__ void convert<float>(ConvertParams);
 template __global__ void convert<Half>(ConvertParams);
 

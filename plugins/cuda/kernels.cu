@@ -42,6 +42,21 @@ int launch_masker(bool half_map, bool half_features, const MaskerParams& params,
   return start_masker(launcher, half_map, half_features, params);
 }
 
+int launch_grouped(bool half, const GroupedParams& params, int most_blocks, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_grouped(launcher, half, params, most_blocks);
+}
+
+int launch_excite(bool half, const ExciteParams& params, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_excite(launcher, half, params);
+}
+
+int launch_scale(bool half, const ScaleParams& params, int most_blocks, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_scale(launcher, half, params, most_blocks);
+}
+
 int launch_convert(bool half, const ConvertParams& params, int grid, Stream stream) {
   CudaLauncher launcher = {cuda_stream(stream)};
   return start_convert(launcher, half, params, grid);

@@ -7,6 +7,7 @@
 
 #include "cuda/run.h"
 
+using laudc::cuda::make_run;
 using laudc::cuda::Run;
 
 struct laudc_cuda_run {
@@ -49,11 +50,11 @@ int laudc_cuda_current_device(laudc_cuda_device* device, char* error, size_t err
              : 1;
 }
 
-laudc_cuda_run* laudc_cuda_create(const int64_t* records, size_t count, int precision, const laudc_cuda_device* device,
-                                  char* error, size_t error_size) {
+laudc_cuda_run* laudc_cuda_create(const char* op, const int64_t* records, size_t count, int precision,
+                                  const laudc_cuda_device* device, char* error, size_t error_size) {
   laudc_cuda_run* made = nullptr;
   guarded(error, error_size, [&](std::string* what) {
-    std::unique_ptr<Run> run = Run::create(records, count, precision, *device, what);
+    std::unique_ptr<Run> run = make_run(op, records, count, precision, *device, what);
     if (run == nullptr) return false;
     made = new laudc_cuda_run{std::move(run)};
     return true;
@@ -63,7 +64,11 @@ laudc_cuda_run* laudc_cuda_create(const int64_t* records, size_t count, int prec
 
 void laudc_cuda_destroy(laudc_cuda_run* run) { delete run; }
 
-int64_t laudc_cuda_blocks(const laudc_cuda_run* run) { return static_cast<int64_t>(run->run->blocks().size()); }
+int64_t laudc_cuda_blocks(const laudc_cuda_run* run) { return run->run->block_count(); }
+
+laudc_cuda_shape laudc_cuda_x_shape(const laudc_cuda_run* run) { return run->run->x_shape(); }
+
+laudc_cuda_shape laudc_cuda_y_shape(const laudc_cuda_run* run) { return run->run->y_shape(); }
 
 int64_t laudc_cuda_margins(const laudc_cuda_run* run) { return run->run->total_margins(); }
 

@@ -1,7 +1,7 @@
-/* C interface of the CUDA kernels: runs of bottleneck blocks on one GPU.
+/* C interface of the CUDA kernels: runs of dynamic blocks on one GPU.
  *
  * Free of TensorRT and ONNX Runtime types; both adapters are built on it. Records and packed weights are those of the
- * CPU library (core/block_desc.h, core/packed_layout.h). Functions that can fail write one sentence to `error`.
+ * CPU library (core/block_desc.h, core/regnet_desc.h). Functions that can fail write one sentence to `error`.
  */
 #ifndef LAUDC_CUDA_H_
 #define LAUDC_CUDA_H_
@@ -28,12 +28,19 @@ typedef struct {
   int32_t multiprocessors;
 } laudc_cuda_device;
 
+/* Sizes of a map behind the batch: [hin][win][cin]. */
+typedef struct {
+  int32_t rank;
+  int64_t dims[3];
+} laudc_cuda_shape;
+
 /* Pointers of one call, all to device memory. */
 typedef struct {
-  const void* x;              /* [batch][hin][win][cin], fp16 if the precision is, else fp32; not negative */
+  const void* x;              /* [batch][laudc_cuda_x_shape(run)], fp16 if the precision is, else fp32; a map is not
+                                 negative */
   const float* const* packed; /* host array: the packed weights of each block */
   const void* prepared;       /* filled by laudc_cuda_prepare; null if laudc_cuda_prepared_bytes is 0 */
-  void* y;                    /* [batch][hout][wout][cout], type of x; not x itself */
+  void* y;                    /* [batch][laudc_cuda_y_shape(run)], type of x; not x itself */
   int32_t* counts;            /* [batch][blocks][4], or null */
   float* margins;             /* [batch][margins_stride], or null */
   int64_t margins_stride;     /* at least laudc_cuda_margins(run); if that is 0, all of it becomes 0 */
@@ -45,13 +52,15 @@ typedef struct {
 /* The calling thread's current GPU. 0 on success. */
 LAUDC_CUDA_API int laudc_cuda_current_device(laudc_cuda_device* device, char* error, size_t error_size);
 
-/* `records`: `count` values of the `blocks` attribute. Null on failure. The result is immutable: any number of threads
- * may use it at once. */
-LAUDC_CUDA_API laudc_cuda_run* laudc_cuda_create(const int64_t* records, size_t count, int precision,
+/* `op`: name of the scheduled op, such as BottleneckRun. `records`: `count` values of its `blocks` attribute. Null on
+ * failure. The result is immutable: any number of threads may use it at once. */
+LAUDC_CUDA_API laudc_cuda_run* laudc_cuda_create(const char* op, const int64_t* records, size_t count, int precision,
                                                  const laudc_cuda_device* device, char* error, size_t error_size);
 LAUDC_CUDA_API void laudc_cuda_destroy(laudc_cuda_run* run);
 
 LAUDC_CUDA_API int64_t laudc_cuda_blocks(const laudc_cuda_run* run);
+LAUDC_CUDA_API laudc_cuda_shape laudc_cuda_x_shape(const laudc_cuda_run* run);
+LAUDC_CUDA_API laudc_cuda_shape laudc_cuda_y_shape(const laudc_cuda_run* run);
 LAUDC_CUDA_API int64_t laudc_cuda_margins(const laudc_cuda_run* run); /* decisions per image */
 LAUDC_CUDA_API int64_t laudc_cuda_packed_floats(const laudc_cuda_run* run,
                                                 int64_t block); /* size of one packed initializer */

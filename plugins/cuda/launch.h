@@ -36,6 +36,10 @@ TileSize tile_size(GemmKind kind, TileShape shape);
 // All return 0 or an error that error_text() explains.
 int launch_gemm(GemmKind kind, TileShape shape, const GemmParams& params, int grid, Stream stream);
 int launch_masker(bool half_map, bool half_features, const MaskerParams& params, Stream stream);
+// `most_blocks`: thread blocks that are worth starting.
+int launch_grouped(bool half, const GroupedParams& params, int most_blocks, Stream stream);
+int launch_excite(bool half, const ExciteParams& params, Stream stream);
+int launch_scale(bool half, const ScaleParams& params, int most_blocks, Stream stream);
 int launch_convert(bool half, const ConvertParams& params, int grid, Stream stream);
 int fill_zero(void* memory, size_t bytes, Stream stream);
 int copy_memory(const void* from, void* to, size_t bytes, Stream stream);

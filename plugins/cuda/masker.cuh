@@ -90,6 +90,10 @@ struct DilatedSet {
   }
 };
 
+struct AllOf {
+  LAUDC_DEVICE bool operator()(int) const { return true; }
+};
+
 struct KeptChannels {
   const uint8_t* keep;  // [groups]
   int per_group;
@@ -250,13 +254,22 @@ LAUDC_DEVICE RowCounts list_rows(const MaskerParams& p, int sample, const uint8_
   mark_wanted(p, keep, wanted);
   sync_block();
   const int segment = p.per_sample_lists != 0 ? sample : 0;
-  const DilatedSet dilated = {wanted, p.win, p.hout, p.wout, p.stride};
-  rows.conv1 = append_wanted(pixels_in, dilated, sample * pixels_in,
-                             p.conv1_list + static_cast<int64_t>(segment) * pixels_in, &p.conv1_count[segment], shared);
+  int32_t* conv1_list = p.conv1_list + static_cast<int64_t>(segment) * pixels_in;
   const ByteSet set = {wanted};
   rows.conv2 =
       append_wanted(pixels_out, set, sample * pixels_out, p.conv2_list + static_cast<int64_t>(segment) * pixels_out,
                     &p.conv2_count[segment], shared);
+  if (thread_index() == 0 && p.wanted_count != nullptr) p.wanted_count[sample] = rows.conv2;
+  if (p.pooled_list == nullptr) {
+    const DilatedSet dilated = {wanted, p.win, p.hout, p.wout, p.stride};
+    rows.conv1 = append_wanted(pixels_in, dilated, sample * pixels_in, conv1_list, &p.conv1_count[segment], shared);
+    return rows;
+  }
+  const AllOf all = {};
+  rows.conv1 = append_wanted(rows.conv2 > 0 ? pixels_in : 0, all, sample * pixels_in, conv1_list,
+                             &p.conv1_count[segment], shared);
+  append_wanted(rows.conv2 > 0 ? pixels_out : 0, all, sample * pixels_out,
+                p.pooled_list + static_cast<int64_t>(segment) * pixels_out, &p.pooled_count[segment], shared);
   return rows;
 }
 

@@ -75,6 +75,59 @@ struct GemmParams {
   int* tickets;     // [tiles], zero between launches
 };
 
+// The grouped 3x3 convolution of RegNetY:
+//   out[v][i] = max(bias[n] + sum over taps t and the kept inputs k of n's group of a[source(v, t)][k] * w[g][t][k][n], 0)
+// where n is the i-th kept channel. Input and output pixels hold the kept channels one after another; the same channels
+// are kept on both sides.
+struct GroupedParams {
+  const int32_t* list;   // [segments][rows_max] output pixels, or null: all, one segment after another
+  const int* row_count;  // [segments] or null: rows_max
+  int segments, rows_max;
+  int hin, win, hout, wout, stride;
+  int groups, group_width, group_panel;
+  int tile_rows;  // rows that a tile of a whole group has; one of fewer channels has no fewer
+
+  const void* a;  // [samples * hin * win][pixel]
+  void* out;      // [samples * hout * wout][pixel], zeros behind the last kept channel up to a multiple of 8
+  int pixel;      // elements; whole vectors
+  const void* w;  // [groups][9 * group_width][group_panel]
+  const float* bias;
+
+  const int32_t* kept;  // [segments][kept_stride] or null: all
+  const int* kept_count;
+  int kept_stride;
+};
+
+// Squeeze-excitation: from a map to a factor for each kept channel.
+struct ExciteParams {
+  int samples, chunks, chunk_pixels;  // grid: samples * chunks
+  const void* map;                    // [samples * pixels][pixel], kept channels one after another
+  int pixels, pixel, width;
+  const uint8_t* wanted;    // [samples * pixels]: pixels to average over; null: all
+  const int* wanted_count;  // [samples]; null: no spatial mask. A sample without any is left out
+  const int32_t* kept;      // [samples][width] or null: all
+  const int* kept_count;
+  const float *squeeze_w, *squeeze_b;  // width x squeeze in panels
+  const float *excite_w, *excite_b;    // squeeze x width in panels
+  int squeeze, panel;
+  float* sums;      // [samples][chunks][width]
+  float* squeezed;  // [samples][squeeze]
+  float* factors;   // [samples][width], by place among the kept
+  int* tickets;     // [samples], zero at launch
+};
+
+// map[v][i] *= factors[sample][i], for the pixels of a list.
+struct ScaleParams {
+  const int32_t* list;   // as in GroupedParams
+  const int* row_count;
+  int segments, rows_max;
+  int pixels;  // of a sample
+  void* map;
+  int pixel, width;
+  const int* kept_count;  // [samples] or null: width
+  const float* factors;   // [samples][width]
+};
+
 // A matrix of weights in the form and the type that kernels read: panels. From panels, or from [columns][depth].
 struct ConvertParams {
   const float* from;
@@ -118,6 +171,11 @@ struct MaskerParams {
   int per_sample_lists;              // each sample its own segment instead of one list for all
   int32_t *conv1_list, *conv2_list;  // [samples * hin * win], [samples * hout * wout]; null without a spatial mask
   int *conv1_count, *conv2_count;    // [samples] or [1], zero at launch
+  // Squeeze-excitation over all positions: the middle convolution makes every output pixel of the samples that keep
+  // some, and the first one every input pixel. Null: both make what the last convolution reads.
+  int32_t* pooled_list;  // [samples * hout * wout]
+  int* pooled_count;     // [samples] or [1], zero at launch
+  int* wanted_count;     // [samples]: output pixels that some mask group keeps; may be null
   int32_t* kept;                     // [samples][kept_stride]
   int* kept_count;                   // [samples]
   int kept_stride;

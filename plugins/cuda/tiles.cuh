@@ -16,6 +16,30 @@ LAUDC_DEVICE int nearest_cell(int pixel, float scale, int cells) {
   return smaller(static_cast<int>(static_cast<float>(pixel) * scale), cells - 1);
 }
 
+// The 3x3 window around an output pixel.
+struct Window {
+  int centre;  // input pixel
+  int taps;    // bit t: tap t lies inside the map
+  int border;  // the border class of core/index_lists.h: top, bottom, left, right
+};
+
+LAUDC_DEVICE int pixel_under(int v, int hin, int win, int hout, int wout, int stride) {
+  const int pixels = hout * wout;
+  return (v / pixels * hin + v % pixels / wout * stride) * win + v % wout * stride;
+}
+
+LAUDC_DEVICE Window window_around(int v, int hin, int win, int hout, int wout, int stride) {
+  const int y = v % (hout * wout) / wout * stride, x = v % wout * stride;
+  const int rows = (y > 0 ? 1 : 0) | 2 | (y + 1 < hin ? 4 : 0);
+  const int columns = (x > 0 ? 1 : 0) | 2 | (x + 1 < win ? 4 : 0);
+  Window window = {pixel_under(v, hin, win, hout, wout, stride), 0, 0};
+  LAUDC_UNROLL
+  for (int t = 0; t < 9; ++t) window.taps |= ((rows >> (t / 3)) & (columns >> (t % 3)) & 1) << t;
+  window.border =
+      (1 - (rows & 1)) | (1 - (rows >> 2)) << 1 | (1 - (columns & 1)) << 2 | (1 - (columns >> 2)) << 3;
+  return window;
+}
+
 struct Tile {
   int id;  // among the m x n positions of the launch
   int segment, m0, n0;
@@ -95,25 +119,19 @@ class TileSetup {
     index_->target[r] = p_.target == RowTarget::kCompact ? at : v;
     if (p_.source == RowSource::kCompact) index_->source[r] = at;
     if (p_.source == RowSource::kPixel) index_->source[r] = v;
-    if (p_.source == RowSource::kStrided || p_.source == RowSource::kTaps) fill_window(r, v);
+    if (p_.source == RowSource::kStrided) {
+      index_->source[r] = pixel_under(v, p_.hin, p_.win, p_.hout, p_.wout, p_.stride);
+    }
+    if (p_.source == RowSource::kTaps) fill_window(r, v);
     if (p_.epilogue == Epilogue::kProject) index_->extra[r] = p_.wanted == nullptr || p_.wanted[v] != 0 ? 1 : 0;
     if (p_.epilogue == Epilogue::kAddRelu && p_.keep != nullptr) index_->extra[r] = mask_cell(v);
   }
 
   LAUDC_DEVICE void fill_window(int r, int v) const {
-    const int pixels = p_.hout * p_.wout;
-    const int sample = v / pixels, y = v % pixels / p_.wout * p_.stride, x = v % p_.wout * p_.stride;
-    index_->source[r] = (sample * p_.hin + y) * p_.win + x;
-    if (p_.source != RowSource::kTaps) return;
-    const int rows = (y > 0 ? 1 : 0) | 2 | (y + 1 < p_.hin ? 4 : 0);
-    const int columns = (x > 0 ? 1 : 0) | 2 | (x + 1 < p_.win ? 4 : 0);
-    int taps = 0;
-    LAUDC_UNROLL
-    for (int t = 0; t < 9; ++t) taps |= ((rows >> (t / 3)) & (columns >> (t % 3)) & 1) << t;
-    index_->taps[r] = taps;
-    // The border class of core/index_lists.h: top, bottom, left, right.
-    const int cls = (1 - (rows & 1)) | (1 - (rows >> 2)) << 1 | (1 - (columns & 1)) << 2 | (1 - (columns >> 2)) << 3;
-    index_->extra[r] = cls * p_.bias_stride;
+    const Window window = window_around(v, p_.hin, p_.win, p_.hout, p_.wout, p_.stride);
+    index_->source[r] = window.centre;
+    index_->taps[r] = window.taps;
+    index_->extra[r] = window.border * p_.bias_stride;
   }
 
   LAUDC_DEVICE int mask_cell(int v) const {

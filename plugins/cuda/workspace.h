@@ -14,25 +14,39 @@ namespace cuda {
 struct WorkspaceTraits {
   size_t element;  // bytes of a map's element
   int multiprocessors;
+  int most_squeeze;  // hidden channels of the largest squeeze-excitation; 0: there is none
 };
 
-// How the pixels of a map are shared out to the thread blocks of the masker.
+// Ints of a block, zero when the run starts: `batch` of each.
+enum class Counter : int {
+  kConv1Rows,
+  kConv2Rows,
+  kKeptChannels,
+  kMaskerTickets,
+  kPooledRows,  // squeeze-excitation only, like all that follow
+  kWantedRows,
+  kPoolTickets,
+  kCount,
+};
+
+// How the pixels of a map are shared out to the thread blocks that read it.
 struct Chunks {
   int count, pixels;
 };
 
 struct WorkspacePlan {
   // Byte offsets.
-  size_t counters;  // ints, zero when the run starts: per block `counters_per_block`, then the split tickets
+  size_t counters;  // per block `counters_per_block`, then the split tickets
   size_t counter_bytes;
   size_t maps[2];  // stage outputs that are not the last
   size_t h1, h2, hidden_map;
   size_t scores, partial_sums, mean, hidden_values, keep, wanted;
   size_t conv1_list, conv2_list, kept;
+  size_t pooled_list, pooled_sums, squeezed, factors;  // squeeze-excitation
   size_t partials;
   size_t total;
 
-  int64_t counters_per_block;  // conv1 counts, conv2 counts, kept channels, tickets: `batch` each
+  int64_t counters_per_block;
 
   size_t block_counters(size_t block) const {
     return counters + block * static_cast<size_t>(counters_per_block) * sizeof(int);
@@ -44,10 +58,7 @@ struct WorkspacePlan {
 int hidden_pixel(const BlockDesc& desc);
 
 Chunks masker_chunks(const BlockDesc& desc, int64_t batch, int multiprocessors);
-
-// Tiles that may be split along k at once, and the floats that their partial sums may take.
-int max_split_tiles(int multiprocessors);
-int64_t max_partial_floats(int multiprocessors);
+Chunks pool_chunks(const BlockDesc& desc, int64_t batch, int multiprocessors);
 
 // False if a map or a list would outgrow 32-bit indices.
 bool plan_workspace(const std::vector<BlockDesc>& blocks, int64_t batch, const WorkspaceTraits& traits,

@@ -8,10 +8,9 @@
 #include <string>
 
 #include "cuda/laudc_cuda.h"
+#include "tests/cuda_families.h"
 #include "tests/emulated_device.h"
 #include "tests/emulated_gpu.h"
-#include "tests/records.h"
-#include "tests/reference.h"
 
 namespace laudc {
 namespace test {
@@ -44,27 +43,25 @@ inline void make_exact(Floats* values) {
   for (float& v : *values) v = std::nearbyint(v * 256.0f) / 256.0f;
 }
 
-struct GpuNetwork {
+template <class Family>
+struct GpuNetworkOf {
+  typedef typename Family::Desc Desc;
+
   std::vector<Record> records;
-  std::vector<BlockDesc> blocks;
-  std::vector<BlockWeights> weights;
+  std::vector<Desc> blocks;
+  std::vector<typename Family::Weights> weights;
   std::vector<Floats> packed;
   int precision = LAUDC_CUDA_FP32;
 
-  GpuNetwork(const std::vector<Record>& all, Random* random) : records(all) {
-    for (const Record& record : records) {
-      blocks.push_back(desc_of(record));
-      weights.push_back(random_weights(blocks.back(), random));
-      BlockWeights& w = weights.back();
-      for (Floats* values : {&w.w1, &w.b1, &w.w2, &w.b2, &w.w3, &w.b3, &w.wp, &w.bp}) make_exact(values);
+  GpuNetworkOf(const std::vector<Record>& all, Random* random) : records(all), blocks(Family::parse(record_list())) {
+    for (const Desc& desc : blocks) {
+      weights.push_back(Family::random_weights(desc, random));
+      for (Floats* values : Family::rounded(&weights.back())) make_exact(values);
     }
   }
 
   void lean(float spatial, float channel) {
-    for (BlockWeights& w : weights) {
-      for (float& b : w.spatial_b) b += spatial;
-      for (float& b : w.channel_b) b += channel;
-    }
+    for (auto& w : weights) Family::lean(&w, spatial, channel);
   }
 
   Record record_list() const {
@@ -73,16 +70,29 @@ struct GpuNetwork {
     return list;
   }
 
-  size_t input_floats() const { return index(static_cast<int64_t>(blocks[0].hin) * blocks[0].win * blocks[0].cin); }
-  size_t output_floats() const {
-    return index(static_cast<int64_t>(blocks.back().hout()) * blocks.back().wout() * blocks.back().cout);
+  static size_t product(const std::vector<int64_t>& dims) {
+    int64_t all = 1;
+    for (const int64_t dim : dims) all *= dim;
+    return index(all);
+  }
+  size_t input_floats() const { return product(Family::x_dims(blocks.front())); }
+  size_t output_floats() const { return product(Family::y_dims(blocks.back())); }
+  int64_t decisions() const {
+    int64_t total = 0;
+    for (const Desc& desc : blocks) total += Family::margin_count(desc);
+    return total;
   }
 
   Floats input(int batch, Random* random) const {
     Floats x = random->reals(input_floats() * index(batch));
-    for (float& v : x) v = std::max(v, 0.0f);
+    for (float& v : x) v = Family::input(v);
     make_exact(&x);
     return x;
+  }
+
+  void pack() {
+    packed.clear();
+    for (size_t i = 0; i < blocks.size(); ++i) packed.push_back(Family::pack(blocks[i], weights[i]));
   }
 
   // What the C interface is given.
@@ -95,13 +105,12 @@ struct GpuNetwork {
   };
 
   Call prepare_call(const Floats& x) {
-    packed.clear();
-    for (size_t i = 0; i < blocks.size(); ++i) packed.push_back(Packer(blocks[i]).pack(weights[i]));
+    pack();
     Call call;
     char error[256] = "";
     const Record list = record_list();
     const laudc_cuda_device device = cuda::emulated::the_gpu().device;
-    call.run.reset(laudc_cuda_create(list.data(), list.size(), precision, &device, error, sizeof(error)));
+    call.run.reset(laudc_cuda_create(Family::op(), list.data(), list.size(), precision, &device, error, sizeof(error)));
     CHECK(call.run != nullptr && error[0] == '\0');
     if (call.run == nullptr) return call;
     const laudc_cuda_run* run = call.run.get();
@@ -165,45 +174,38 @@ struct GpuNetwork {
       Doubles map(x.begin() + static_cast<std::ptrdiff_t>(s * input_floats()),
                   x.begin() + static_cast<std::ptrdiff_t>((s + 1) * input_floats()));
       for (size_t b = 0; b < blocks.size(); ++b) {
-        const Doubles wanted = reference_margins(blocks[b], weights[b], map);
         // Maskers are exact in every precision, but the second block's input is already rounded.
         const double bound = b == 0 ? 1e-4 : std::max(1e-4, 10 * rounding);
         std::vector<bool> keep;
-        for (const double value : wanted) {
+        for (const double value : Family::margins(blocks[b], weights[b], map)) {
           CHECK_NEAR(found.margins[margin], value, bound * std::max(1.0, std::abs(value)));
-          keep.push_back(found.margins[margin++] >= 0);
+          keep.push_back(Family::keeps(found.margins[margin++]));
         }
-        check_counts(blocks[b], keep, found.counts.data() + (s * blocks.size() + b) * 4);
-        map = reference_block(blocks[b], weights[b], map, keep);
+        Family::check_counts(blocks[b], keep, found.counts.data() + (s * blocks.size() + b) * 4);
+        map = Family::output(blocks[b], weights[b], map, keep);
       }
       double largest = 1;
-      for (const double v : map) largest = std::max(largest, v);
+      for (const double v : map) largest = std::max(largest, std::abs(v));
       for (size_t i = 0; i < map.size(); ++i) {
         CHECK(std::abs(found.y[s * map.size() + i] - map[i]) <= rounding * largest);
       }
     }
     CHECK(margin == found.margins.size());
   }
-
-  static void check_counts(const BlockDesc& d, const std::vector<bool>& keep, const int32_t* counts) {
-    const int cells = d.mask_groups * d.mask_h * d.mask_w;
-    CHECK(counts[2] == std::count(keep.begin(), keep.begin() + cells, true));
-    CHECK(counts[3] == std::count(keep.begin() + cells, keep.end(), true));
-    const size_t in = index(static_cast<int64_t>(d.hin) * d.win),
-                 out = index(static_cast<int64_t>(d.hout()) * d.wout());
-    std::vector<uint8_t> wanted(out, d.spatial() ? 0 : 1), scratch(index(static_cast<int64_t>(d.hin) * d.wout())),
-        needed(in);
-    for (int g = 0; g < d.mask_groups; ++g) {
-      const std::vector<uint8_t> cells_of(keep.begin() + g * d.mask_h * d.mask_w,
-                                          keep.begin() + (g + 1) * d.mask_h * d.mask_w);
-      upsample_or(cells_of.data(), d.mask_w, nearest_lut(d.mask_h, d.hout()), nearest_lut(d.mask_w, d.wout()),
-                  wanted.data());
-    }
-    dilate(wanted.data(), d.hout(), d.wout(), d.stride, d.hin, d.win, scratch.data(), needed.data());
-    CHECK(counts[0] == std::count(needed.begin(), needed.end(), 1));
-    CHECK(counts[1] == std::count(wanted.begin(), wanted.end(), 1));
-  }
 };
+
+typedef GpuNetworkOf<BottleneckFamily> GpuNetwork;
+typedef GpuNetworkOf<RegNetFamily> RegNetGpuNetwork;
+
+// Sums in another order, other block orders, other times at which copies arrive: not one bit may differ.
+template <class Network>
+void check_network(Network* network, int batch, Random* random) {
+  const Floats x = network->input(batch, random);
+  const GpuResults found = network->execute(x);
+  network->check(x, found);
+  const GpuResults again = network->execute(x);
+  CHECK(found.y == again.y && found.margins == again.margins && found.counts == again.counts);
+}
 
 enum class Mode { kStatic, kSpatial, kChannel, kBoth, kLayer };
 

@@ -58,6 +58,7 @@ inline void sync_warp() { emulated::exchange(nullptr, 0); }
 inline void fence() {}
 inline int bit_count(uint32_t bits) { return __builtin_popcount(bits); }
 inline float fused(float a, float b, float c) { return a * b + c; }
+inline float exponential(float value) { return std::exp(value); }
 inline float load_shared_result(const float* address) { return *address; }
 
 inline uint32_t as_bits(float value) {

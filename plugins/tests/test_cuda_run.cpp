@@ -16,15 +16,6 @@ const struct {
 } kTargets[] = {{LAUDC_CUDA_FP32, 53}, {LAUDC_CUDA_FP16, 53}, {LAUDC_CUDA_FP16, 70},
                 {LAUDC_CUDA_FP16, 75}, {LAUDC_CUDA_TF32, 80}, {LAUDC_CUDA_FP16, 90}};
 
-// Sums in another order, other block orders, other times at which copies arrive: not one bit may differ.
-void check_network(GpuNetwork* network, int batch, Random* random) {
-  const Floats x = network->input(batch, random);
-  const GpuResults found = network->execute(x);
-  network->check(x, found);
-  const GpuResults again = network->execute(x);
-  CHECK(found.y == again.y && found.margins == again.margins && found.counts == again.counts);
-}
-
 TEST(blocks_of_every_mode_and_precision) {
   Random random(40);
   for (const auto& target : kTargets) {
@@ -146,7 +137,8 @@ TEST(workspace_grows_with_the_batch) {
         gpu_record(Mode::kBoth, 1 + i % 3, random.coin(), random.between(1, 70), random.between(1, 70), &random);
     const laudc_cuda_device device = {80, random.between(1, 9)};
     char error[256] = "";
-    laudc_cuda_run* run = laudc_cuda_create(r.data(), r.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
+    laudc_cuda_run* run =
+        laudc_cuda_create("BottleneckRun", r.data(), r.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
     if (!CHECK(run != nullptr)) return;
     for (int64_t batch = 1; batch < 40; ++batch) {
       CHECK(laudc_cuda_workspace_bytes(run, batch) <= laudc_cuda_workspace_bytes(run, batch + 1));
@@ -174,7 +166,8 @@ TEST(outputs_may_be_left_out) {
 std::string complaint(const Record& records, int precision, int sm) {
   char error[256] = "";
   const laudc_cuda_device device = {sm, 2};
-  laudc_cuda_run* run = laudc_cuda_create(records.data(), records.size(), precision, &device, error, sizeof(error));
+  laudc_cuda_run* run =
+      laudc_cuda_create("BottleneckRun", records.data(), records.size(), precision, &device, error, sizeof(error));
   CHECK((run == nullptr) == (error[0] != '\0'));
   laudc_cuda_destroy(run);
   return error;
