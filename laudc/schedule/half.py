@@ -5,6 +5,7 @@ From TensorRT 10 on, the builder does not choose precisions; from 11 on, it cann
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,21 +21,21 @@ _TYPELESS = {"Shape"}
 _SHAPES = {"Reshape": {1}}
 
 
-def to_half(model: onnx.ModelProto, run_op: str) -> onnx.ModelProto:
+def to_half(model: onnx.ModelProto, run_ops: Collection[str]) -> onnx.ModelProto:
     """The model with convolutions, products and the runs' first input in fp16; inputs and outputs keep their types.
 
     Nodes that are not known to be safe, function calls among them, stay fp32 behind Casts.
     """
-    return _Typing(model, run_op).model()
+    return _Typing(model, run_ops).model()
 
 
 class _Typing:
-    def __init__(self, model: onnx.ModelProto, run_op: str) -> None:
+    def __init__(self, model: onnx.ModelProto, run_ops: Collection[str]) -> None:
         import onnx
 
         self.source = onnx.ModelProto()
         self.source.CopyFrom(model)
-        self.run_op = run_op
+        self.run_ops = run_ops
         self.nodes: list[onnx.NodeProto] = []
         self.half: set[str] = set()
         self.casts: dict[tuple[str, bool], str] = {}
@@ -58,7 +59,7 @@ class _Typing:
         return self.source
 
     def _node(self, node: onnx.NodeProto, outputs: set[str]) -> None:
-        if node.op_type == self.run_op:
+        if node.op_type in self.run_ops:
             node.input[0] = self._typed(node.input[0], half=True)
             self.nodes.append(node)
             self.half.add(node.output[0])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from laudc.devices.tensorrt import major
 from laudc.errors import UserError
 from laudc.ops import node_attributes
-from laudc.ops.scheduled import DOMAIN, RUN_OP, BlockRecord, Conv2Algorithm
+from laudc.ops.scheduled import DOMAIN, RECORDS, BlockRecord, Conv2Algorithm
+from laudc.ops.scheduled_vit import VitRecord
 from laudc.schedule.blocks import Graph
 from laudc.schedule.half import to_half
 from laudc.schedule.lower import Lowering
@@ -134,11 +135,11 @@ class _TypedTensorRtLowering(_TensorRtLowering):
             return _without_bodies(lowered)
         # Maskers are still whole at this point, so that none of their decisions is made in half precision.
         maskers = {function.name for function in lowered.functions if "Masker" in function.name}
-        return _without_bodies(to_half(_without_bodies(lowered, keep=maskers), RUN_OP))
+        return _without_bodies(to_half(_without_bodies(lowered, keep=maskers), RECORDS))
 
 
 def for_gpu(plan: Plan) -> Plan:
-    """The plan as GPUs can run it: plain bottlenecks by our kernels, with the one conv2 algorithm that these have.
+    """The plan as GPUs can run it: convolution blocks by our kernels, with the one conv2 algorithm that these have.
 
     Every other block is left to the runtime, dense.
     """
@@ -149,8 +150,8 @@ def _block_for_gpu(block: BlockPlan) -> BlockPlan:
     record = block.record
     if record is None:
         return block
-    if type(record) is not BlockRecord:
-        reason = "the GPU kernels cover the bottlenecks of ResNets only"
+    if isinstance(record, VitRecord):
+        reason = "the GPU kernels do not cover transformer blocks"
         return dataclasses.replace(block, execution="dense", reason=reason, record=None)
     direct = dataclasses.replace(record, conv2_algorithm=Conv2Algorithm.DIRECT)
     return dataclasses.replace(block, record=direct, reason=describe(direct))

@@ -26,8 +26,8 @@ struct CallContext {
   }
 };
 
-// One block of a call. `margin_at`: of the block's first decision among all of the run. `in` is the block's input, `out`
-// its output; they are the same memory if the block works in place.
+// One block of a call. `margin_at`: of the block's first decision among all of the run. `in` is the block's input,
+// `out` its output; they are the same memory if the block works in place.
 struct BlockPlace {
   size_t index;
   int64_t margin_at;
@@ -53,9 +53,7 @@ class ConvRun : public Run {
   virtual int launch_block(const CallContext& context, const BlockPlace& place) const = 0;
 
  private:
-  WorkspaceTraits traits() const {
-    return {setting().element(), setting().device.multiprocessors, most_squeeze_};
-  }
+  WorkspaceTraits traits() const { return {setting().element(), setting().device.multiprocessors, most_squeeze_}; }
 
   const std::vector<BlockDesc> blocks_;
   const int most_squeeze_;

@@ -75,10 +75,10 @@ class GroupedTile {
     const int thread = thread_index();
     for (int r = thread; r < rows_; r += kGroupedThreads) fill_row(r, m0 + r, row_count);
     for (int k = thread; k < part_.count; k += kGroupedThreads) {
-      shared_->local[k] = p_.kept == nullptr ? k
-                                             : p_.kept[static_cast<int64_t>(segment_) * p_.kept_stride + part_.first +
-                                                       k] -
-                                                   group_ * p_.group_width;
+      shared_->local[k] =
+          p_.kept == nullptr
+              ? k
+              : p_.kept[static_cast<int64_t>(segment_) * p_.kept_stride + part_.first + k] - group_ * p_.group_width;
     }
     sync_block();
     const int row = thread / quads_ * 4, column = thread % quads_ * 4;

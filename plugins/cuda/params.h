@@ -76,7 +76,8 @@ struct GemmParams {
 };
 
 // The grouped 3x3 convolution of RegNetY:
-//   out[v][i] = max(bias[n] + sum over taps t and the kept inputs k of n's group of a[source(v, t)][k] * w[g][t][k][n], 0)
+//   out[v][i] = max(bias[n] + sum over taps t and the kept inputs k of n's group of a[source(v, t)][k] * w[g][t][k][n],
+//   0)
 // where n is the i-th kept channel. Input and output pixels hold the kept channels one after another; the same channels
 // are kept on both sides.
 struct GroupedParams {
@@ -118,7 +119,7 @@ struct ExciteParams {
 
 // map[v][i] *= factors[sample][i], for the pixels of a list.
 struct ScaleParams {
-  const int32_t* list;   // as in GroupedParams
+  const int32_t* list;  // as in GroupedParams
   const int* row_count;
   int segments, rows_max;
   int pixels;  // of a sample
@@ -176,8 +177,8 @@ struct MaskerParams {
   int32_t* pooled_list;  // [samples * hout * wout]
   int* pooled_count;     // [samples] or [1], zero at launch
   int* wanted_count;     // [samples]: output pixels that some mask group keeps; may be null
-  int32_t* kept;                     // [samples][kept_stride]
-  int* kept_count;                   // [samples]
+  int32_t* kept;         // [samples][kept_stride]
+  int* kept_count;       // [samples]
   int kept_stride;
   int32_t* counts;  // [samples][counts_stride], may be null
   int counts_stride;

@@ -43,8 +43,8 @@ class RegNetCall final : public BlockCall {
     typedef int (RegNetCall::*Step)() const;
     int error = decide();
     if (error == 0) error = residual(matrix(RegNetRun::kProjection), l_.proj_b);
-    for (const Step step : {&RegNetCall::conv_a, &RegNetCall::conv_b, &RegNetCall::excite, &RegNetCall::scale,
-                            &RegNetCall::conv_c}) {
+    for (const Step step :
+         {&RegNetCall::conv_a, &RegNetCall::conv_b, &RegNetCall::excite, &RegNetCall::scale, &RegNetCall::conv_c}) {
       if (error == 0) error = (this->*step)();
     }
     return error;

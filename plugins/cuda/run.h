@@ -69,8 +69,8 @@ class Run {
   int64_t prepared_elements_ = 0;
 };
 
-// The run of the scheduled op `op`. Null and a sentence in `error` if there is no such op, or if the records are not for
-// a GPU.
+// The run of the scheduled op `op`. Null and a sentence in `error` if there is no such op, or if the records are not
+// for a GPU.
 std::unique_ptr<Run> make_run(const char* op, const int64_t* records, size_t count, int precision,
                               const laudc_cuda_device& device, std::string* error);
 

@@ -35,8 +35,7 @@ LAUDC_DEVICE Window window_around(int v, int hin, int win, int hout, int wout, i
   Window window = {pixel_under(v, hin, win, hout, wout, stride), 0, 0};
   LAUDC_UNROLL
   for (int t = 0; t < 9; ++t) window.taps |= ((rows >> (t / 3)) & (columns >> (t % 3)) & 1) << t;
-  window.border =
-      (1 - (rows & 1)) | (1 - (rows >> 2)) << 1 | (1 - (columns & 1)) << 2 | (1 - (columns >> 2)) << 3;
+  window.border = (1 - (rows & 1)) | (1 - (rows >> 2)) << 1 | (1 - (columns & 1)) << 2 | (1 - (columns >> 2)) << 3;
   return window;
 }
 

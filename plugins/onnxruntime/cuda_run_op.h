@@ -1,13 +1,15 @@
-// ai.laudc::BottleneckRun on a GPU.
+// The scheduled runs on a GPU.
 #pragma once
+
+#include <vector>
 
 #include "onnxruntime/ort_abi.h"
 
 namespace laudc {
 namespace ort {
 
-// Version filled in by the caller.
-CustomOp cuda_bottleneck_run_op();
+// Versions filled in by the caller.
+std::vector<CustomOp> cuda_run_ops();
 
 }  // namespace ort
 }  // namespace laudc

@@ -11,7 +11,7 @@
 
 LAUDC_EXPORT laudc::ort::Status* RegisterCustomOps(laudc::ort::SessionOptions* options,
                                                    const laudc::ort::ApiBase* base) {
-  return laudc::ort::register_ops({laudc::ort::cuda_bottleneck_run_op()}, options, base);
+  return laudc::ort::register_ops(laudc::ort::cuda_run_ops(), options, base);
 }
 
 // JSON about this build. The string lives as long as the library.

@@ -28,14 +28,12 @@ std::string shape_text(const nvinfer1::Dims& dims) {
 
 nvinfer1::DimsExprs output_dims(const Executor& executor, int output, const nvinfer1::DimsExprs& x,
                                 nvinfer1::IExprBuilder& builder) {
-  const BlockDesc& last = executor.last();
   nvinfer1::DimsExprs dims = {};
   dims.d[0] = x.d[0];
   if (output == kY) {
-    dims.nbDims = 4;
-    dims.d[1] = builder.constant(last.hout());
-    dims.d[2] = builder.constant(last.wout());
-    dims.d[3] = builder.constant(last.cout);
+    const laudc_cuda_shape& y = executor.y_shape();
+    dims.nbDims = 1 + y.rank;
+    for (int32_t i = 0; i < y.rank; ++i) dims.d[1 + i] = builder.constant(static_cast<int32_t>(y.dims[i]));
   } else if (output == kCounts) {
     dims.nbDims = 3;
     dims.d[1] = builder.constant(executor.block_count());
@@ -56,11 +54,16 @@ bool check_tensor_counts(const Executor& executor, int inputs, int outputs, std:
 }
 
 bool check_shapes(const Executor& executor, const nvinfer1::PluginTensorDesc* const* inputs, std::string* error) {
-  const BlockDesc& head = executor.first();
+  const laudc_cuda_shape& wanted = executor.x_shape();
   const nvinfer1::Dims& x = inputs[0]->dims;
-  if (x.nbDims != 4 || x.d[1] != head.hin || x.d[2] != head.win || x.d[3] != head.cin) {
-    *error = "X is " + shape_text(x) + ", not (batch, " + std::to_string(head.hin) + ", " + std::to_string(head.win) +
-             ", " + std::to_string(head.cin) + "), the size the network was scheduled for";
+  bool right = x.nbDims == 1 + wanted.rank;
+  std::string text = "(batch";
+  for (int32_t i = 0; i < wanted.rank; ++i) {
+    right = right && x.d[1 + i] == wanted.dims[i];
+    text += ", " + std::to_string(wanted.dims[i]);
+  }
+  if (!right) {
+    *error = "X is " + shape_text(x) + ", not " + text + "), the size the network was scheduled for";
     return false;
   }
   for (int i = 0; i < executor.block_count(); ++i) {
@@ -92,12 +95,13 @@ const std::vector<nvinfer1::PluginField>& attribute_fields() {
   return fields;
 }
 
-std::unique_ptr<Executor> make_executor(const std::string& layer, const nvinfer1::PluginFieldCollection* fields) {
+std::unique_ptr<Executor> make_executor(const std::string& op, const std::string& layer,
+                                        const nvinfer1::PluginFieldCollection* fields) {
   clear_last_error();
   RunState state;
   std::string error;
   std::unique_ptr<Executor> executor;
-  if (read_fields(views_of(fields), &state, &error)) executor = Executor::create(state, &error);
+  if (read_fields(op, views_of(fields), &state, &error)) executor = Executor::create(state, &error);
   if (executor == nullptr) say(Severity::kError, layer, error);
   return executor;
 }

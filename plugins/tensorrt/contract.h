@@ -42,7 +42,8 @@ std::vector<FieldView> views_of(const nvinfer1::PluginFieldCollection* fields);
 const std::vector<nvinfer1::PluginField>& attribute_fields();
 
 // Logs why and returns null if the fields make no run.
-std::unique_ptr<Executor> make_executor(const std::string& layer, const nvinfer1::PluginFieldCollection* fields);
+std::unique_ptr<Executor> make_executor(const std::string& op, const std::string& layer,
+                                        const nvinfer1::PluginFieldCollection* fields);
 
 }  // namespace trt
 }  // namespace laudc

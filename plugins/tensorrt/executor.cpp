@@ -13,15 +13,17 @@ std::unique_ptr<Executor> Executor::create(const RunState& state, std::string* e
   const laudc_cuda_device some_device = {80, 1};
   char why[kErrorSize] = "";
   const std::unique_ptr<laudc_cuda_run, void (*)(laudc_cuda_run*)> trial(
-      laudc_cuda_create(state.records.data(), state.records.size(), state.precision, &some_device, why, sizeof(why)),
+      laudc_cuda_create(state.op.c_str(), state.records.data(), state.records.size(), state.precision, &some_device,
+                        why, sizeof(why)),
       laudc_cuda_destroy);
   std::shared_ptr<Common> common = std::make_shared<Common>();
   if (trial == nullptr) {
     *error = why;
     return nullptr;
   }
-  if (!parse_blocks(state.records.data(), state.records.size(), &common->blocks, error)) return nullptr;
   common->state = state;
+  common->x = laudc_cuda_x_shape(trial.get());
+  common->y = laudc_cuda_y_shape(trial.get());
   common->margins = laudc_cuda_margins(trial.get());
   for (int64_t i = 0; i < laudc_cuda_blocks(trial.get()); ++i) {
     common->packed_floats.push_back(laudc_cuda_packed_floats(trial.get(), i));
@@ -41,7 +43,8 @@ const laudc_cuda_run* Executor::run(std::string* error) const {
     return nullptr;
   }
   const RunState& s = common_->state;
-  common_->run.reset(laudc_cuda_create(s.records.data(), s.records.size(), s.precision, &device, why, sizeof(why)));
+  common_->run.reset(
+      laudc_cuda_create(s.op.c_str(), s.records.data(), s.records.size(), s.precision, &device, why, sizeof(why)));
   if (common_->run == nullptr) *error = why;
   return common_->run.get();
 }

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "core/block_desc.h"
 #include "cuda/laudc_cuda.h"
 #include "cuda/prepared_weights.h"
 #include "tensorrt/run_state.h"
@@ -32,9 +31,10 @@ class Executor {
   std::unique_ptr<Executor> clone() const;
 
   const RunState& state() const { return common_->state; }
-  const BlockDesc& first() const { return common_->blocks.front(); }
-  const BlockDesc& last() const { return common_->blocks.back(); }
-  int block_count() const { return static_cast<int>(common_->blocks.size()); }
+  // Behind the batch.
+  const laudc_cuda_shape& x_shape() const { return common_->x; }
+  const laudc_cuda_shape& y_shape() const { return common_->y; }
+  int block_count() const { return static_cast<int>(common_->packed_floats.size()); }
   int input_count() const { return 1 + block_count(); }
   bool half() const { return state().precision == LAUDC_CUDA_FP16; }
   int64_t packed_floats(int block) const { return common_->packed_floats[static_cast<size_t>(block)]; }
@@ -49,7 +49,7 @@ class Executor {
  private:
   struct Common {
     RunState state;
-    std::vector<BlockDesc> blocks;
+    laudc_cuda_shape x = laudc_cuda_shape(), y = laudc_cuda_shape();
     std::vector<int64_t> packed_floats;
     int64_t margins = 0;
     std::mutex mutex;

@@ -1,6 +1,12 @@
 // What the library exports. Nothing is registered behind anybody's back, and nothing of libnvinfer is linked: the
 // registry that loads the library asks it for its creators.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/block_desc.h"
 #include "tensorrt/messages.h"
+#include "tensorrt/names.h"
 
 #if NV_TENSORRT_MAJOR == 8
 #include "tensorrt/plugin_v2.h"
@@ -41,33 +47,54 @@ LAUDC_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { laudc::trt:
 LAUDC_EXPORT void setLoggerFinder(void*) {}
 #endif
 
-#if NV_TENSORRT_MAJOR == 8
-
 namespace {
-laudc::trt::RunCreatorV2& creator() {
-  static laudc::trt::RunCreatorV2 one;
-  return one;
+
+#if NV_TENSORRT_MAJOR == 8
+typedef nvinfer1::IPluginCreator Creator;
+typedef laudc::trt::RunCreatorV2 RunCreator;
+#else
+typedef nvinfer1::IPluginCreatorInterface Creator;
+typedef laudc::trt::RunCreatorV3 RunCreator;
+#endif
+
+const std::vector<Creator*>& creators() {
+  static const std::vector<std::unique_ptr<RunCreator>> owned = [] {
+    std::vector<std::unique_ptr<RunCreator>> made;
+    for (const char* name : laudc::trt::kPluginNames) made.emplace_back(new RunCreator(name));
+    return made;
+  }();
+  static const std::vector<Creator*> all = [] {
+    std::vector<Creator*> pointers;
+    for (const auto& one : owned) pointers.push_back(one.get());
+    return pointers;
+  }();
+  return all;
 }
+
 }  // namespace
 
-LAUDC_EXPORT nvinfer1::IPluginCreator* const* getPluginCreators(int32_t& count) {
-  static nvinfer1::IPluginCreator* const creators[] = {&creator()};
-  count = 1;
-  return creators;
+#if NV_TENSORRT_MAJOR == 8
+
+LAUDC_EXPORT Creator* const* getPluginCreators(int32_t& count) {
+  count = static_cast<int32_t>(creators().size());
+  return creators().data();
 }
 
 // For 8.2 to 8.5, whose registries cannot load libraries.
 LAUDC_EXPORT bool laudc_trt_register(void* registry) {
-  return static_cast<nvinfer1::IPluginRegistry*>(registry)->registerCreator(creator(), laudc::trt::kPluginNamespace);
+  bool taken = true;
+  for (Creator* one : creators()) {
+    taken =
+        static_cast<nvinfer1::IPluginRegistry*>(registry)->registerCreator(*one, laudc::trt::kPluginNamespace) && taken;
+  }
+  return taken;
 }
 
 #else
 
-LAUDC_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-  static laudc::trt::RunCreatorV3 creator;
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {&creator};
-  count = 1;
-  return creators;
+LAUDC_EXPORT Creator* const* getCreators(int32_t& count) {
+  count = static_cast<int32_t>(creators().size());
+  return creators().data();
 }
 
 #endif

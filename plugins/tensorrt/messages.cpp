@@ -43,8 +43,7 @@ bool logged(Severity, const char*) noexcept { return false; }
 
 void say(Severity severity, const std::string& layer, const std::string& what) noexcept {
   char text[kMessageSize];
-  std::snprintf(text, sizeof(text), "laudc %s%s%s: %s", kPluginName, layer.empty() ? "" : " ", layer.c_str(),
-                what.c_str());
+  std::snprintf(text, sizeof(text), "laudc plugin%s%s: %s", layer.empty() ? "" : " ", layer.c_str(), what.c_str());
   if (severity == Severity::kError) std::snprintf(last_message, sizeof(last_message), "%s", text);
   if (!logged(severity, text) && severity != Severity::kInfo) std::fprintf(stderr, "%s\n", text);
 }

@@ -1,10 +1,11 @@
-// What TensorRT and the lowering know the plugin by.
+// What TensorRT and the lowering know the plugins by.
 #pragma once
 
 namespace laudc {
 namespace trt {
 
-constexpr char kPluginName[] = "BottleneckRun";
+// One plugin per scheduled op.
+constexpr const char* kPluginNames[] = {"BottleneckRun", "RegNetRun"};
 constexpr char kPluginVersion[] = "1";
 constexpr char kPluginNamespace[] = "laudc";
 

@@ -16,7 +16,7 @@ std::string text_of(const char* name) { return name == nullptr ? std::string() :
 RunPluginV2::RunPluginV2(std::string layer, std::unique_ptr<Executor> executor)
     : layer_(std::move(layer)), executor_(std::move(executor)), namespace_(kPluginNamespace) {}
 
-const char* RunPluginV2::getPluginType() const noexcept { return kPluginName; }
+const char* RunPluginV2::getPluginType() const noexcept { return executor_->state().op.c_str(); }
 
 const char* RunPluginV2::getPluginVersion() const noexcept { return kPluginVersion; }
 
@@ -125,12 +125,12 @@ int32_t RunPluginV2::enqueue(const nvinfer1::PluginTensorDesc* in, const nvinfer
   });
 }
 
-RunCreatorV2::RunCreatorV2() : namespace_(kPluginNamespace) {
+RunCreatorV2::RunCreatorV2(const char* op) : op_(op), namespace_(kPluginNamespace) {
   fields_.nbFields = static_cast<int32_t>(attribute_fields().size());
   fields_.fields = attribute_fields().data();
 }
 
-const char* RunCreatorV2::getPluginName() const noexcept { return kPluginName; }
+const char* RunCreatorV2::getPluginName() const noexcept { return op_; }
 
 const char* RunCreatorV2::getPluginVersion() const noexcept { return kPluginVersion; }
 
@@ -139,7 +139,7 @@ const nvinfer1::PluginFieldCollection* RunCreatorV2::getFieldNames() noexcept { 
 nvinfer1::IPluginV2* RunCreatorV2::createPlugin(const char* name,
                                                 const nvinfer1::PluginFieldCollection* fields) noexcept {
   return guarded("", static_cast<RunPluginV2*>(nullptr), [&] {
-    std::unique_ptr<Executor> executor = make_executor(text_of(name), fields);
+    std::unique_ptr<Executor> executor = make_executor(op_, text_of(name), fields);
     return executor == nullptr ? nullptr : new RunPluginV2(text_of(name), std::move(executor));
   });
 }

@@ -53,7 +53,7 @@ class RunPluginV2 final : public nvinfer1::IPluginV2DynamicExt {
 
 class RunCreatorV2 final : public nvinfer1::IPluginCreator {
  public:
-  RunCreatorV2();
+  explicit RunCreatorV2(const char* op);
   const char* getPluginName() const noexcept override;
   const char* getPluginVersion() const noexcept override;
   const nvinfer1::PluginFieldCollection* getFieldNames() noexcept override;
@@ -63,6 +63,7 @@ class RunCreatorV2 final : public nvinfer1::IPluginCreator {
   const char* getPluginNamespace() const noexcept override;
 
  private:
+  const char* const op_;
   nvinfer1::PluginFieldCollection fields_;
   std::string namespace_;
 };

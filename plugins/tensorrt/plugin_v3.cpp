@@ -18,7 +18,7 @@ std::string metadata_of(const Executor& executor) {
 RunPluginV3::RunPluginV3(std::string layer, std::unique_ptr<Executor> executor)
     : layer_(std::move(layer)),
       executor_(std::move(executor)),
-      timing_id_(std::string(kPluginNamespace) + "." + kPluginName + "." + kPluginVersion + "." +
+      timing_id_(std::string(kPluginNamespace) + "." + executor_->state().op + "." + kPluginVersion + "." +
                  fingerprint(executor_->state())),
       metadata_(metadata_of(*executor_)),
       stored_(serialize(executor_->state())),
@@ -43,7 +43,7 @@ nvinfer1::IPluginV3* RunPluginV3::clone() noexcept {
                  [&] { return new RunPluginV3(layer_, executor_->clone()); });
 }
 
-const char* RunPluginV3::getPluginName() const noexcept { return kPluginName; }
+const char* RunPluginV3::getPluginName() const noexcept { return executor_->state().op.c_str(); }
 
 const char* RunPluginV3::getPluginVersion() const noexcept { return kPluginVersion; }
 
@@ -162,7 +162,8 @@ nvinfer1::IPluginV3* RunPluginV3::attachToContext(nvinfer1::IPluginResourceConte
 
 const nvinfer1::PluginFieldCollection* RunPluginV3::getFieldsToSerialize() noexcept { return &stored_fields_; }
 
-RunCreatorV3::RunCreatorV3() : fields_{static_cast<int32_t>(attribute_fields().size()), attribute_fields().data()} {}
+RunCreatorV3::RunCreatorV3(const char* op)
+    : op_(op), fields_{static_cast<int32_t>(attribute_fields().size()), attribute_fields().data()} {}
 
 // A node brings its attributes, an engine the stored state; which it is shows in the fields, so the phase does not
 // matter.
@@ -170,14 +171,14 @@ nvinfer1::IPluginV3* RunCreatorV3::createPlugin(const char* name, const nvinfer1
                                                 nvinfer1::TensorRTPhase) noexcept {
   return guarded("", static_cast<RunPluginV3*>(nullptr), [&] {
     const std::string layer = name == nullptr ? "" : name;
-    std::unique_ptr<Executor> executor = make_executor(layer, fields);
+    std::unique_ptr<Executor> executor = make_executor(op_, layer, fields);
     return executor == nullptr ? nullptr : new RunPluginV3(layer, std::move(executor));
   });
 }
 
 const nvinfer1::PluginFieldCollection* RunCreatorV3::getFieldNames() noexcept { return &fields_; }
 
-const char* RunCreatorV3::getPluginName() const noexcept { return kPluginName; }
+const char* RunCreatorV3::getPluginName() const noexcept { return op_; }
 
 const char* RunCreatorV3::getPluginVersion() const noexcept { return kPluginVersion; }
 

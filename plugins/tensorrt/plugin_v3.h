@@ -61,7 +61,7 @@ class RunPluginV3 final : public nvinfer1::IPluginV3,
 
 class RunCreatorV3 final : public nvinfer1::IPluginCreatorV3One {
  public:
-  RunCreatorV3();
+  explicit RunCreatorV3(const char* op);
   nvinfer1::IPluginV3* createPlugin(const char* name, const nvinfer1::PluginFieldCollection* fields,
                                     nvinfer1::TensorRTPhase phase) noexcept override;
   const nvinfer1::PluginFieldCollection* getFieldNames() noexcept override;
@@ -70,6 +70,7 @@ class RunCreatorV3 final : public nvinfer1::IPluginCreatorV3One {
   const char* getPluginNamespace() const noexcept override;
 
  private:
+  const char* const op_;
   nvinfer1::PluginFieldCollection fields_;
 };
 

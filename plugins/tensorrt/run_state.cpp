@@ -12,17 +12,18 @@ namespace {
 // Serialised: the header, the records as int64, the checksum of all of that. Little endian, as every device that
 // TensorRT runs on.
 constexpr char kMagic[8] = {'L', 'A', 'U', 'D', 'C', 'R', 'U', 'N'};
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 constexpr size_t kMaxRecords = 1 << 20;
 
 struct Header {
   char magic[8];
+  char op[16];  // padded with zeros
   uint32_t format;
   uint32_t abi;
   uint32_t precision;
   uint32_t record_count;
 };
-static_assert(sizeof(Header) == 24, "no padding");
+static_assert(sizeof(Header) == 40, "no padding");
 
 uint32_t crc32(const uint8_t* data, size_t size) {
   uint32_t crc = 0xffffffffu;
@@ -91,14 +92,17 @@ bool right_abi(int64_t abi, std::string* error) {
 
 }  // namespace
 
-bool read_fields(const std::vector<FieldView>& fields, RunState* state, std::string* error) {
+bool read_fields(const std::string& op, const std::vector<FieldView>& fields, RunState* state, std::string* error) {
   const FieldView* stored = find(fields, kStateField);
   if (stored != nullptr) {
     if (stored->type != FieldView::Type::kBytes || stored->length < 0) {
       *error = rebuild("the stored state of the plugin is not a byte string");
       return false;
     }
-    return deserialize(stored->data, static_cast<size_t>(stored->length), state, error);
+    if (!deserialize(stored->data, static_cast<size_t>(stored->length), state, error)) return false;
+    if (state->op == op) return true;
+    *error = rebuild("the stored state is that of a " + state->op + ", not of a " + op);
+    return false;
   }
   int64_t abi = 0, precision = 0;
   if (!integer(fields, kAbiField, &abi, error) || !right_abi(abi, error)) return false;
@@ -112,6 +116,7 @@ bool read_fields(const std::vector<FieldView>& fields, RunState* state, std::str
     *error = "precision is " + std::to_string(precision) + ", not 0 (fp32), 1 (tf32) or 2 (fp16)";
     return false;
   }
+  state->op = op;
   state->precision = static_cast<int>(precision);
   return integers(*blocks, &state->records, error);
 }
@@ -119,6 +124,7 @@ bool read_fields(const std::vector<FieldView>& fields, RunState* state, std::str
 std::vector<uint8_t> serialize(const RunState& state) {
   Header header = {};
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
+  state.op.copy(header.op, sizeof(header.op) - 1);
   header.format = kFormat;
   header.abi = static_cast<uint32_t>(kAbiVersion);
   header.precision = static_cast<uint32_t>(state.precision);
@@ -162,6 +168,7 @@ bool deserialize(const void* data, size_t size, RunState* state, std::string* er
     return false;
   }
   if (!right_abi(header.abi, error)) return false;
+  state->op.assign(header.op, strnlen(header.op, sizeof(header.op)));
   state->precision = static_cast<int>(header.precision);
   state->records.resize(header.record_count);
   if (header.record_count > 0) std::memcpy(state->records.data(), bytes + sizeof(header), 8 * state->records.size());

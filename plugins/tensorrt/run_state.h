@@ -10,10 +10,9 @@ namespace laudc {
 namespace trt {
 
 struct RunState {
+  std::string op;                // the scheduled op, which is the plugin's name
   std::vector<int64_t> records;  // the `blocks` attribute
   int precision = 0;
-
-  bool operator==(const RunState& other) const { return records == other.records && precision == other.precision; }
 };
 
 // One attribute as TensorRT hands it over.
@@ -31,8 +30,9 @@ constexpr char kBlocksField[] = "blocks";
 constexpr char kPrecisionField[] = "precision";
 constexpr char kStateField[] = "state";
 
-// From a node's attributes, or from an engine's `state`. False and a sentence in `error` if they make no run.
-bool read_fields(const std::vector<FieldView>& fields, RunState* state, std::string* error);
+// From the attributes of a node of that op, or from an engine's `state`. False and a sentence in `error` if they make
+// no run of the op.
+bool read_fields(const std::string& op, const std::vector<FieldView>& fields, RunState* state, std::string* error);
 
 // The form inside an engine. Any byte missing, added or changed is found.
 std::vector<uint8_t> serialize(const RunState& state);

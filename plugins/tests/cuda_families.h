@@ -94,9 +94,7 @@ struct RegNetFamily {
   static std::vector<Floats*> rounded(Weights* w) {
     return {&w->a, &w->ab, &w->b, &w->bb, &w->c, &w->cb, &w->proj, &w->proj_b};
   }
-  static void lean(Weights* w, float spatial, float channel) {
-    BottleneckFamily::lean(&w->maskers, spatial, channel);
-  }
+  static void lean(Weights* w, float spatial, float channel) { BottleneckFamily::lean(&w->maskers, spatial, channel); }
   static Floats pack(const Desc& desc, const Weights& w) { return RegNetPacker(desc).pack(w); }
   static int64_t packed_floats(const Desc& desc) { return regnet_layout(desc).total; }
   static int64_t margin_count(const Desc& desc) { return desc.block.margins(); }

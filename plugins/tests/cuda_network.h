@@ -43,8 +43,9 @@ inline void make_exact(Floats* values) {
   for (float& v : *values) v = std::nearbyint(v * 256.0f) / 256.0f;
 }
 
-template <class Family>
+template <class OneFamily>
 struct GpuNetworkOf {
+  typedef OneFamily Family;
   typedef typename Family::Desc Desc;
 
   std::vector<Record> records;

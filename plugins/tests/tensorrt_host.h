@@ -123,18 +123,23 @@ class HostedPlugin {
  public:
   typedef nvinfer1::IPluginV2DynamicExt Plugin;
 
-  static nvinfer1::IPluginCreator* creator() {
+  // Null if the library has none of that name.
+  static nvinfer1::IPluginCreator* creator(const std::string& op) {
     int32_t count = 0;
-    return getPluginCreators(count)[0];
+    nvinfer1::IPluginCreator* const* all = getPluginCreators(count);
+    for (int32_t i = 0; i < count; ++i) {
+      if (op == all[i]->getPluginName()) return all[i];
+    }
+    return nullptr;
   }
-  static std::unique_ptr<HostedPlugin> create(const std::vector<PluginField>& fields) {
+  static std::unique_ptr<HostedPlugin> create(const std::string& op, const std::vector<PluginField>& fields) {
     nvinfer1::PluginFieldCollection all = nvinfer1::PluginFieldCollection();
     all.nbFields = static_cast<int32_t>(fields.size());
     all.fields = fields.data();
-    return hosted(creator()->createPlugin("layer", &all));
+    return hosted(creator(op)->createPlugin("layer", &all));
   }
-  static std::unique_ptr<HostedPlugin> restore(const std::vector<uint8_t>& bytes) {
-    return hosted(creator()->deserializePlugin("layer", bytes.data(), bytes.size()));
+  static std::unique_ptr<HostedPlugin> restore(const std::string& op, const std::vector<uint8_t>& bytes) {
+    return hosted(creator(op)->deserializePlugin("layer", bytes.data(), bytes.size()));
   }
   std::vector<uint8_t> store() const {
     std::vector<uint8_t> bytes(plugin_->getSerializationSize());
@@ -148,6 +153,7 @@ class HostedPlugin {
     return copy;
   }
   int outputs() const { return plugin_->getNbOutputs(); }
+  std::string type() const { return plugin_->getPluginType(); }
   std::string space() const { return plugin_->getPluginNamespace(); }
   DataType output_type(int output, const std::vector<DataType>& inputs) const {
     return plugin_->getOutputDataType(output, inputs.data(), static_cast<int32_t>(inputs.size()));
@@ -190,15 +196,21 @@ class HostedPlugin {
 
 class HostedPlugin {
  public:
-  static nvinfer1::IPluginCreatorV3One* creator() {
+  // Null if the library has none of that name.
+  static nvinfer1::IPluginCreatorV3One* creator(const std::string& op) {
     int32_t count = 0;
-    return static_cast<nvinfer1::IPluginCreatorV3One*>(getCreators(count)[0]);
+    nvinfer1::IPluginCreatorInterface* const* all = getCreators(count);
+    for (int32_t i = 0; i < count; ++i) {
+      auto* one = static_cast<nvinfer1::IPluginCreatorV3One*>(all[i]);
+      if (op == one->getPluginName()) return one;
+    }
+    return nullptr;
   }
-  static std::unique_ptr<HostedPlugin> create(const std::vector<PluginField>& fields) {
-    return make(fields, nvinfer1::TensorRTPhase::kBUILD);
+  static std::unique_ptr<HostedPlugin> create(const std::string& op, const std::vector<PluginField>& fields) {
+    return make(op, fields, nvinfer1::TensorRTPhase::kBUILD);
   }
-  static std::unique_ptr<HostedPlugin> restore(const std::vector<uint8_t>& bytes) {
-    return make({PluginField("state", bytes.data(), PluginFieldType::kUNKNOWN, static_cast<int32_t>(bytes.size()))},
+  static std::unique_ptr<HostedPlugin> restore(const std::string& op, const std::vector<uint8_t>& bytes) {
+    return make(op, {PluginField("state", bytes.data(), PluginFieldType::kUNKNOWN, static_cast<int32_t>(bytes.size()))},
                 nvinfer1::TensorRTPhase::kRUNTIME);
   }
   std::vector<uint8_t> store() const {
@@ -209,11 +221,8 @@ class HostedPlugin {
   std::unique_ptr<HostedPlugin> clone() const { return hosted(plugin_->clone()); }
   std::unique_ptr<HostedPlugin> attach() const { return hosted(runtime()->attachToContext(nullptr)); }
   int outputs() const { return build()->getNbOutputs(); }
-  std::string space() const {
-    return static_cast<nvinfer1::IPluginV3OneCore*>(
-               plugin_->getCapabilityInterface(nvinfer1::PluginCapabilityType::kCORE))
-        ->getPluginNamespace();
-  }
+  std::string type() const { return core()->getPluginName(); }
+  std::string space() const { return core()->getPluginNamespace(); }
   std::string timing_id() const { return build()->getTimingCacheID(); }
   std::string metadata() const { return build()->getMetadataString(); }
   DataType output_type(int output, const std::vector<DataType>& inputs) const {
@@ -255,6 +264,10 @@ class HostedPlugin {
   }
 
  private:
+  nvinfer1::IPluginV3OneCore* core() const {
+    return static_cast<nvinfer1::IPluginV3OneCore*>(
+        plugin_->getCapabilityInterface(nvinfer1::PluginCapabilityType::kCORE));
+  }
   nvinfer1::IPluginV3OneBuild* build() const {
     return static_cast<nvinfer1::IPluginV3OneBuild*>(
         plugin_->getCapabilityInterface(nvinfer1::PluginCapabilityType::kBUILD));
@@ -263,9 +276,10 @@ class HostedPlugin {
     return static_cast<nvinfer1::IPluginV3OneRuntime*>(
         plugin_->getCapabilityInterface(nvinfer1::PluginCapabilityType::kRUNTIME));
   }
-  static std::unique_ptr<HostedPlugin> make(const std::vector<PluginField>& fields, nvinfer1::TensorRTPhase phase) {
+  static std::unique_ptr<HostedPlugin> make(const std::string& op, const std::vector<PluginField>& fields,
+                                            nvinfer1::TensorRTPhase phase) {
     const nvinfer1::PluginFieldCollection all = {static_cast<int32_t>(fields.size()), fields.data()};
-    return hosted(creator()->createPlugin("layer", &all, phase));
+    return hosted(creator(op)->createPlugin("layer", &all, phase));
   }
   static std::unique_ptr<HostedPlugin> hosted(nvinfer1::IPluginV3* plugin) {
     if (plugin == nullptr) return nullptr;

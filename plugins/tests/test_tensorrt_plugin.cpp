@@ -10,12 +10,15 @@ namespace {
 
 using cuda::emulated::the_gpu;
 
+constexpr char kBottleneck[] = "BottleneckRun";
+
 // A node's attributes as the ONNX parser passes them.
 struct Attributes {
   std::vector<int32_t> blocks;
   int32_t abi = static_cast<int32_t>(kAbiVersion), precision = 0;
 
-  explicit Attributes(const GpuNetwork& network) : precision(network.precision) {
+  template <class Network>
+  explicit Attributes(const Network& network) : precision(network.precision) {
     for (const int64_t value : network.record_list()) blocks.push_back(static_cast<int32_t>(value));
   }
   std::vector<PluginField> fields() const {
@@ -25,6 +28,11 @@ struct Attributes {
   }
 };
 
+// Two blocks of a family, the second one in place.
+template <class Family>
+GpuNetworkOf<Family> network_of(Mode mode, int precision, uint32_t seed);
+
+template <>
 GpuNetwork network_of(Mode mode, int precision, uint32_t seed) {
   Random random(seed);
   Record first = gpu_record(mode, 2, true, 7, 6, &random);
@@ -36,23 +44,50 @@ GpuNetwork network_of(Mode mode, int precision, uint32_t seed) {
   return network;
 }
 
-int64_t decisions(const GpuNetwork& network) {
-  int64_t total = 0;
-  for (const BlockDesc& d : network.blocks) total += d.margins();
-  return total;
+template <>
+RegNetGpuNetwork network_of(Mode mode, int precision, uint32_t seed) {
+  Random random(seed);
+  const bool spatial = mode == Mode::kSpatial || mode == Mode::kBoth || mode == Mode::kLayer;
+  Record first = random_regnet_record(spatial, mode == Mode::kChannel || mode == Mode::kBoth, false, true, &random);
+  first[kHin] = 7;
+  first[kWin] = 6;
+  if (spatial) first[kMaskH] = first[kMaskW] = mode == Mode::kLayer ? 1 : 2;
+  Record second = first;
+  const BlockDesc before = RegNetFamily::parse(first).front().block;
+  second[kHin] = before.hout();
+  second[kWin] = before.wout();
+  second[kCin] = before.cout;
+  second[kStride] = 1;
+  second[kProjection] = 0;
+  second[kSePool] = spatial ? 1 : 0;
+  RegNetGpuNetwork network({first, second}, &random);
+  network.precision = precision;
+  return network;
+}
+
+// Calls body(family) for every family that the library has a plugin for.
+template <class Body>
+void for_every_family(const Body& body) {
+  body(BottleneckFamily());
+  body(RegNetFamily());
 }
 
 struct Tensors {
   std::vector<nvinfer1::PluginTensorDesc> in, out;
 
-  Tensors(const GpuNetwork& network, int64_t batch) {
+  template <class Network>
+  Tensors(const Network& network, int64_t batch) {
+    typedef typename Network::Family Family;
     const DataType map = network.precision == LAUDC_CUDA_FP16 ? DataType::kHALF : DataType::kFLOAT;
-    const BlockDesc &head = network.blocks.front(), &tail = network.blocks.back();
-    in.push_back(tensor_of({batch, head.hin, head.win, head.cin}, map));
-    for (const BlockDesc& d : network.blocks) in.push_back(tensor_of({packed_layout(d).total}, DataType::kFLOAT));
-    out.push_back(tensor_of({batch, tail.hout(), tail.wout(), tail.cout}, map));
+    in.push_back(tensor_of(batched(batch, Family::x_dims(network.blocks.front())), map));
+    for (const auto& desc : network.blocks) in.push_back(tensor_of({Family::packed_floats(desc)}, DataType::kFLOAT));
+    out.push_back(tensor_of(batched(batch, Family::y_dims(network.blocks.back())), map));
     out.push_back(tensor_of({batch, static_cast<int64_t>(network.blocks.size()), 4}, DataType::kINT32));
-    out.push_back(tensor_of({batch, std::max<int64_t>(1, decisions(network))}, DataType::kFLOAT));
+    out.push_back(tensor_of({batch, std::max<int64_t>(1, network.decisions())}, DataType::kFLOAT));
+  }
+  static std::vector<int64_t> batched(int64_t batch, std::vector<int64_t> dims) {
+    dims.insert(dims.begin(), batch);
+    return dims;
   }
   std::vector<nvinfer1::PluginTensorDesc> all() const {
     std::vector<nvinfer1::PluginTensorDesc> tensors = in;
@@ -71,12 +106,10 @@ struct Execution {
   int status = -1;
   GpuResults results;
 
-  Execution(const HostedPlugin& plugin, GpuNetwork* network, const Floats& x) {
+  template <class Network>
+  Execution(const HostedPlugin& plugin, Network* network, const Floats& x) {
     const int64_t batch = static_cast<int64_t>(x.size() / network->input_floats());
-    network->packed.clear();
-    for (size_t i = 0; i < network->blocks.size(); ++i) {
-      network->packed.push_back(Packer(network->blocks[i]).pack(network->weights[i]));
-    }
+    network->pack();
     const Tensors tensors(*network, batch);
     const size_t element = network->precision == LAUDC_CUDA_FP16 ? 2 : 4;
     const size_t outputs = index(batch) * network->output_floats();
@@ -84,7 +117,7 @@ struct Execution {
         workspace(plugin.workspace(tensors.in, tensors.out));
     network->store(x, device_x.as());
     results.counts.assign(index(batch) * network->blocks.size() * 4, -1);
-    results.margins.assign(index(batch * std::max<int64_t>(1, decisions(*network))), -1.0f);
+    results.margins.assign(index(batch * std::max<int64_t>(1, network->decisions())), -1.0f);
     std::vector<const void*> in = {device_x.as()};
     for (const Floats& p : network->packed) in.push_back(p.data());
     status = plugin.enqueue(tensors.in, tensors.out, in, {y.as(), results.counts.data(), results.margins.data()},
@@ -111,22 +144,27 @@ struct [[maybe_unused]] QuietErrors {
 #endif
 
 TEST(says_what_it_is) {
-  CHECK(std::string(HostedPlugin::creator()->getPluginName()) == "BottleneckRun");
-  CHECK(std::string(HostedPlugin::creator()->getPluginVersion()) == "1");
-  CHECK(std::string(HostedPlugin::creator()->getPluginNamespace()) == "laudc");
-  const nvinfer1::PluginFieldCollection* fields = HostedPlugin::creator()->getFieldNames();
-  std::vector<std::string> names;
-  for (int32_t i = 0; i < fields->nbFields; ++i) names.push_back(fields->fields[i].name);
-  CHECK((names == std::vector<std::string>{"abi", "blocks", "precision"}));
+  for_every_family([](auto family) {
+    auto* creator = HostedPlugin::creator(family.op());
+    if (!CHECK(creator != nullptr)) return;
+    CHECK(std::string(creator->getPluginVersion()) == "1");
+    CHECK(std::string(creator->getPluginNamespace()) == "laudc");
+    const nvinfer1::PluginFieldCollection* fields = creator->getFieldNames();
+    std::vector<std::string> names;
+    for (int32_t i = 0; i < fields->nbFields; ++i) names.push_back(fields->fields[i].name);
+    CHECK((names == std::vector<std::string>{"abi", "blocks", "precision"}));
+  });
+  CHECK(HostedPlugin::creator("OtherRun") == nullptr);
   const std::string abi = laudc_abi();
   CHECK(abi.find("\"abi\": " + std::to_string(kAbiVersion) + ",") != std::string::npos);
   CHECK(abi.find("\"api\": \"trt" + std::to_string(NV_TENSORRT_MAJOR) + "\"") != std::string::npos);
 }
 
-TEST(shapes_and_types) {
+template <class Family>
+void shapes_and_types_of() {
   for (const int precision : {LAUDC_CUDA_FP32, LAUDC_CUDA_TF32, LAUDC_CUDA_FP16}) {
-    const GpuNetwork network = network_of(Mode::kBoth, precision, 60);
-    const auto plugin = HostedPlugin::create(Attributes(network).fields());
+    const GpuNetworkOf<Family> network = network_of<Family>(Mode::kBoth, precision, 60);
+    const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
     if (!CHECK(plugin != nullptr)) return;
     CHECK(plugin->outputs() == 3 && plugin->space() == "laudc");
     const DataType map = precision == LAUDC_CUDA_FP16 ? DataType::kHALF : DataType::kFLOAT;
@@ -136,7 +174,7 @@ TEST(shapes_and_types) {
     CHECK(plugin->output_type(2, types) == DataType::kFLOAT);
 
     ExpressionBuilder builder;
-    std::vector<nvinfer1::DimsExprs> inputs(3);
+    std::vector<nvinfer1::DimsExprs> inputs(1 + network.blocks.size());
     for (nvinfer1::DimsExprs& input : inputs) {
       input.nbDims = 4;
       for (auto& d : input.d) d = builder.unknown();
@@ -154,12 +192,17 @@ TEST(shapes_and_types) {
   }
 }
 
+TEST(shapes_and_types) {
+  for_every_family([](auto family) { shapes_and_types_of<decltype(family)>(); });
+}
+
 // Exactly one combination of types and formats.
-TEST(formats) {
+template <class Family>
+void formats_of() {
   const QuietErrors quiet;
   for (const int precision : {LAUDC_CUDA_FP32, LAUDC_CUDA_FP16}) {
-    const GpuNetwork network = network_of(Mode::kSpatial, precision, 61);
-    const auto plugin = HostedPlugin::create(Attributes(network).fields());
+    const GpuNetworkOf<Family> network = network_of<Family>(Mode::kSpatial, precision, 61);
+    const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
     if (!CHECK(plugin != nullptr)) return;
     const std::vector<nvinfer1::PluginTensorDesc> good = Tensors(network, 1).all();
     for (size_t position = 0; position < good.size(); ++position) {
@@ -177,12 +220,17 @@ TEST(formats) {
   }
 }
 
-TEST(computes_what_the_reference_does) {
+TEST(formats) {
+  for_every_family([](auto family) { formats_of<decltype(family)>(); });
+}
+
+template <class Family>
+void computes_what_the_reference_does_of() {
   for (const Mode mode : {Mode::kStatic, Mode::kSpatial, Mode::kChannel, Mode::kBoth, Mode::kLayer}) {
     for (const int precision : {LAUDC_CUDA_FP32, LAUDC_CUDA_TF32, LAUDC_CUDA_FP16}) {
-      GpuNetwork network = network_of(mode, precision, 62);
+      GpuNetworkOf<Family> network = network_of<Family>(mode, precision, 62);
       the_gpu().device = {80, 3};
-      const auto plugin = HostedPlugin::create(Attributes(network).fields());
+      const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
       if (!CHECK(plugin != nullptr)) return;
       const Tensors tensors(network, 3);
       CHECK(plugin->configure(Tensors::dynamic(tensors.in), Tensors::dynamic(tensors.out)));
@@ -191,13 +239,14 @@ TEST(computes_what_the_reference_does) {
       const Execution run(*plugin, &network, x);
       CHECK(run.status == 0);
       GpuResults found = run.results;
-      if (decisions(network) == 0) {  // the extra column
+      if (network.decisions() == 0) {  // the extra column
         CHECK((found.margins == Floats(3, 0.0f)));
         found.margins.clear();
       }
       network.check(x, found);
       // Every copy gives the same, to the bit: a clone, one in a context, one from an engine.
-      for (const auto& other : {plugin->clone(), plugin->attach(), HostedPlugin::restore(plugin->store())}) {
+      for (const auto& other :
+           {plugin->clone(), plugin->attach(), HostedPlugin::restore(Family::op(), plugin->store())}) {
         if (!CHECK(other != nullptr)) return;
         const Execution again(*other, &network, x);
         CHECK(again.status == 0 && again.results.y == run.results.y && again.results.counts == run.results.counts);
@@ -207,24 +256,34 @@ TEST(computes_what_the_reference_does) {
   }
 }
 
-TEST(storing_and_restoring) {
-  const GpuNetwork network = network_of(Mode::kBoth, LAUDC_CUDA_FP16, 64);
-  const auto plugin = HostedPlugin::create(Attributes(network).fields());
+TEST(computes_what_the_reference_does) {
+  for_every_family([](auto family) { computes_what_the_reference_does_of<decltype(family)>(); });
+}
+
+template <class Family>
+void storing_and_restoring_of() {
+  const GpuNetworkOf<Family> network = network_of<Family>(Mode::kBoth, LAUDC_CUDA_FP16, 64);
+  const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
   if (!CHECK(plugin != nullptr)) return;
   const std::vector<uint8_t> bytes = plugin->store();
-  const auto restored = HostedPlugin::restore(bytes);
+  const auto restored = HostedPlugin::restore(Family::op(), bytes);
   CHECK(restored != nullptr && restored->store() == bytes);
 }
 
-TEST(damaged_state_is_refused) {
+TEST(storing_and_restoring) {
+  for_every_family([](auto family) { storing_and_restoring_of<decltype(family)>(); });
+}
+
+template <class Family>
+void damaged_state_is_refused_of() {
   const QuietErrors quiet;
-  const GpuNetwork network = network_of(Mode::kSpatial, LAUDC_CUDA_FP32, 65);
-  const auto plugin = HostedPlugin::create(Attributes(network).fields());
+  const GpuNetworkOf<Family> network = network_of<Family>(Mode::kSpatial, LAUDC_CUDA_FP32, 65);
+  const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
   if (!CHECK(plugin != nullptr)) return;
   const std::vector<uint8_t> good = plugin->store();
   const auto refused = [&](const std::vector<uint8_t>& bytes) {
     const std::vector<uint8_t> exact(bytes);  // so that the sanitizer sees a read behind the end
-    const bool none = HostedPlugin::restore(exact) == nullptr;
+    const bool none = HostedPlugin::restore(Family::op(), exact) == nullptr;
     return none && laudc_trt_last_error()[0] != '\0' && quiet.said("build the engine again");
   };
   for (size_t size = 0; size < good.size(); ++size) {
@@ -248,34 +307,65 @@ TEST(damaged_state_is_refused) {
                 noise.begin());
     CHECK(refused(noise));
   }
-  CHECK(HostedPlugin::restore(good) != nullptr && laudc_trt_last_error()[0] == '\0');
+  CHECK(HostedPlugin::restore(Family::op(), good) != nullptr && laudc_trt_last_error()[0] == '\0');
+}
+
+TEST(damaged_state_is_refused) {
+  for_every_family([](auto family) { damaged_state_is_refused_of<decltype(family)>(); });
 }
 
 // Well-formed state of a network that does not exist.
-TEST(impossible_state_is_refused) {
+template <class Family>
+void impossible_state_is_refused_of() {
   const QuietErrors quiet;
-  const GpuNetwork network = network_of(Mode::kSpatial, LAUDC_CUDA_FP32, 67);
+  const GpuNetworkOf<Family> network = network_of<Family>(Mode::kSpatial, LAUDC_CUDA_FP32, 67);
   for (size_t field = 0; field < network.record_list().size(); ++field) {
     trt::RunState state;
+    state.op = Family::op();
     state.records = network.record_list();
     state.records[field] = INT64_C(1) << 40;
-    CHECK(HostedPlugin::restore(trt::serialize(state)) == nullptr);
+    CHECK(HostedPlugin::restore(Family::op(), trt::serialize(state)) == nullptr);
     state.records[field] = -1;
-    CHECK(HostedPlugin::restore(trt::serialize(state)) == nullptr);
+    CHECK(HostedPlugin::restore(Family::op(), trt::serialize(state)) == nullptr);
   }
   trt::RunState state;
-  CHECK(HostedPlugin::restore(trt::serialize(state)) == nullptr);
+  state.op = Family::op();
+  CHECK(HostedPlugin::restore(Family::op(), trt::serialize(state)) == nullptr);
   state.records = network.record_list();
   state.precision = 7;
-  CHECK(HostedPlugin::restore(trt::serialize(state)) == nullptr);
+  CHECK(HostedPlugin::restore(Family::op(), trt::serialize(state)) == nullptr);
+  state.precision = LAUDC_CUDA_FP32;
+  CHECK(HostedPlugin::restore(Family::op(), trt::serialize(state)) != nullptr);
+  for (const char* op : {"", "OtherRun", "NameThatIsTooLongForTheHeader"}) {
+    state.op = op;
+    CHECK(HostedPlugin::restore(Family::op(), trt::serialize(state)) == nullptr);
+  }
+}
+
+// Plugins of one library do not take each other's state.
+TEST(state_of_another_plugin_is_refused) {
+  const QuietErrors quiet;
+  const GpuNetwork network = network_of<BottleneckFamily>(Mode::kSpatial, LAUDC_CUDA_FP32, 67);
+  const auto plugin = HostedPlugin::create(kBottleneck, Attributes(network).fields());
+  if (!CHECK(plugin != nullptr)) return;
+  CHECK(plugin->type() == kBottleneck);
+  for_every_family([&](auto family) {
+    const bool same = std::string(family.op()) == kBottleneck;
+    CHECK((HostedPlugin::restore(family.op(), plugin->store()) != nullptr) == same);
+    CHECK(same || std::string(laudc_trt_last_error()).find("that of a BottleneckRun, not of a") != std::string::npos);
+  });
+}
+
+TEST(impossible_state_is_refused) {
+  for_every_family([](auto family) { impossible_state_is_refused_of<decltype(family)>(); });
 }
 
 TEST(bad_attributes_are_refused) {
   const QuietErrors quiet;
-  const GpuNetwork network = network_of(Mode::kSpatial, LAUDC_CUDA_FP32, 68);
+  const GpuNetwork network = network_of<BottleneckFamily>(Mode::kSpatial, LAUDC_CUDA_FP32, 68);
   const Attributes good(network);
   const auto refused = [&](std::vector<PluginField> fields, const char* why) {
-    const bool none = HostedPlugin::create(fields) == nullptr;
+    const bool none = HostedPlugin::create(kBottleneck, fields) == nullptr;
     return none && std::string(laudc_trt_last_error()).find(why) != std::string::npos && quiet.said(why);
   };
   const auto without = [&](size_t field) {
@@ -286,7 +376,7 @@ TEST(bad_attributes_are_refused) {
   CHECK(refused({}, "attribute abi is missing"));
   CHECK(refused(without(0), "attribute abi is missing"));
   CHECK(refused(without(1), "attribute blocks is missing"));
-  CHECK(HostedPlugin::create(without(2)) != nullptr);  // fp32 is the default
+  CHECK(HostedPlugin::create(kBottleneck, without(2)) != nullptr);  // fp32 is the default
 
   Attributes future = good;
   future.abi = 99;
@@ -303,7 +393,8 @@ TEST(bad_attributes_are_refused) {
   Attributes winograd = good;
   winograd.blocks[kConv2Algo] = 1;
   winograd.blocks[kStride] = 1;
-  const std::string message = HostedPlugin::create(winograd.fields()) == nullptr ? laudc_trt_last_error() : "";
+  const std::string message =
+      HostedPlugin::create(kBottleneck, winograd.fields()) == nullptr ? laudc_trt_last_error() : "";
   CHECK(message.find("Winograd") != std::string::npos || message.find("block") != std::string::npos);
 
   std::vector<PluginField> fields = good.fields();
@@ -322,25 +413,27 @@ TEST(bad_attributes_are_refused) {
   CHECK(refused(fields, "attribute abi is not one integer"));
   fields = good.fields();
   fields.emplace_back(nullptr, nullptr, PluginFieldType::kCHAR, 0);  // a field without a name is nobody's
-  CHECK(HostedPlugin::create(fields) != nullptr);
+  CHECK(HostedPlugin::create(kBottleneck, fields) != nullptr);
 }
 
 #if NV_TENSORRT_MAJOR >= 10
 TEST(wide_integers_are_accepted) {
-  const GpuNetwork network = network_of(Mode::kSpatial, LAUDC_CUDA_FP32, 69);
+  const GpuNetwork network = network_of<BottleneckFamily>(Mode::kSpatial, LAUDC_CUDA_FP32, 69);
   const Attributes good(network);
   std::vector<PluginField> fields = good.fields();
   const Record records = network.record_list();
   fields[1] = PluginField("blocks", records.data(), PluginFieldType::kINT64, static_cast<int32_t>(records.size()));
-  const auto wide = HostedPlugin::create(fields), narrow = HostedPlugin::create(good.fields());
+  const auto wide = HostedPlugin::create(kBottleneck, fields),
+             narrow = HostedPlugin::create(kBottleneck, good.fields());
   CHECK(wide != nullptr && narrow != nullptr && wide->store() == narrow->store());
 }
 
 TEST(timing_cache_tells_networks_apart) {
-  const GpuNetwork a = network_of(Mode::kSpatial, LAUDC_CUDA_FP32, 70);
-  GpuNetwork b = a.precision == LAUDC_CUDA_FP32 ? network_of(Mode::kSpatial, LAUDC_CUDA_TF32, 70) : a;
-  const auto one = HostedPlugin::create(Attributes(a).fields()), same = HostedPlugin::create(Attributes(a).fields()),
-             other = HostedPlugin::create(Attributes(b).fields());
+  const GpuNetwork a = network_of<BottleneckFamily>(Mode::kSpatial, LAUDC_CUDA_FP32, 70);
+  GpuNetwork b = a.precision == LAUDC_CUDA_FP32 ? network_of<BottleneckFamily>(Mode::kSpatial, LAUDC_CUDA_TF32, 70) : a;
+  const auto one = HostedPlugin::create(kBottleneck, Attributes(a).fields()),
+             same = HostedPlugin::create(kBottleneck, Attributes(a).fields()),
+             other = HostedPlugin::create(kBottleneck, Attributes(b).fields());
   if (!CHECK(one != nullptr && same != nullptr && other != nullptr)) return;
   CHECK(one->timing_id() == same->timing_id() && one->timing_id() != other->timing_id());
   CHECK(one->timing_id().find("laudc.BottleneckRun.1.") == 0);
@@ -350,7 +443,7 @@ TEST(timing_cache_tells_networks_apart) {
 
 #if NV_TENSORRT_MAJOR == 8
 TEST(namespaces_are_kept) {
-  nvinfer1::IPluginCreator* creator = HostedPlugin::creator();
+  nvinfer1::IPluginCreator* creator = HostedPlugin::creator(kBottleneck);
   creator->setPluginNamespace("elsewhere");
   CHECK(std::string(creator->getPluginNamespace()) == "elsewhere");
   creator->setPluginNamespace(nullptr);
@@ -359,15 +452,16 @@ TEST(namespaces_are_kept) {
 }
 #endif
 
-TEST(wrong_tensors_are_refused) {
+template <class Family>
+void wrong_tensors_are_refused_of() {
   const QuietErrors quiet;
-  GpuNetwork network = network_of(Mode::kSpatial, LAUDC_CUDA_FP32, 71);
+  GpuNetworkOf<Family> network = network_of<Family>(Mode::kSpatial, LAUDC_CUDA_FP32, 71);
   the_gpu().device = {80, 3};
   Random random(72);
   const Floats x = network.input(1, &random);
   const Tensors good(network, 1);
   const auto refused = [&](Tensors tensors, const char* why) {
-    const auto plugin = HostedPlugin::create(Attributes(network).fields());
+    const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
     const bool configured = plugin->configure(Tensors::dynamic(tensors.in), Tensors::dynamic(tensors.out));
     return (!configured || Execution(*plugin, &network, x).status != 0) && quiet.said(why);
   };
@@ -390,16 +484,21 @@ TEST(wrong_tensors_are_refused) {
   CHECK(refused(more, "the layer has 3 and 2"));
 }
 
-TEST(trouble_with_the_gpu_is_told) {
+TEST(wrong_tensors_are_refused) {
+  for_every_family([](auto family) { wrong_tensors_are_refused_of<decltype(family)>(); });
+}
+
+template <class Family>
+void trouble_with_the_gpu_is_told_of() {
   const QuietErrors quiet;
-  GpuNetwork network = network_of(Mode::kSpatial, LAUDC_CUDA_FP16, 73);
+  GpuNetworkOf<Family> network = network_of<Family>(Mode::kSpatial, LAUDC_CUDA_FP16, 73);
   the_gpu().device = {80, 3};
   Random random(74);
   const Floats x = network.input(1, &random);
   const Tensors tensors(network, 1);
 
   the_gpu().missing = true;  // creation and storing need no GPU
-  const auto plugin = HostedPlugin::create(Attributes(network).fields());
+  const auto plugin = HostedPlugin::create(Family::op(), Attributes(network).fields());
   if (!CHECK(plugin != nullptr)) return;
   CHECK(plugin->workspace(tensors.in, tensors.out) == 0 && quiet.said("no GPU can be used"));
   the_gpu().missing = false;
@@ -418,6 +517,10 @@ TEST(trouble_with_the_gpu_is_told) {
   the_gpu().capturing = false;
   const Execution direct(*attached, &network, x);
   CHECK(captured.status == 0 && direct.status == 0 && captured.results.y == direct.results.y);
+}
+
+TEST(trouble_with_the_gpu_is_told) {
+  for_every_family([](auto family) { trouble_with_the_gpu_is_told_of<decltype(family)>(); });
 }
 
 }  // namespace

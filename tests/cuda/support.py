@@ -17,7 +17,8 @@ from types import TracebackType
 import numpy as np
 
 from laudc.ops.packing import BlockWeights, pack_block
-from laudc.ops.scheduled import COUNTS_PER_BLOCK, BlockRecord, encode_blocks
+from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
+from laudc.ops.scheduled import COUNTS_PER_BLOCK, BlockRecord, RegNetRecord, encode_blocks
 
 Array = np.ndarray
 EMULATION = Path("build/native/plugins/tests/liblaudc_cuda_emulation.so")
@@ -42,6 +43,15 @@ class _Io(ctypes.Structure):
         ("workspace_bytes", ctypes.c_size_t),
         ("batch", ctypes.c_int64),
     ]
+
+
+def pack(record: BlockRecord, weights: BlockWeights | RegNetWeights) -> Array:
+    """The packed initializer of a block of any family."""
+    if isinstance(record, RegNetRecord):
+        assert isinstance(weights, RegNetWeights)
+        return pack_regnet_block(record, weights)
+    assert isinstance(weights, BlockWeights)
+    return pack_block(record, weights)
 
 
 def library_path() -> Path:
@@ -105,11 +115,17 @@ class CudaLibrary:
         assert code == 0, self._error.value.decode()
 
     def run(
-        self, records: Sequence[BlockRecord], weights: Sequence[BlockWeights], x: Array, precision: int = FP32
+        self,
+        records: Sequence[BlockRecord],
+        weights: Sequence[BlockWeights | RegNetWeights],
+        x: Array,
+        precision: int = FP32,
     ) -> Results:
         """Runs the blocks on x (B, C, H, W)."""
-        blocks = (ctypes.c_int64 * (16 * len(records)))(*encode_blocks(records))
+        values = encode_blocks(records)
+        blocks = (ctypes.c_int64 * len(values))(*values)
         run = self._native.laudc_cuda_create(
+            records[0].RUN_OP.encode(),
             blocks,
             ctypes.c_size_t(len(blocks)),
             precision,
@@ -127,7 +143,7 @@ class CudaLibrary:
         self,
         run: ctypes.c_void_p,
         records: Sequence[BlockRecord],
-        weights: Sequence[BlockWeights],
+        weights: Sequence[BlockWeights | RegNetWeights],
         x: Array,
         precision: int,
         cleanup: ExitStack,
@@ -141,7 +157,7 @@ class CudaLibrary:
         def device(array: Array) -> DeviceArray:
             return cleanup.enter_context(DeviceArray(self, np.ascontiguousarray(array)))
 
-        packed = [device(pack_block(r, w)) for r, w in zip(records, weights, strict=True)]
+        packed = [device(pack(r, w)) for r, w in zip(records, weights, strict=True)]
         pointers = (ctypes.c_void_p * len(packed))(*(array.address for array in packed))
         workspace_bytes = self._native.laudc_cuda_workspace_bytes(run, ctypes.c_int64(batch))
         dirt = [np.full(size, 255, np.uint8) for size in (self._native.laudc_cuda_prepared_bytes(run), workspace_bytes)]

@@ -15,13 +15,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from laudc.ops.packing import pack_block
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, BlockRecord, encode_blocks
-from tests.cuda.support import FP16, FP32, TF32
-from tests.ops.carriers import COVERED, Carrier
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, BlockRecord, encode_blocks
+from tests.cuda.support import FP16, FP32, TF32, pack
+from tests.ops.carriers import COVERED, Carrier, RegNetCarrier
+from tests.ops.regnet_vectors import REGNET_BLOCKS
 
 Array = np.ndarray
 LIBRARY = Path("build/native/plugins/tests/liblaudc_ort_cuda_emulation.so")
-CASES = COVERED[::17]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -41,7 +41,7 @@ def model_of(
     names = [f"packed.{i}" for i in range(len(packed))]
     attributes = {"abi": ABI_VERSION, "blocks": encode_blocks(records), "precision": precision, **changes}
     outputs = ["Y", "counts", "margins"]
-    node = helper.make_node(RUN_OP, ["X", *names], outputs, domain=DOMAIN, name="run", **attributes)
+    node = helper.make_node(records[0].RUN_OP, ["X", *names], outputs, domain=DOMAIN, name="run", **attributes)
     kind = TensorProto.FLOAT16 if precision == FP16 else TensorProto.FLOAT
     head = records[0]
     graph = helper.make_graph(
@@ -68,9 +68,10 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 @pytest.mark.parametrize("precision", [FP32, TF32, FP16], ids=["fp32", "tf32", "fp16"])
 def test_blocks(precision: int) -> None:
     element = np.float16 if precision == FP16 else np.float32
-    for case in CASES:
-        carrier = Carrier(case, identity=False)
-        packed = pack_block(carrier.record, carrier.weights)
+    carriers = [Carrier(case, identity=False) for case in COVERED[::17]]
+    for carrier in (*carriers, *map(RegNetCarrier, REGNET_BLOCKS[::11])):
+        case = carrier.case
+        packed = pack(carrier.record, carrier.weights)
         session = session_of(model_of([carrier.record], [packed], precision))
         x = np.ascontiguousarray(carrier.x.transpose(0, 2, 3, 1)).astype(element)
         y, counts, margins = session.run(None, {"X": x})

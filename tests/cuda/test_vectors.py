@@ -5,11 +5,15 @@ On a GPU all vectors run at every precision; on the emulated one all run in fp32
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
 from tests.cuda.support import FP16, FP32, TF32, CudaLibrary
-from tests.ops.carriers import COVERED, IN_PLACE, Carrier, masker_block
+from tests.ops.carriers import COVERED, IN_PLACE, Carrier, RegNetCarrier, masker_block
+from tests.ops.regnet_vectors import REGNET_BLOCKS
 from tests.ops.vectors import MASKERS, BlockCase, MaskerCase
 
 Array = np.ndarray
@@ -23,8 +27,8 @@ def _name(value: object) -> str | None:
     return value.name if isinstance(value, BlockCase | MaskerCase) else None
 
 
-def _check(cuda: CudaLibrary, case: BlockCase, identity: bool, precision: int) -> None:
-    carrier = Carrier(case, identity)
+def _check(cuda: CudaLibrary, carrier: Carrier | RegNetCarrier, precision: int) -> None:
+    case = carrier.case
     found = cuda.run([carrier.record], [carrier.weights], carrier.x, precision)
     if case.spatial_mask is not None:
         np.testing.assert_array_equal(found.counts[:, 0, 2], case.spatial_mask.sum(axis=(1, 2, 3)))
@@ -34,21 +38,26 @@ def _check(cuda: CudaLibrary, case: BlockCase, identity: bool, precision: int) -
     np.testing.assert_allclose(found.y[:, : case.shape.cout], case.expected, rtol=0, atol=bound, err_msg=case.name)
 
 
-def _run_all(cuda: CudaLibrary, cases: list[BlockCase], precision: int, identity: bool) -> None:
+def _run_all(cuda: CudaLibrary, carriers: Iterable[Carrier | RegNetCarrier], precision: int) -> None:
     """In one test: a parameter per case would report hundreds of skips."""
     share = EMULATED_SHARE if cuda.emulated and precision != FP32 else 1
-    for case in cases[precision % share :: share]:
-        _check(cuda, case, identity, precision)
+    for carrier in itertools.islice(carriers, precision % share, None, share):
+        _check(cuda, carrier, precision)
 
 
 @pytest.mark.parametrize("precision", NAMES, ids=NAMES.values())
 def test_blocks_with_a_projection(cuda: CudaLibrary, precision: int) -> None:
-    _run_all(cuda, COVERED, precision, identity=False)
+    _run_all(cuda, (Carrier(case, identity=False) for case in COVERED), precision)
 
 
 @pytest.mark.parametrize("precision", NAMES, ids=NAMES.values())
 def test_blocks_in_place(cuda: CudaLibrary, precision: int) -> None:
-    _run_all(cuda, IN_PLACE, precision, identity=True)
+    _run_all(cuda, (Carrier(case, identity=True) for case in IN_PLACE), precision)
+
+
+@pytest.mark.parametrize("precision", NAMES, ids=NAMES.values())
+def test_regnet_blocks(cuda: CudaLibrary, precision: int) -> None:
+    _run_all(cuda, map(RegNetCarrier, REGNET_BLOCKS), precision)
 
 
 @pytest.mark.parametrize("case", MASKERS, ids=_name)
@@ -66,8 +75,8 @@ def test_maskers(cuda: CudaLibrary, case: MaskerCase, precision: int) -> None:
 
 def test_same_results_every_time(cuda: CudaLibrary) -> None:
     """Nothing depends on the order in which thread blocks run."""
-    for case in COVERED[::41]:
-        carrier = Carrier(case, identity=False)
+    carriers = [Carrier(case, identity=False) for case in COVERED[::41]]
+    for carrier in (*carriers, *map(RegNetCarrier, REGNET_BLOCKS[::13])):
         for precision in NAMES:
             one, two = (cuda.run([carrier.record], [carrier.weights], carrier.x, precision) for _ in range(2))
             for field in ("y", "counts", "margins"):

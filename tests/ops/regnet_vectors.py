@@ -39,6 +39,11 @@ class Shape:
         return self.cin == self.mid and self.geometry.stride == 1
 
     @property
+    def cout(self) -> int:
+        """Channels of the output."""
+        return self.mid
+
+    @property
     def out(self) -> tuple[int, int]:
         """Height and width of the output map."""
         return self.geometry.out_size(self.height), self.geometry.out_size(self.width)
