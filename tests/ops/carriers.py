@@ -153,7 +153,7 @@ class RegNetCarrier:
             spatial_masker=signals.spatial_masker(),
             channel_masker=signals.channel_masker(),
         )
-        geometry = case.shape.geometry
+        geometry = case.geometry
         self.record = RegNetRecord(
             cin=signals.total,
             width=case.shape.mid,

@@ -72,6 +72,11 @@ class RegNetCase:
     se_pool: int
 
     @property
+    def geometry(self) -> Geometry:
+        """Stride, groups and dilation."""
+        return self.shape.geometry
+
+    @property
     def op(self) -> str:
         """Name of the semantic op this is a case of."""
         if self.spatial_mask is None:
