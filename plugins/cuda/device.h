@@ -44,6 +44,8 @@ LAUDC_DEVICE int atomic_add(int* address, int value) { return atomicAdd(address,
 LAUDC_DEVICE void fence() { __threadfence(); }
 LAUDC_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 LAUDC_DEVICE float exponential(float value) { return expf(value); }
+LAUDC_DEVICE float error_function(float value) { return erff(value); }
+LAUDC_DEVICE float square_root(float value) { return sqrtf(value); }
 // Past the L1 cache: for values that other blocks of the same launch wrote.
 LAUDC_DEVICE float load_shared_result(const float* address) { return __ldcg(address); }
 

@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "cuda/attention.cuh"
 #include "cuda/convert.cuh"
 #include "cuda/excitation.cuh"
 #include "cuda/gemm_mma.cuh"
@@ -12,6 +13,7 @@
 #include "cuda/launch.h"
 #include "cuda/masker.cuh"
 #include "cuda/shapes.h"
+#include "cuda/tokens.cuh"
 
 namespace laudc {
 namespace cuda {
@@ -118,6 +120,38 @@ int start_scale(Launcher& launcher, bool half, const ScaleParams& params, int mo
   const int grid = blocks_for((quads + kScaleThreads - 1) / kScaleThreads, most_blocks);
   return half ? launcher.start(scale_rows<Half>, params, grid, kScaleThreads, 0)
               : launcher.start(scale_rows<float>, params, grid, kScaleThreads, 0);
+}
+
+template <class Launcher>
+int start_choose(Launcher& launcher, bool half, const ChooseParams& params) {
+  const int grid = params.samples * params.chunks;
+  return half ? launcher.start(choose<Half>, params, grid, kListThreads, 0)
+              : launcher.start(choose<float>, params, grid, kListThreads, 0);
+}
+
+template <class Launcher>
+int start_normalise(Launcher& launcher, bool half, const NormParams& params, int most_blocks) {
+  constexpr int kRows = kNormThreads / kWarp;
+  const int64_t rows = static_cast<int64_t>(params.segments) * params.rows_max;
+  const int grid = blocks_for((rows + kRows - 1) / kRows, most_blocks);
+  return half ? launcher.start(normalise<Half>, params, grid, kNormThreads, 0)
+              : launcher.start(normalise<float>, params, grid, kNormThreads, 0);
+}
+
+template <class T, class Shape, class Launcher>
+int start_attention_of(Launcher& launcher, const AttentionParams& params, int most_blocks) {
+  const int64_t tiles = (params.tokens + Shape::kTile - 1) / Shape::kTile;
+  const int grid = blocks_for(params.samples * params.heads * tiles, most_blocks);
+  return launcher.start(attention<T, Shape>, params, grid, kAttentionThreads, 0);
+}
+
+template <class Launcher>
+int start_attention(Launcher& launcher, bool half, const AttentionParams& params, int most_blocks) {
+  const bool narrow = params.head_dim <= NarrowHeads::kFeatures;
+  if (half && narrow) return start_attention_of<Half, NarrowHeads>(launcher, params, most_blocks);
+  if (half) return start_attention_of<Half, WideHeads>(launcher, params, most_blocks);
+  if (narrow) return start_attention_of<float, NarrowHeads>(launcher, params, most_blocks);
+  return start_attention_of<float, WideHeads>(launcher, params, most_blocks);
 }
 
 template <class Launcher>

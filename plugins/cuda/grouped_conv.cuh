@@ -4,7 +4,7 @@
 // narrower that is: every thread holds 4 x 4 sums. Multiply-adds in fp32 on every GPU, whatever maps are stored as.
 #pragma once
 
-#include "cuda/tiles.cuh"
+#include "cuda/lists.cuh"
 
 namespace laudc {
 namespace cuda {
@@ -31,20 +31,6 @@ struct GroupPart {
   int first, count;  // places among all kept channels
   int total;         // kept channels of all groups
 };
-
-// The first of `count` ascending values that is not below `bound`.
-LAUDC_DEVICE int first_not_below(const int32_t* values, int count, int bound) {
-  int low = 0, high = count;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (values[middle] < bound) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
 
 LAUDC_DEVICE GroupPart group_part(const GroupedParams& p, int segment, int group) {
   const int begin = group * p.group_width;

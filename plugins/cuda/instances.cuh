@@ -1,6 +1,7 @@
 // Every kernel instance, named explicitly: for compilers that are given device code only (NVRTC).
 #pragma once
 
+#include "cuda/attention.cuh"
 #include "cuda/convert.cuh"
 #include "cuda/excitation.cuh"
 #include "cuda/gemm_mma.cuh"
@@ -8,6 +9,7 @@
 #include "cuda/grouped_conv.cuh"
 #include "cuda/masker.cuh"
 #include "cuda/shapes.h"
+#include "cuda/tokens.cuh"
 
 namespace laudc {
 namespace cuda {
@@ -40,6 +42,14 @@ template __global__ void excite<float>(ExciteParams);
 template __global__ void excite<Half>(ExciteParams);
 template __global__ void scale_rows<float>(ScaleParams);
 template __global__ void scale_rows<Half>(ScaleParams);
+template __global__ void choose<float>(ChooseParams);
+template __global__ void choose<Half>(ChooseParams);
+template __global__ void normalise<float>(NormParams);
+template __global__ void normalise<Half>(NormParams);
+template __global__ void attention<float, NarrowHeads>(AttentionParams);
+template __global__ void attention<float, WideHeads>(AttentionParams);
+template __global__ void attention<Half, NarrowHeads>(AttentionParams);
+template __global__ void attention<Half, WideHeads>(AttentionParams);
 template __global__ void convert<float>(ConvertParams);
 template __global__ void convert<Half>(ConvertParams);
 

@@ -57,6 +57,21 @@ int launch_scale(bool half, const ScaleParams& params, int most_blocks, Stream s
   return start_scale(launcher, half, params, most_blocks);
 }
 
+int launch_choose(bool half, const ChooseParams& params, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_choose(launcher, half, params);
+}
+
+int launch_normalise(bool half, const NormParams& params, int most_blocks, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_normalise(launcher, half, params, most_blocks);
+}
+
+int launch_attention(bool half, const AttentionParams& params, int most_blocks, Stream stream) {
+  CudaLauncher launcher = {cuda_stream(stream)};
+  return start_attention(launcher, half, params, most_blocks);
+}
+
 int launch_convert(bool half, const ConvertParams& params, int grid, Stream stream) {
   CudaLauncher launcher = {cuda_stream(stream)};
   return start_convert(launcher, half, params, grid);
@@ -68,6 +83,12 @@ int fill_zero(void* memory, size_t bytes, Stream stream) {
 
 int copy_memory(const void* from, void* to, size_t bytes, Stream stream) {
   return static_cast<int>(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
+}
+
+int copy_rows(const void* from, size_t from_stride, void* to, size_t to_stride, size_t bytes, size_t rows,
+              Stream stream) {
+  return static_cast<int>(
+      cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, rows, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
 }
 
 // Kernels for an older GPU run on newer ones, and have what they were compiled for: the tensor cores of that

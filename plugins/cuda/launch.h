@@ -6,6 +6,7 @@
 
 #include "cuda/laudc_cuda.h"
 #include "cuda/params.h"
+#include "cuda/token_params.h"
 
 namespace laudc {
 namespace cuda {
@@ -40,9 +41,15 @@ int launch_masker(bool half_map, bool half_features, const MaskerParams& params,
 int launch_grouped(bool half, const GroupedParams& params, int most_blocks, Stream stream);
 int launch_excite(bool half, const ExciteParams& params, Stream stream);
 int launch_scale(bool half, const ScaleParams& params, int most_blocks, Stream stream);
+int launch_choose(bool half, const ChooseParams& params, Stream stream);
+int launch_normalise(bool half, const NormParams& params, int most_blocks, Stream stream);
+int launch_attention(bool half, const AttentionParams& params, int most_blocks, Stream stream);
 int launch_convert(bool half, const ConvertParams& params, int grid, Stream stream);
 int fill_zero(void* memory, size_t bytes, Stream stream);
 int copy_memory(const void* from, void* to, size_t bytes, Stream stream);
+// `rows` rows of `bytes` each, which lie further apart.
+int copy_rows(const void* from, size_t from_stride, void* to, size_t to_stride, size_t bytes, size_t rows,
+              Stream stream);
 
 int current_device(laudc_cuda_device* device);
 int allocate(size_t bytes, void** memory);

@@ -4,68 +4,19 @@
 // the sums into decisions and the decisions into lists, by ballot compaction. Everything stays on the device.
 #pragma once
 
-#include "cuda/tiles.cuh"
+#include "cuda/lists.cuh"
 
 namespace laudc {
 namespace cuda {
 
-constexpr int kMaskerThreads = 256;
-constexpr int kMaskerWarps = kMaskerThreads / kWarp;
+constexpr int kMaskerThreads = kListThreads;
+constexpr int kMaskerWarps = kListWarps;
 // Windows up to this many pixels are averaged by one thread each, larger ones by a warp.
 constexpr int kThreadWindow = 64;
 
-struct MaskerShared {
-  int warp_totals[kMaskerWarps];
-  int base;
-  int last;
-};
-
-LAUDC_DEVICE float sum_over_warp(float value) {
-  LAUDC_UNROLL
-  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) value += shuffle_xor(value, lanes);
-  return value;
-}
+typedef ListShared MaskerShared;
 
 // ---- from decisions to lists ----------------------------------------------------------------------------------------
-
-// Consecutive items are shared out to the warps in 32s.
-LAUDC_DEVICE int items_per_warp(int count) { return tiles_of(tiles_of(count, kMaskerWarps), kWarp) * kWarp; }
-
-// How many of `count` items are wanted. The whole block calls it and gets the answer; warp_totals holds the warps'.
-template <class Wanted>
-LAUDC_DEVICE int count_wanted(int count, const Wanted& wanted, MaskerShared* shared) {
-  const int thread = thread_index(), lane = thread % kWarp, warp = thread / kWarp;
-  const int begin = warp * items_per_warp(count), end = smaller(count, begin + items_per_warp(count));
-  int mine = 0;
-  for (int i = begin; i < end; i += kWarp) mine += bit_count(ballot(i + lane < end && wanted(i + lane)));
-  sync_block();  // nobody reads the last totals any more
-  if (lane == 0) shared->warp_totals[warp] = mine;
-  sync_block();
-  int total = 0;
-  for (int w = 0; w < kMaskerWarps; ++w) total += shared->warp_totals[w];
-  return total;
-}
-
-// Appends first_value + i for every wanted item i, in order, to a list whose length is *length. Other blocks may append
-// to the same list: each gets a stretch of its own, and no result depends on which.
-template <class Wanted>
-LAUDC_DEVICE int append_wanted(int count, const Wanted& wanted, int first_value, int32_t* list, int* length,
-                               MaskerShared* shared) {
-  const int thread = thread_index(), lane = thread % kWarp, warp = thread / kWarp;
-  const int total = count_wanted(count, wanted, shared);
-  if (thread == 0) shared->base = atomic_add(length, total);
-  sync_block();
-  int at = shared->base;
-  for (int w = 0; w < warp; ++w) at += shared->warp_totals[w];
-  const int begin = warp * items_per_warp(count), end = smaller(count, begin + items_per_warp(count));
-  for (int i = begin; i < end; i += kWarp) {
-    const bool mine = i + lane < end && wanted(i + lane);
-    const uint32_t votes = ballot(mine);
-    if (mine) list[at + bit_count(votes & ((1u << lane) - 1u))] = first_value + i + lane;
-    at += bit_count(votes);
-  }
-  return total;
-}
 
 struct ByteSet {
   const uint8_t* bytes;
@@ -92,12 +43,6 @@ struct DilatedSet {
 
 struct AllOf {
   LAUDC_DEVICE bool operator()(int) const { return true; }
-};
-
-struct KeptChannels {
-  const uint8_t* keep;  // [groups]
-  int per_group;
-  LAUDC_DEVICE bool operator()(int channel) const { return keep[channel / per_group] != 0; }
 };
 
 // ---- reading the map ------------------------------------------------------------------------------------------------
@@ -187,14 +132,6 @@ LAUDC_DEVICE void decide_cells(const MaskerParams& p, int sample) {
     const float mean = sum_over_warp(window_share(p, sample, cell, lane, kWarp));
     if (lane == 0) decide(p, sample, cell, p.spatial_b[cell / cells_each] + mean);
   }
-}
-
-// Row r of w times x, plus b[r]; a warp calls it.
-LAUDC_DEVICE float row_times(const float* w, const float* b, int r, int columns, const float* x) {
-  const int lane = thread_index() % kWarp;
-  float sum = 0.0f;
-  for (int c = lane; c < columns; c += kWarp) sum = fused(w[static_cast<int64_t>(r) * columns + c], x[c], sum);
-  return sum_over_warp(sum) + b[r];
 }
 
 LAUDC_DEVICE void decide_channels(const MaskerParams& p, int sample) {

@@ -20,8 +20,10 @@ enum class RowTarget : int { kCompact, kPixel };
 enum class Epilogue : int {
   kClamp,    // out = max(acc + bias, lo)
   kRelu,     // out = max(acc + bias, 0)
-  kProject,  // out = acc + bias; with a ReLU where conv3 will add nothing
+  kProject,  // out = acc + bias; with a ReLU where conv3 will add nothing, which `wanted` says
   kAddRelu,  // out = max(out + acc + bias, 0); mask groups that drop the pixel add nothing
+  kAdd,      // out = out + acc + bias
+  kGelu,     // out = gelu(acc + bias)
 };
 
 // One convolution over a list of rows:

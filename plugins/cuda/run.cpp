@@ -5,6 +5,7 @@
 #include "core/packed_layout.h"
 #include "cuda/bottleneck_run.h"
 #include "cuda/regnet_run.h"
+#include "cuda/vit_run.h"
 
 namespace laudc {
 namespace cuda {
@@ -40,6 +41,7 @@ std::unique_ptr<Run> make_run(const char* op, const int64_t* records, size_t cou
   const Setting setting = {chosen, kind_of(chosen, device.sm), device};
   if (std::strcmp(op, BottleneckRun::kOp) == 0) return BottleneckRun::create(records, count, setting, error);
   if (std::strcmp(op, RegNetRun::kOp) == 0) return RegNetRun::create(records, count, setting, error);
+  if (std::strcmp(op, VitRun::kOp) == 0) return VitRun::create(records, count, setting, error);
   *error = std::string("there are no GPU kernels for ") + op;
   return nullptr;
 }

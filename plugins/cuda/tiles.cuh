@@ -173,6 +173,8 @@ LAUDC_DEVICE int weight_step(const GemmParams& p, const Tile& tile, int t, int k
   return (t * p.depth + channel) * p.panel;
 }
 
+LAUDC_DEVICE float gelu(float value) { return 0.5f * value * (1.0f + error_function(value * 0.70710678f)); }
+
 // What becomes of four finished sums of row r, columns c .. c + 3 of the tile.
 template <class TOut, int kTileM, int kTileN>
 class Finisher {
@@ -191,7 +193,7 @@ class Finisher {
     const int count = smaller(4, end_ - n);
     const bool whole = p_.out_vectors != 0 && count == 4;
     float before[4] = {0, 0, 0, 0}, value[4];
-    if (p_.epilogue == Epilogue::kAddRelu) {
+    if (p_.epilogue == Epilogue::kAddRelu || p_.epilogue == Epilogue::kAdd) {
       if (whole) {
         load4(out, before);
       } else {
@@ -216,6 +218,8 @@ class Finisher {
       return value < lo ? lo : value;
     }
     float value = sum + p_.bias[channel];
+    if (p_.epilogue == Epilogue::kAdd) return value + before;
+    if (p_.epilogue == Epilogue::kGelu) return gelu(value);
     if (p_.epilogue == Epilogue::kProject && extra != 0) return value;
     if (p_.epilogue == Epilogue::kAddRelu) {
       if (p_.keep != nullptr && !kept(extra, channel)) value = 0.0f;

@@ -57,9 +57,11 @@ if(NOT LAUDC_VERSION_TEXT)  # outside of the project's own build; sources copied
 endif()
 set(LAUDC_CUDA_HOST_SOURCES
     ${LAUDC_PLUGINS}/core/block_desc.cpp ${LAUDC_PLUGINS}/core/packed_layout.cpp ${LAUDC_PLUGINS}/core/regnet_desc.cpp
+    ${LAUDC_PLUGINS}/core/vit_desc.cpp
     ${LAUDC_PLUGINS}/cuda/block_call.cpp ${LAUDC_PLUGINS}/cuda/bottleneck_run.cpp ${LAUDC_PLUGINS}/cuda/conv_run.cpp
     ${LAUDC_PLUGINS}/cuda/gemm_tiles.cpp ${LAUDC_PLUGINS}/cuda/laudc_cuda.cpp ${LAUDC_PLUGINS}/cuda/regnet_run.cpp
-    ${LAUDC_PLUGINS}/cuda/run.cpp ${LAUDC_PLUGINS}/cuda/workspace.cpp)
+    ${LAUDC_PLUGINS}/cuda/run.cpp ${LAUDC_PLUGINS}/cuda/vit_call.cpp ${LAUDC_PLUGINS}/cuda/vit_run.cpp
+    ${LAUDC_PLUGINS}/cuda/vit_workspace.cpp ${LAUDC_PLUGINS}/cuda/workspace.cpp)
 add_library(laudc_cuda_kernels OBJECT ${LAUDC_PLUGINS}/cuda/kernels.cu ${LAUDC_CUDA_HOST_SOURCES})
 target_include_directories(laudc_cuda_kernels PRIVATE ${LAUDC_PLUGINS} ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 set_target_properties(laudc_cuda_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_STANDARD 14

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "core/packed_layout.h"
+#include "cuda/byte_cursor.h"
 #include "cuda/gemm_tiles.h"
 
 namespace laudc {
 namespace cuda {
 namespace {
 
-constexpr int64_t kAlignBytes = 256;
 constexpr int64_t kMaxIndex = INT64_C(1) << 30;
 constexpr int64_t kChunksPerMultiprocessor = 4;
 
@@ -77,19 +77,6 @@ bool indexable(const BlockDesc& d, int64_t batch) {
   return in < kMaxIndex && out < kMaxIndex && batch * widest < kMaxIndex;
 }
 
-class Cursor {
- public:
-  size_t take(int64_t count, size_t element) {
-    const int64_t at = next_;
-    next_ = round_up(next_ + count * static_cast<int64_t>(element), kAlignBytes);
-    return static_cast<size_t>(at);
-  }
-  size_t position() const { return static_cast<size_t>(next_); }
-
- private:
-  int64_t next_ = 0;
-};
-
 }  // namespace
 
 int hidden_pixel(const BlockDesc& d) { return static_cast<int>(round_up(d.width, 8)); }
@@ -112,7 +99,7 @@ bool plan_workspace(const std::vector<BlockDesc>& blocks, int64_t batch, const W
     add_block(d, batch, traits, &needs);
   }
   const size_t number = sizeof(float);
-  Cursor cursor;
+  ByteCursor cursor;
   const Counter counted = traits.most_squeeze > 0 ? Counter::kCount : Counter::kPooledRows;
   plan->counters_per_block = static_cast<int>(counted) * batch;
   const int64_t counters = static_cast<int64_t>(blocks.size()) * plan->counters_per_block;

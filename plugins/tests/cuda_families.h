@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tests/regnet_reference.h"
+#include "tests/vit_reference.h"
 
 namespace laudc {
 namespace test {
@@ -111,6 +112,71 @@ struct RegNetFamily {
     const int32_t all = static_cast<int32_t>(rows.needed.size());
     const int32_t pooled = ReferenceRows::count(rows.wanted) > 0 ? all : 0;
     check_conv_counts(desc.block, keep, desc.skips_early() ? ReferenceRows::count(rows.needed) : pooled, counts);
+  }
+};
+
+inline Record vit_record(const VitDesc& d) {
+  return {d.tokens,
+          d.dim,
+          d.heads,
+          d.hidden,
+          d.token_policy,
+          d.tokens_in_mlp,
+          d.head_policy,
+          d.layer_policy,
+          d.norm_policy,
+          static_cast<int64_t>(d.dropped_heads),
+          static_cast<int64_t>(d.head_width),
+          d.first_only,
+          d.panel,
+          0};
+}
+
+struct VitFamily {
+  typedef VitDesc Desc;
+  typedef VitWeights Weights;
+  static const char* op() { return "VitRun"; }
+  static bool keeps(float margin) { return margin > 0; }
+  static float input(float value) { return 2 * value; }
+
+  static std::vector<Desc> parse(const Record& records) {
+    std::string error;
+    std::vector<Desc> out;
+    CHECK(parse_vit_blocks(records.data(), records.size(), &out, &error));
+    return out;
+  }
+  static Weights random_weights(const Desc& d, Random* random) { return random_vit(d, random); }
+  static std::vector<Floats*> rounded(Weights* w) {
+    return {&w->q.w, &w->k.w, &w->v.w, &w->proj.w, &w->fc1.w, &w->fc2.w};
+  }
+  static Floats pack(const Desc& d, const Weights& w) { return pack_vit(d, w); }
+  static int64_t packed_floats(const Desc& d) { return vit_layout(d).total; }
+  static int64_t margin_count(const Desc& d) { return d.margins(); }
+  static std::vector<int64_t> x_dims(const Desc& d) { return {d.tokens, d.dim}; }
+  static std::vector<int64_t> y_dims(const Desc& d) { return {d.first_only ? 1 : d.tokens, d.dim}; }
+  static Doubles margins(const Desc& d, const Weights& w, const Doubles& x) {
+    const Floats any(index(d.margins()), 0.0f);
+    Doubles stream = x, margins;
+    reference_vit_block(d, w, any.data(), &stream, &margins);
+    return margins;
+  }
+  static Doubles output(const Desc& d, const Weights& w, const Doubles& x, const std::vector<bool>& keep) {
+    Floats made;
+    for (const bool one : keep) made.push_back(one ? 1.0f : -1.0f);
+    made.push_back(0);  // some address, where there are none
+    Doubles stream = x, margins;
+    reference_vit_block(d, w, made.data(), &stream, &margins);
+    if (d.first_only) stream.resize(index(d.dim));
+    return stream;
+  }
+  static void check_counts(const Desc& d, const std::vector<bool>& keep, const int32_t* counts) {
+    const auto head_at = keep.begin() + d.token_margins(), layer_at = head_at + d.head_margins();
+    const int32_t kept = d.token_policy ? 1 + static_cast<int32_t>(std::count(keep.begin(), head_at, true)) : d.tokens;
+    const int32_t heads = d.head_policy ? static_cast<int32_t>(std::count(head_at, layer_at, true)) : d.heads;
+    const int32_t in_mlp = d.tokens_in_mlp ? kept : d.tokens;
+    CHECK(counts[0] == (d.layer_policy && !layer_at[0] ? 0 : d.first_only ? 1 : kept));
+    CHECK(counts[1] == (d.layer_policy && !layer_at[1] ? 0 : d.first_only ? 1 : in_mlp));
+    CHECK(counts[2] == kept && counts[3] == heads);
   }
 };
 

@@ -197,6 +197,7 @@ struct GpuNetworkOf {
 
 typedef GpuNetworkOf<BottleneckFamily> GpuNetwork;
 typedef GpuNetworkOf<RegNetFamily> RegNetGpuNetwork;
+typedef GpuNetworkOf<VitFamily> VitGpuNetwork;
 
 // Sums in another order, other block orders, other times at which copies arrive: not one bit may differ.
 template <class Network>

@@ -59,6 +59,8 @@ inline void fence() {}
 inline int bit_count(uint32_t bits) { return __builtin_popcount(bits); }
 inline float fused(float a, float b, float c) { return a * b + c; }
 inline float exponential(float value) { return std::exp(value); }
+inline float error_function(float value) { return std::erf(value); }
+inline float square_root(float value) { return std::sqrt(value); }
 inline float load_shared_result(const float* address) { return *address; }
 
 inline uint32_t as_bits(float value) {

@@ -55,6 +55,21 @@ int launch_scale(bool half, const ScaleParams& params, int most_blocks, Stream) 
   return start_scale(launcher, half, params, most_blocks);
 }
 
+int launch_choose(bool half, const ChooseParams& params, Stream) {
+  EmulatedLauncher launcher;
+  return start_choose(launcher, half, params);
+}
+
+int launch_normalise(bool half, const NormParams& params, int most_blocks, Stream) {
+  EmulatedLauncher launcher;
+  return start_normalise(launcher, half, params, most_blocks);
+}
+
+int launch_attention(bool half, const AttentionParams& params, int most_blocks, Stream) {
+  EmulatedLauncher launcher;
+  return start_attention(launcher, half, params, most_blocks);
+}
+
 int launch_convert(bool half, const ConvertParams& params, int grid, Stream) {
   EmulatedLauncher launcher;
   return start_convert(launcher, half, params, grid);
@@ -67,6 +82,13 @@ int fill_zero(void* memory, size_t bytes, Stream) {
 
 int copy_memory(const void* from, void* to, size_t bytes, Stream) {
   std::memcpy(to, from, bytes);
+  return 0;
+}
+
+int copy_rows(const void* from, size_t from_stride, void* to, size_t to_stride, size_t bytes, size_t rows, Stream) {
+  for (size_t i = 0; i < rows; ++i) {
+    std::memcpy(static_cast<char*>(to) + i * to_stride, static_cast<const char*>(from) + i * from_stride, bytes);
+  }
   return 0;
 }
 
