@@ -31,7 +31,18 @@ KERNEL = re.compile(
     r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
     r"Used (?P<registers>\d+) registers(?:.*?(?P<shared>\d+) bytes smem)?",
 )
-TAGS = ("gemm_simt", "gemm_mma", "masker", "convert", "grouped_conv", "excite", "scale_rows")
+TAGS = (
+    "gemm_simt",
+    "gemm_mma",
+    "masker",
+    "convert",
+    "grouped_conv",
+    "excite",
+    "scale_rows",
+    "choose",
+    "normalise",
+    "attention",
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from laudc.ops import node_attributes
 from laudc.ops.packing import BlockWeights, pack_block, pack_stem
 from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUNS_KEY, BlockRecord, RegNetRecord, encode_blocks
-from laudc.ops.scheduled_vit import VitRecord
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, BlockRecord, RegNetRecord, encode_blocks
 from laudc.schedule.blocks import BlockNodes, Graph
-from laudc.schedule.lower_vit import lower_vit
+from laudc.schedule.lower_vit import VitLowering, is_transformer
+from laudc.schedule.lowering import RunLowering
 from laudc.schedule.plan import Plan
 from laudc.schedule.stem import find_stem
 
@@ -25,35 +24,29 @@ _TO_NCHW = [0, 3, 1, 2]
 
 
 def lower(model: onnx.ModelProto, plan: Plan) -> onnx.ModelProto:
-    """The scheduled model. Consecutive sparse blocks become one `BottleneckRun`; dense ones keep their body.
+    """The scheduled model. Consecutive sparse blocks become one `BottleneckRun`, `RegNetRun` or `VitRun`; dense
+    ones keep their body.
 
     Beside `logits` the graph has, per run, the outputs `laudc.counts.i`, `laudc.margins.i` and `laudc.block_ns.i`, and
     for every dense block its masks; the metadata `laudc.runs` says which blocks they describe.
     """
     graph = Graph(model)
-    if any(isinstance(block.record, VitRecord) for block in plan.blocks) or not graph.blocks():
-        return lower_vit(graph, plan)
-    return Lowering(graph, plan).model()
+    lowering = VitLowering if is_transformer(graph) else Lowering
+    return lowering(graph, plan).model()
 
 
-class Lowering:
-    """The lowering for ONNX Runtime on CPUs; what another runtime wants differently it overrides."""
+class Lowering(RunLowering):
+    """The lowering of convolution blocks."""
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
-        self.graph = graph
-        self.records = {block.name: block.record for block in plan.blocks}
+        super().__init__(graph, plan)
         self.blocks = {block.name: block for block in graph.blocks()}
         self.panel = plan.panel
-        self.nodes: list[onnx.NodeProto] = []
-        self.new_initializers: list[onnx.TensorProto] = []
-        self.outputs: list[onnx.ValueInfoProto] = []
-        self.runs: list[dict[str, Any]] = []
         self.replaced: set[int] = set()
         self.nhwc: dict[str, str] = {}
 
     def model(self) -> onnx.ModelProto:
-        import onnx
-
+        """The scheduled model."""
         runs = list(self._runs())
         starts = {id(run[0].bottleneck): run for run in runs}
         self.replaced = {id(node) for run in runs for block in run for node in block.nodes}
@@ -64,28 +57,7 @@ class Lowering:
                 self.nodes.append(node)
         self._fuse_heads()
         self._expose_masks()
-        source = self.graph.model
-        nodes = in_use(self.nodes, [value.name for value in (*source.graph.output, *self.outputs)])
-        used = {name for node in nodes for name in node.input}
-        weights = [t for t in (*source.graph.initializer, *self.new_initializers) if t.name in used]
-        lowered = onnx.helper.make_graph(
-            nodes, source.graph.name, source.graph.input, [*source.graph.output, *self.outputs], weights
-        )
-        bodies = {node.op_type for node in nodes if node.domain == DOMAIN}
-        out = onnx.helper.make_model(
-            lowered,
-            opset_imports=source.opset_import,
-            ir_version=source.ir_version,
-            producer_name="laudc",
-            functions=[function for function in source.functions if function.name in bodies],
-        )
-        out.metadata_props.extend(source.metadata_props)
-        out.metadata_props.add(key=RUNS_KEY, value=json.dumps(self.runs))
-        return self._finished(out)
-
-    def _finished(self, lowered: onnx.ModelProto) -> onnx.ModelProto:
-        """What else a runtime needs done to the lowered model."""
-        return lowered
+        return self._assembled()
 
     def _runs(self) -> Iterable[list[BlockNodes]]:
         """Maximal chains of sparse blocks in which each reads only the one before."""
@@ -115,9 +87,7 @@ class Lowering:
             record = self.records[block.name]
             assert isinstance(record, BlockRecord)
             records.append(record)
-            packed.append(
-                self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block)))
-            )
+            packed.append(self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block))))
         index = len(self.runs)
         outputs = self._run_outputs(records)
         names = {key: f"laudc.{key}.{index}" for key in outputs}
@@ -137,32 +107,9 @@ class Lowering:
         )
         self.nhwc[run[-1].output] = result
         self.nodes.append(_transpose(result, run[-1].output, _TO_NCHW))
-        self.outputs += [
-            onnx.helper.make_tensor_value_info(names[key], kind, shape) for key, (kind, shape) in outputs.items()
-        ]
+        self._add_outputs(names, outputs)
         blocks = [{"name": b.name, **asdict(r)} for b, r in zip(run, records, strict=True)]
         self.runs.append({**names, "blocks": blocks})
-
-    def _run_outputs(self, records: list[BlockRecord]) -> dict[str, tuple[int, list[int | str]]]:
-        """Type and shape of what a run reports beside its result."""
-        import onnx
-
-        types, blocks = onnx.TensorProto, len(records)
-        return {
-            "counts": (types.INT32, ["batch", blocks, 4]),
-            "margins": (types.FLOAT, ["batch", sum(record.margins for record in records)]),
-            "block_ns": (types.INT64, [blocks]),
-        }
-
-    def _run_attributes(self) -> dict[str, Any]:
-        """Attributes of a run beside its records."""
-        return {}
-
-    def _initializer(self, name: str, array: Any) -> str:
-        from onnx import numpy_helper
-
-        self.new_initializers.append(numpy_helper.from_array(array, name))
-        return name
 
     def _nhwc_of(self, value: str, channels: int) -> str:
         """The NHWC form of an NCHW value: known already, made by the fused stem, or by a Transpose."""
@@ -227,9 +174,7 @@ class Lowering:
                 value = masker.output[0]
                 groups, rows, columns = block.spatial_mask
                 dims = [groups, rows, columns] if kind == "spatial" else [block.channel_groups]
-                self.outputs.append(
-                    onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, ["batch", *dims])
-                )
+                self.outputs.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, ["batch", *dims]))
                 entry[f"{kind}_mask"] = value
             self.runs.append({"dense": entry})
 
@@ -250,14 +195,3 @@ def _transpose(source: str, target: str, perm: list[int]) -> onnx.NodeProto:
 
 def _axis(node: onnx.NodeProto) -> int:
     return int(node_attributes(node).get("axis", 1))  # type: ignore[arg-type]
-
-
-def in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
-    """The nodes that some output depends on, in order."""
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]

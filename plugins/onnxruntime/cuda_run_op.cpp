@@ -20,7 +20,7 @@ namespace ort {
 namespace {
 
 // The scheduled ops; each becomes an operator of its own.
-constexpr const char* kNames[] = {"BottleneckRun", "RegNetRun"};
+constexpr const char* kNames[] = {"BottleneckRun", "RegNetRun", "VitRun"};
 constexpr int kCountsPerBlock = 4;
 constexpr size_t kErrorSize = 512;
 
@@ -202,7 +202,7 @@ CustomOp run_op() {
 
 }  // namespace
 
-std::vector<CustomOp> cuda_run_ops() { return {run_op<0>(), run_op<1>()}; }
+std::vector<CustomOp> cuda_run_ops() { return {run_op<0>(), run_op<1>(), run_op<2>()}; }
 
 }  // namespace ort
 }  // namespace laudc

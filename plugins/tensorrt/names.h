@@ -5,7 +5,7 @@ namespace laudc {
 namespace trt {
 
 // One plugin per scheduled op.
-constexpr const char* kPluginNames[] = {"BottleneckRun", "RegNetRun"};
+constexpr const char* kPluginNames[] = {"BottleneckRun", "RegNetRun", "VitRun"};
 constexpr char kPluginVersion[] = "1";
 constexpr char kPluginNamespace[] = "laudc";
 

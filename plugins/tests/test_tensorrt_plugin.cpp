@@ -65,11 +65,27 @@ RegNetGpuNetwork network_of(Mode mode, int precision, uint32_t seed) {
   return network;
 }
 
+template <>
+VitGpuNetwork network_of(Mode mode, int precision, uint32_t seed) {
+  Random random(seed);
+  VitDesc first = vit_desc(11, 3, 8, 48, 16);
+  first.token_policy = first.tokens_in_mlp = mode == Mode::kSpatial || mode == Mode::kBoth;
+  first.head_policy = mode == Mode::kChannel || mode == Mode::kBoth;
+  first.layer_policy = mode == Mode::kLayer || mode == Mode::kBoth;
+  if (!first.head_policy) first.head_width = MlpWidth::kFull;
+  VitDesc second = first;
+  second.first_only = mode == Mode::kBoth;
+  VitGpuNetwork network({vit_record(first), vit_record(second)}, &random);
+  network.precision = precision;
+  return network;
+}
+
 // Calls body(family) for every family that the library has a plugin for.
 template <class Body>
 void for_every_family(const Body& body) {
   body(BottleneckFamily());
   body(RegNetFamily());
+  body(VitFamily());
 }
 
 struct Tensors {
@@ -465,13 +481,13 @@ void wrong_tensors_are_refused_of() {
     const bool configured = plugin->configure(Tensors::dynamic(tensors.in), Tensors::dynamic(tensors.out));
     return (!configured || Execution(*plugin, &network, x).status != 0) && quiet.said(why);
   };
-  for (const int axis : {1, 2, 3}) {
+  for (int axis = 1; axis < good.in[0].dims.nbDims; ++axis) {
     Tensors tensors = good;
     ++tensors.in[0].dims.d[axis];
     CHECK(refused(tensors, "the size the network was scheduled for"));
   }
   Tensors flat = good;
-  flat.in[0].dims.nbDims = 3;
+  --flat.in[0].dims.nbDims;
   CHECK(refused(flat, "the size the network was scheduled for"));
   Tensors small = good;
   --small.in[2].dims.d[0];

@@ -8,9 +8,10 @@ import pytest
 
 from laudc.errors import UserError
 from laudc.ops import node_attributes
-from laudc.ops.scheduled import DOMAIN, RUN_OP, Conv2Algorithm, decode_blocks
+from laudc.ops.scheduled import DOMAIN, REGNET_RUN_OP, RUN_OP, Conv2Algorithm, RegNetRecord, decode_blocks
+from laudc.ops.scheduled_vit import VIT_RUN_OP, encode_vit_blocks
 from laudc.schedule import make_plan
-from laudc.schedule.lower_gpu import Precision, lower_onnxruntime_cuda, lower_tensorrt, run_nodes
+from laudc.schedule.lower_gpu import Precision, for_gpu, lower_onnxruntime_cuda, lower_tensorrt, run_nodes
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,87 @@ def test_onnxruntime_cuda_keeps_bodies_and_has_no_clock(portable):
 def test_what_the_plugins_do_not_have_is_refused(portable, precision, tensorrt, told):
     with pytest.raises(UserError, match=told):
         _lowered(portable, precision, tensorrt)
+
+
+@pytest.fixture(scope="module", params=["regnet_channel", "regnet_spatial", "regnet_both"])
+def regnet(request):
+    pytest.importorskip("torch")
+    import laudc
+    from tests.export.models import small_regnet
+
+    return laudc.export(small_regnet(request.param))
+
+
+@pytest.mark.parametrize(
+    ("precision", "tensorrt"), [("fp16", "8.2"), ("fp32", "8.6"), ("fp16", "10.3"), ("tf32", "11.1")]
+)
+def test_regnet_blocks_become_runs(regnet, precision, tensorrt):
+    plan = make_plan(regnet)
+    lowered = _lowered(regnet, precision, tensorrt)
+    assert not lowered.functions
+    nodes = run_nodes(lowered)
+    assert {node.op_type for node in nodes} == {REGNET_RUN_OP}
+    records = [r for node in nodes for r in decode_blocks(node_attributes(node)["blocks"], RegNetRecord)]
+    assert records == [block.record for block in plan.blocks]
+    for node in nodes:
+        assert node_attributes(node)["precision"] == Precision.named(precision) and len(node.output) == 3
+    for ours, theirs in zip(for_gpu(plan).blocks, plan.blocks, strict=True):
+        assert (ours.execution, ours.reason) == ("sparse", theirs.reason)
+        assert "squeeze-excitation" in ours.reason
+
+
+@pytest.fixture(scope="module")
+def vit():
+    pytest.importorskip("torch")
+    import laudc
+    from tests.laudnet.vit_models import vit_model
+
+    return laudc.export(vit_model())
+
+
+@pytest.mark.parametrize("tensorrt", ["8.2", "8.6.1", "10.3.0", "11.1"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+def test_transformer_blocks_become_runs(vit, precision, tensorrt):
+    plan = make_plan(vit)
+    lowered = _lowered(vit, precision, tensorrt)
+    assert not lowered.functions
+    (node,) = run_nodes(lowered)
+    attributes = node_attributes(node)
+    assert node.op_type == VIT_RUN_OP and attributes["precision"] == Precision.named(precision)
+    assert list(attributes["blocks"]) == encode_vit_blocks([block.record for block in plan.blocks])
+    assert {block.execution for block in for_gpu(plan).blocks} == {"sparse"}
+    texts = {attribute.name: attribute.s for attribute in node.attribute if attribute.s}
+    assert texts == {"plugin_namespace": b"laudc", "plugin_version": b"1"}
+
+
+@pytest.mark.parametrize("tensorrt", ["8.2", "10.3"])
+def test_dense_transformer_blocks_give_the_reference(vit, tensorrt):
+    """In opset 13, too, which has no LayerNormalization."""
+    ort = pytest.importorskip("onnxruntime")
+    model = _lowered(vit, "fp32", tensorrt, "dense")
+    assert all(not node.domain for node in model.graph.node)
+    size = [dim.dim_value for dim in vit.graph.input[0].type.tensor_type.shape.dim][1:]
+    images = np.random.default_rng(0).standard_normal((2, *size)).astype(np.float32)
+    wanted = ort.InferenceSession(vit.SerializeToString()).run(None, {"input": images})[0]
+    found = ort.InferenceSession(model.SerializeToString()).run(None, {"input": images})[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_wide_heads_stay_dense_with_a_reason():
+    pytest.importorskip("torch")
+    import laudc
+    from tests.laudnet.vit_models import vit_model
+
+    portable = laudc.export(vit_model(embed_dim=192, num_heads=1, depth=2))
+    plan = for_gpu(make_plan(portable))
+    assert {block.execution for block in plan.blocks} == {"dense"}
+    assert all("heads of at most 128 features, these have 192" in block.reason for block in plan.blocks)
+    assert not run_nodes(_lowered(portable))
+
+
+def test_onnxruntime_cuda_runs_every_family(regnet, vit):
+    for portable, op in ((regnet, REGNET_RUN_OP), (vit, VIT_RUN_OP)):
+        model = lower_onnxruntime_cuda(portable, make_plan(portable), "fp32")
+        nodes = run_nodes(model)
+        assert {node.op_type for node in nodes} == {op}
+        assert not any(value.name.startswith("laudc.block_ns") for value in model.graph.output)
