@@ -107,7 +107,7 @@ class Lowering(RunLowering):
         )
         self.nhwc[run[-1].output] = result
         self.nodes.append(_transpose(result, run[-1].output, _TO_NCHW))
-        self._add_outputs(names, outputs)
+        self._add_outputs(result, names, outputs)
         blocks = [{"name": b.name, **asdict(r)} for b, r in zip(run, records, strict=True)]
         self.runs.append({**names, "blocks": blocks})
 

@@ -89,7 +89,7 @@ class VitLowering(RunLowering):
                 **self._run_attributes(),
             )
         )
-        self._add_outputs(names, outputs)
+        self._add_outputs(last.output, names, outputs)
         described = [{"name": block.name, "decisions": record.decisions, **asdict(record)} for block, record in run]
         self.runs.append({**names, "blocks": described})
 

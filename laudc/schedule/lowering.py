@@ -30,6 +30,7 @@ class RunLowering(ABC):
         self.nodes: list[onnx.NodeProto] = []
         self.new_initializers: list[onnx.TensorProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+        self.results: list[onnx.ValueInfoProto] = []
         self.runs: list[dict[str, Any]] = []
 
     @abstractmethod
@@ -55,9 +56,11 @@ class RunLowering(ABC):
         """What else a runtime needs done to the lowered model."""
         return lowered
 
-    def _add_outputs(self, names: dict[str, str], outputs: dict[str, Output]) -> None:
+    def _add_outputs(self, result: str, names: dict[str, str], outputs: dict[str, Output]) -> None:
         import onnx
 
+        # Our operator for ONNX Runtime on GPUs takes maps of several types, so the graph has to say which.
+        self.results.append(onnx.helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None))
         self.outputs += [
             onnx.helper.make_tensor_value_info(names[key], kind, shape) for key, (kind, shape) in outputs.items()
         ]
@@ -77,7 +80,9 @@ class RunLowering(ABC):
         nodes = in_use(self.nodes, [value.name for value in outputs])
         used = {name for node in nodes for name in node.input}
         weights = [t for t in (*source.graph.initializer, *self.new_initializers) if t.name in used]
-        lowered = onnx.helper.make_graph(nodes, source.graph.name, source.graph.input, outputs, weights)
+        lowered = onnx.helper.make_graph(
+            nodes, source.graph.name, source.graph.input, outputs, weights, value_info=self.results
+        )
         bodies = {node.op_type for node in nodes if node.domain == DOMAIN}
         out = onnx.helper.make_model(
             lowered,
