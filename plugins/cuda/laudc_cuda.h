@@ -1,7 +1,8 @@
 /* C interface of the CUDA kernels: runs of dynamic blocks on one GPU.
  *
  * Free of TensorRT and ONNX Runtime types; both adapters are built on it. Records and packed weights are those of the
- * CPU library (core/block_desc.h, core/regnet_desc.h, core/vit_desc.h). Functions that can fail write one sentence to `error`.
+ * CPU library (core/block_desc.h, core/regnet_desc.h, core/vit_desc.h). Functions that can fail write one sentence to
+ * `error`.
  */
 #ifndef LAUDC_CUDA_H_
 #define LAUDC_CUDA_H_
