@@ -1,4 +1,4 @@
-"""Whole networks lowered for ONNX Runtime's CUDA provider, on emulated kernels: the portable graph's logits and decisions."""
+"""Whole networks lowered for ONNX Runtime's CUDA provider, on emulated kernels."""
 
 from __future__ import annotations
 
