@@ -53,7 +53,10 @@ class Library:
         pointer, size, int64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
         signatures: dict[str, tuple[Any, list[Any]]] = {
             "current_device": (ctypes.c_int, [ctypes.POINTER(Device), *text]),
-            "create": (pointer, [ctypes.POINTER(int64), size, ctypes.c_int, ctypes.POINTER(Device), *text]),
+            "create": (
+                pointer,
+                [ctypes.c_char_p, ctypes.POINTER(int64), size, ctypes.c_int, ctypes.POINTER(Device), *text],
+            ),
             "destroy": (None, [pointer]),
             "margins": (int64, [pointer]),
             "packed_floats": (int64, [pointer, int64]),
@@ -89,7 +92,8 @@ class Library:
         array = (ctypes.c_int64 * len(values))(*values)
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         device = ctypes.byref(self._device)
-        run = self.get("create", array, len(values), PRECISIONS[precision], device, error, _ERROR_BYTES)
+        op = records[0].RUN_OP.encode()
+        run = self.get("create", op, array, len(values), PRECISIONS[precision], device, error, _ERROR_BYTES)
         if not run:
             raise KernelError(f"create: {error.value.decode(errors='replace')}")
         return int(run)
