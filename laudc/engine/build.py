@@ -165,10 +165,17 @@ def build_engine(
 def _chooser(
     profile: DeviceProfile, model: onnx.ModelProto, make_activation: Callable[[], Activation], **about: Any
 ) -> CostChooser | None:
-    """Chooses by predicted cost; None where the profile has no latency model for the network."""
+    """Chooses by predicted cost; None where the profile has no latency model for the network's kernels: then the rules
+    decide."""
+    from laudc.schedule.blocks import Graph
     from laudc.schedule.forecast import chooser_for
+    from laudc.schedule.plan import block_records
 
-    return chooser_for(profile, model, make_activation(), **about)
+    chooser = chooser_for(profile, model, make_activation(), **about)
+    unknown = chooser is not None and any(
+        chooser.model.obstacle(record) for _, record in block_records(Graph(model), GPU_PANEL)
+    )
+    return None if unknown else chooser
 
 
 def _build_tensorrt(

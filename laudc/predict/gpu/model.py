@@ -76,8 +76,8 @@ class GpuModel:
         return self.fit.block_interval(mean_us) if self.fit is not None else None
 
     def obstacle(self, record: Record) -> str:
-        """Our GPU kernels know the bottlenecks of ResNets."""
-        return "" if family_of(record) == RESNET else "the GPU kernels cover the bottlenecks of ResNets only"
+        """Of our GPU kernels, those for bottlenecks can be predicted."""
+        return "" if family_of(record) == RESNET else "the GPU model knows our kernels for ResNets only"
 
     def batch_ns(self, record: Record, counts: Work, place: Place, groups: Array) -> Array:
         """Time of a block of ours for each call. Rows of all images form one list: an image that skips adds nothing.
