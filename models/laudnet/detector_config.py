@@ -82,6 +82,12 @@ class DetectorConfig(LaudConfig):
         assert self.rules is not None
         return self.rules
 
+    @property
+    def anchors_per_position(self) -> int:
+        """`anchors` of a detector that has a head."""
+        assert self.anchors is not None
+        return self.anchors
+
     def __post_init__(self) -> None:
         if self.head != "none":
             rules = usual_rules(self.head) if self.rules is None else DetectionRules.from_dict(self.rules)

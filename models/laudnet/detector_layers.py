@@ -87,8 +87,8 @@ class RetinaHead(nn.Module):
         self.classes = config.num_classes
         self.cls_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in range(depth))
         self.reg_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in range(depth))
-        self.retina_cls = nn.Conv2d(channels, config.anchors * config.num_classes, 3, padding=1)
-        self.retina_reg = nn.Conv2d(channels, config.anchors * 4, 3, padding=1)
+        self.retina_cls = nn.Conv2d(channels, config.anchors_per_position * config.num_classes, 3, padding=1)
+        self.retina_reg = nn.Conv2d(channels, config.anchors_per_position * 4, 3, padding=1)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """-> class logits (B, anchors of all levels, classes) and box deltas (B, anchors of all levels, 4)."""

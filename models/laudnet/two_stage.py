@@ -28,7 +28,7 @@ class RpnHead(nn.Module):
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        channels, anchors = config.neck_channels, config.anchors
+        channels, anchors = config.neck_channels, config.anchors_per_position
         self.rules = config.detection_rules
         self.strides = config.level_strides
         self.rpn_conv = nn.Conv2d(channels, channels, 3, padding=1)
