@@ -14,17 +14,67 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from laudc.ops.scheduled import ABI_VERSION, BlockRecord, encode_blocks
+from laudc.ops.scheduled import ABI_VERSION, REGNET_RUN_OP, RUN_OP, BlockRecord, RegNetRecord, encode_blocks
+from laudc.ops.scheduled_vit import VIT_RUN_OP, VitRecord, encode_vit_blocks
 
-RECORD = BlockRecord(cin=8, width=4, cout=8, stride=1, hin=5, win=6, projection=0)
 LIBRARY = os.environ.get("LAUDC_TRT_LIBRARY")
+BOTTLENECK = {"cin": 8, "width": 4, "cout": 8, "stride": 1, "hin": 5, "win": 6, "projection": 0}
+REGNET = {**BOTTLENECK, "width": 8, "group": 2, "squeeze": 3}
+VIT = {"tokens": 5, "dim": 8, "heads": 2, "hidden": 16, "token_policy": 1}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One scheduled op: a run of it, and runs that it refuses with the reason."""
+
+    name: str
+    blocks: list[int]
+    refused: tuple[tuple[list[int], str], ...]
+
+
+def _bottleneck(**changes: int) -> list[int]:
+    return encode_blocks([BlockRecord(**{**BOTTLENECK, **changes})])
+
+
+def _regnet(**changes: int) -> list[int]:
+    return encode_blocks([RegNetRecord(**{**REGNET, **changes})])
+
+
+def _vit(**changes: int) -> list[int]:
+    return encode_vit_blocks([VitRecord(**{**VIT, **changes})])
+
+
+OPERATORS = (
+    Operator(
+        RUN_OP,
+        _bottleneck() + _bottleneck(channel_groups=2, channel_masker=1),
+        ((_bottleneck(stride=3), "block 0: stride is 3"), (_bottleneck(conv2_algorithm=1), "Winograd")),
+    ),
+    Operator(
+        REGNET_RUN_OP,
+        _regnet() + _regnet(mask_groups=1, mask_h=3, mask_w=3, se_pool=1),
+        ((_regnet(stride=3), "block 0: stride is 3"), (_regnet(group=3), "group does not divide width")),
+    ),
+    Operator(
+        VIT_RUN_OP,
+        _vit() + _vit(head_policy=1, layer_policy=1),
+        ((_vit(tokens=1), "block 0: tokens is 1"), (_vit() + _vit(tokens=6), "block 1: its input is not the output")),
+    ),
+)
+OTHER = {one.name: OPERATORS[place - 1] for place, one in enumerate(OPERATORS)}
+
+
+@pytest.fixture(scope="module", params=OPERATORS, ids=lambda one: one.name)
+def operator(request: pytest.FixtureRequest) -> Any:
+    """Every scheduled op that the library has a plugin for."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +93,10 @@ def trt() -> Any:
 class V2:
     """TensorRT 8: plugins are restored from bytes."""
 
-    def __init__(self, trt: Any, registry: Any) -> None:
-        self._trt = trt
+    def __init__(self, trt: Any, registry: Any, op: str) -> None:
+        self._trt, self._op = trt, op
         self.find = registry.get_plugin_creator
-        self._creator = self.find("BottleneckRun", "1", "laudc")
+        self._creator = self.find(op, "1", "laudc")
         assert self._creator is not None
 
     def create(self, fields: Any) -> Any:
@@ -59,7 +109,7 @@ class V2:
 
     def check(self, made: Any) -> None:
         """What the plugin says about itself, and that its stored form makes the same plugin."""
-        assert (made.plugin_type, made.plugin_version, made.plugin_namespace) == ("BottleneckRun", "1", "laudc")
+        assert (made.plugin_type, made.plugin_version, made.plugin_namespace) == (self._op, "1", "laudc")
         assert made.num_outputs == 3
         stored = bytes(made.serialize())
         assert len(stored) == made.serialization_size
@@ -69,10 +119,10 @@ class V2:
 class V3:
     """TensorRT 10 and 11: plugins are restored from fields."""
 
-    def __init__(self, trt: Any, registry: Any) -> None:
-        self._trt = trt
+    def __init__(self, trt: Any, registry: Any, op: str) -> None:
+        self._trt, self._op = trt, op
         self.find = registry.get_creator
-        self._creator = self.find("BottleneckRun", "1", "laudc")
+        self._creator = self.find(op, "1", "laudc")
         assert self._creator is not None
 
     def create(self, fields: Any) -> Any:
@@ -90,25 +140,30 @@ class V3:
         """See `V2`."""
         core = made.get_capability_interface(self._trt.PluginCapabilityType.CORE)
         build = made.get_capability_interface(self._trt.PluginCapabilityType.BUILD)
-        assert (core.plugin_name, core.plugin_version, core.plugin_namespace) == ("BottleneckRun", "1", "laudc")
+        assert (core.plugin_name, core.plugin_version, core.plugin_namespace) == (self._op, "1", "laudc")
         assert build.num_outputs == 3
-        assert build.timing_cache_id.startswith("laudc.BottleneckRun.1.")
+        assert build.timing_cache_id.startswith(f"laudc.{self._op}.1.")
         assert made.get_capability_interface(self._trt.PluginCapabilityType.RUNTIME) is not None
 
 
 @pytest.fixture(scope="module")
-def creator(trt: Any) -> Iterator[V2 | V3]:
-    """Our creator, from a registry that loaded the library itself."""
+def registry(trt: Any) -> Any:
+    """A registry that loaded the library itself."""
     registry = trt.get_plugin_registry()
-    handle = registry.load_library(LIBRARY)
-    assert handle is not None
-    found = V2(trt, registry) if trt.__version__.startswith("8.") else V3(trt, registry)
-    assert found.find("BottleneckRun", "1", "") is None
-    yield found
+    assert registry.load_library(LIBRARY) is not None
+    return registry
 
 
 @pytest.fixture(scope="module")
-def native(creator: Any) -> ctypes.CDLL:
+def creator(trt: Any, registry: Any, operator: Operator) -> V2 | V3:
+    """Our creator of one op."""
+    found = (V2 if trt.__version__.startswith("8.") else V3)(trt, registry, operator.name)
+    assert found.find(operator.name, "1", "") is None
+    return found
+
+
+@pytest.fixture(scope="module")
+def native(registry: Any) -> ctypes.CDLL:
     """The library's own functions."""
     library = ctypes.CDLL(str(LIBRARY))
     library.laudc_trt_last_error.restype = library.laudc_abi.restype = ctypes.c_char_p
@@ -119,17 +174,19 @@ def native(creator: Any) -> ctypes.CDLL:
 _KEPT: list[object] = []
 
 
-def _attributes(trt: Any, records: Sequence[BlockRecord], abi: int = ABI_VERSION, precision: int = 0) -> Any:
-    values = {"abi": [abi], "blocks": encode_blocks(records), "precision": [precision]}
+def _attributes(trt: Any, blocks: Sequence[int], abi: int = ABI_VERSION, precision: int = 0) -> Any:
+    values = {"abi": [abi], "blocks": blocks, "precision": [precision]}
     arrays = {name: np.array(value, np.int32) for name, value in values.items()}
     _KEPT.append(arrays)
     fields = [trt.PluginField(name, array, trt.PluginFieldType.INT32) for name, array in arrays.items()]
     return trt.PluginFieldCollection(fields)
 
 
-def _state(precision: int = 0) -> bytes:
-    blocks = encode_blocks([RECORD])
-    body = b"LAUDCRUN" + struct.pack("<4I", 1, ABI_VERSION, precision, len(blocks)) + struct.pack("<16q", *blocks)
+def _state(operator: Operator, precision: int = 0) -> bytes:
+    """What an engine holds; see `serialize` in `plugins/tensorrt/run_state.cpp`."""
+    blocks = operator.blocks
+    body = b"LAUDCRUN" + struct.pack("<16s4I", operator.name.encode(), 2, ABI_VERSION, precision, len(blocks))
+    body += struct.pack(f"<{len(blocks)}q", *blocks)
     return body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -147,29 +204,35 @@ def test_describes_itself(trt: Any, native: ctypes.CDLL) -> None:
     assert about["sm"]
 
 
-def test_creates_from_attributes(trt: Any, creator: V2 | V3) -> None:
-    creator.check(creator.create(_attributes(trt, [RECORD])))
+def test_creates_from_attributes(trt: Any, creator: V2 | V3, operator: Operator) -> None:
+    for precision in range(3):
+        creator.check(creator.create(_attributes(trt, operator.blocks, precision=precision)))
 
 
-def test_restores_from_an_engine(creator: V2 | V3) -> None:
-    creator.check(creator.restore(_state()))
+def test_restores_from_an_engine(creator: V2 | V3, operator: Operator) -> None:
+    creator.check(creator.restore(_state(operator)))
 
 
-@pytest.mark.parametrize("byte", range(0, len(_state()), 7))
-def test_damaged_state_is_refused(creator: V2 | V3, native: ctypes.CDLL, byte: int) -> None:
-    damaged = bytearray(_state())
-    damaged[byte] ^= 1
-    assert _refused(creator.restore, bytes(damaged))
-    assert b"build the engine again" in native.laudc_trt_last_error()
-    assert _refused(creator.restore, _state()[:byte] or b"?")
+def test_damaged_state_is_refused(creator: V2 | V3, native: ctypes.CDLL, operator: Operator) -> None:
+    state = _state(operator)
+    for byte in range(0, len(state), 7):
+        for damaged in (state[:byte] + bytes([state[byte] ^ 1]) + state[byte + 1 :], state[:byte] or b"?"):
+            assert _refused(creator.restore, damaged)
+            assert b"build the engine again" in native.laudc_trt_last_error()
 
 
-def test_bad_attributes_are_refused(trt: Any, creator: V2 | V3, native: ctypes.CDLL) -> None:
+def test_state_of_another_operator_is_refused(creator: V2 | V3, native: ctypes.CDLL, operator: Operator) -> None:
+    other = OTHER[operator.name]
+    assert _refused(creator.restore, _state(other))
+    assert f"that of a {other.name}, not of a {operator.name}" in native.laudc_trt_last_error().decode()
+
+
+def test_bad_attributes_are_refused(trt: Any, creator: V2 | V3, native: ctypes.CDLL, operator: Operator) -> None:
     for fields, why in (
-        (_attributes(trt, [RECORD], abi=ABI_VERSION + 1), "laudc ABI"),
-        (_attributes(trt, [RECORD], precision=7), "precision is 7"),
-        (_attributes(trt, [replace(RECORD, stride=3)]), "block 0: stride is 3"),
-        (_attributes(trt, [replace(RECORD, conv2_algorithm=1)]), "Winograd"),
+        (_attributes(trt, operator.blocks, abi=ABI_VERSION + 1), "laudc ABI"),
+        (_attributes(trt, operator.blocks, precision=7), "precision is 7"),
+        (_attributes(trt, operator.blocks[:-1]), "not a positive multiple"),
+        *((_attributes(trt, blocks), why) for blocks, why in operator.refused),
     ):
         assert _refused(creator.create, fields)
         assert why in native.laudc_trt_last_error().decode()
@@ -184,6 +247,7 @@ def test_the_python_backend_registers_the_library_of_tensorrt_8(trt: Any) -> Non
         "from pathlib import Path\n"
         "from laudc.backends.tensorrt import plugins\n"
         "plugins.load(Path(sys.argv[1]), trt)\n"
-        "assert trt.get_plugin_registry().get_plugin_creator('BottleneckRun', '1', 'laudc') is not None\n"
+        "find = trt.get_plugin_registry().get_plugin_creator\n"
+        "assert all(find(op, '1', 'laudc') is not None for op in sys.argv[2:])\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(LIBRARY)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(LIBRARY), *(one.name for one in OPERATORS)], check=True)
