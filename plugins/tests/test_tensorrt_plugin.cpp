@@ -317,9 +317,9 @@ void damaged_state_is_refused_of() {
   for (int i = 0; i < 2000; ++i) {
     std::vector<uint8_t> noise(index(random.between(0, 300)));
     for (uint8_t& byte : noise) byte = static_cast<uint8_t>(random.bits());
-    // Half of them look right at first sight.
+    // Half of them look right at first sight: the header is.
     if (random.coin())
-      std::copy(good.begin(), good.begin() + std::min<std::ptrdiff_t>(24, static_cast<std::ptrdiff_t>(noise.size())),
+      std::copy(good.begin(), good.begin() + std::min<std::ptrdiff_t>(40, static_cast<std::ptrdiff_t>(noise.size())),
                 noise.begin());
     CHECK(refused(noise));
   }
