@@ -98,7 +98,8 @@ def profile(
         dense = _dense_network(portable, threads) if against_dense and portable is not None else None
         gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
         own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
-        dense_blocks = _dense_blocks(dense, inputs.batches, loaded.block_names, progress)
+        names = [block["name"] for block in loaded.manifest.blocks]
+        dense_blocks = _dense_blocks(dense, inputs.batches, names, progress)
         predicted = None
         if portable is not None:
             predicted = predict_engine(
