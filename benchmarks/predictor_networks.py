@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper
 
 from laudc import backends
 from laudc.calibrate.pinning import load_pinned
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
+from laudc.engine.weights import as_engines_hold
 from laudc.ops.packing import ALIGN, TAIL, round_up
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.blueprint import ARCHITECTURES, Blueprint
@@ -85,14 +85,11 @@ class Built:
         self.portable = synthetic_network(variant.blueprint, everything, variant.seed, by_image=self._by_image)
         plan = Plan("sparse", panel, tuple(BlockPlan(name, "sparse", "", record) for name, record in self.records))
         scheduled = lower(self.portable, plan)
-        self._packed = {
-            tensor.name: numpy_helper.to_array(tensor).copy()
-            for tensor in scheduled.graph.initializer
-            if tensor.name.endswith(".packed")
-        }
+        weights = as_engines_hold(scheduled)
+        self._packed = {name: values for name, values in weights.items() if name.endswith(".packed")}
         serialized = scheduled.SerializeToString()
         self.runners = {
-            count: load_pinned(partial(backend.load, serialized, threads=count, weights=self._packed))
+            count: load_pinned(partial(backend.load, serialized, threads=count, weights=weights))
             for count in threads
         }
         for name, record in self.records:

@@ -20,6 +20,7 @@ from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
 from laudc.calibrate.synthetic_vit import VitDrawn, synthetic_vit, vit_masks
+from laudc.engine.weights import as_engines_hold
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.vit_blueprint import VitBlueprint
 from laudc.predict.work import count_work, first_row
@@ -117,7 +118,8 @@ class CpuMeasurer:
             self._built = self._build(design)
         built = self._built
         scheduled = self._lower(design, built.portable, kind)
-        runner = load_pinned(lambda: self._backend.load(scheduled.SerializeToString(), threads=threads))
+        weights, serialized = as_engines_hold(scheduled), scheduled.SerializeToString()
+        runner = load_pinned(lambda: self._backend.load(serialized, threads=threads, weights=weights))
         executions = design.executions(kind)
         pace = self.pace(threads)
         found = time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, pace)

@@ -70,6 +70,24 @@ def read_weights(bundle: Bundle) -> tuple[bytes, dict[str, NDArray[Any]]]:
     return proto.SerializeToString(), weights
 
 
+def as_engines_hold(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Copies of the large initializers of `model` by name, in memory like that of `read_weights`: what is timed without
+    a bundle must not read its weights from other pages, or across cache lines, than an engine does."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    large = {name: array for name, array in arrays.items() if array.nbytes >= _MIN_BYTES}
+    content = _huge_pages(sum(-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in large.values()))
+    copies: dict[str, NDArray[Any]] = {}
+    begin = 0
+    for name, array in large.items():
+        copies[name] = content[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+        np.copyto(copies[name], array)
+        begin += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    return copies
+
+
 def _huge_pages(size: int) -> NDArray[np.uint8]:
     """Uninitialised memory that the system is asked to back with huge pages: weights are read all over."""
     import mmap
