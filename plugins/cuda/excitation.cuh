@@ -135,12 +135,7 @@ excite(const ExciteParams p) {
   const int begin = sample * p.pixels + smaller(p.pixels, chunk * p.chunk_pixels);
   const int end = sample * p.pixels + smaller(p.pixels, (chunk + 1) * p.chunk_pixels);
   sum_pixels<T>(p, channels, begin, end, p.sums + (static_cast<int64_t>(sample) * p.chunks + chunk) * p.width, &shared);
-  fence();
-  sync_block();
-  if (thread_index() == 0) shared.last = atomic_add(&p.tickets[sample], 1) == p.chunks - 1 ? 1 : 0;
-  sync_block();
-  if (shared.last == 0) return;
-  fence();
+  if (!arrives_last(&p.tickets[sample], p.chunks, &shared.last)) return;
   excite_sample(p, sample, channels, &shared);
 }
 

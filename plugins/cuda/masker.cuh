@@ -248,12 +248,7 @@ masker(const MaskerParams p) {
     sum_features<TF>(p, begin, end,
                      p.partial_sums + (static_cast<int64_t>(sample) * p.chunks + chunk) * p.feature_count);
   }
-  fence();
-  sync_block();
-  if (thread_index() == 0) shared.last = atomic_add(&p.tickets[sample], 1) == p.chunks - 1 ? 1 : 0;
-  sync_block();
-  if (shared.last == 0) return;
-  fence();
+  if (!arrives_last(&p.tickets[sample], p.chunks, &shared.last)) return;
   finish_sample(p, sample, &shared);
 }
 

@@ -11,6 +11,18 @@ namespace cuda {
 LAUDC_DEVICE int smaller(int a, int b) { return a < b ? a : b; }
 LAUDC_DEVICE int tiles_of(int length, int tile) { return (length + tile - 1) / tile; }
 
+// Of `blocks` blocks that write a part each, whether this one is the last to come here: it sees what all have written.
+// The whole block calls it; `last` lies in shared memory.
+LAUDC_DEVICE bool arrives_last(int* ticket, int blocks, int* last) {
+  fence();
+  sync_block();
+  if (thread_index() == 0) *last = atomic_add(ticket, 1) == blocks - 1 ? 1 : 0;
+  sync_block();
+  if (*last == 0) return false;
+  fence();
+  return true;
+}
+
 // PyTorch's nearest interpolation; `scale` is float(cells) / float(pixels).
 LAUDC_DEVICE int nearest_cell(int pixel, float scale, int cells) {
   return smaller(static_cast<int>(static_cast<float>(pixel) * scale), cells - 1);
@@ -260,15 +272,8 @@ class TileSink {
   // After all sums were taken; the whole block calls it.
   LAUDC_DEVICE void close(int thread, int threads) const {
     if (p_.splits == 1) return;
-    fence();
-    sync_block();
-    if (thread == 0) {
-      index_->last = atomic_add(&p_.tickets[tile_.id], 1) == p_.splits - 1 ? 1 : 0;
-      if (index_->last != 0) p_.tickets[tile_.id] = 0;  // ready for the next launch
-    }
-    sync_block();
-    if (index_->last == 0) return;
-    fence();
+    if (!arrives_last(&p_.tickets[tile_.id], p_.splits, &index_->last)) return;
+    if (thread == 0) p_.tickets[tile_.id] = 0;  // ready for the next launch
     for (int i = thread; i < kTileM * kTileN / 4; i += threads) {
       const int r = i / (kTileN / 4), c = i % (kTileN / 4) * 4;
       float sums[4] = {0, 0, 0, 0};

@@ -215,12 +215,7 @@ choose(const ChooseParams p) {
                                         static_cast<T*>(p.normalised) + token * p.pixel);
     if (p.token_w != nullptr && lane == 0) p.scores[token] = score + *p.token_b;
   }
-  fence();
-  sync_block();
-  if (thread_index() == 0) shared.last = atomic_add(&p.tickets[sample], 1) == p.chunks - 1 ? 1 : 0;
-  sync_block();
-  if (shared.last == 0) return;
-  fence();
+  if (!arrives_last(&p.tickets[sample], p.chunks, &shared.last)) return;
   TokenChooser(p, sample, &shared).finish<T>();
 }
 

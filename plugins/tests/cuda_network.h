@@ -195,6 +195,55 @@ struct GpuNetworkOf {
   }
 };
 
+// What a run of these records says when it cannot be made; empty if it can.
+inline std::string complaint(const char* op, const Record& records, int precision = LAUDC_CUDA_FP32, int sm = 80) {
+  char error[256] = "";
+  const laudc_cuda_device device = {sm, 2};
+  laudc_cuda_run* run = laudc_cuda_create(op, records.data(), records.size(), precision, &device, error, sizeof(error));
+  CHECK((run == nullptr) == (error[0] != '\0'));
+  laudc_cuda_destroy(run);
+  return error;
+}
+
+// No field takes a negative or an enormous value.
+inline void check_bad_fields(const char* op, const Record& good, int fields) {
+  for (int field = 0; field < fields; ++field) {
+    for (const int64_t value : {INT64_C(-1), INT64_C(1) << 40}) {
+      Record bad = good;
+      bad[index(field)] = value;
+      CHECK(complaint(op, bad).find("block 0: ") != std::string::npos);
+    }
+  }
+}
+
+// A runtime asks for the workspace of its largest batch and then runs smaller ones in it.
+inline void check_workspace_grows(const char* op, const Record& records, int precision, int multiprocessors) {
+  const laudc_cuda_device device = {80, multiprocessors};
+  char error[256] = "";
+  laudc_cuda_run* run = laudc_cuda_create(op, records.data(), records.size(), precision, &device, error, sizeof(error));
+  if (!CHECK(run != nullptr)) return;
+  for (int64_t batch = 1; batch < 40; ++batch) {
+    CHECK(laudc_cuda_workspace_bytes(run, batch) <= laudc_cuda_workspace_bytes(run, batch + 1));
+  }
+  CHECK(laudc_cuda_workspace_bytes(run, INT64_C(1) << 40) == 0);
+  laudc_cuda_destroy(run);
+}
+
+// Y does not depend on whether counts and margins are wanted.
+template <class Network>
+void check_outputs_left_out(Network* network, Random* random) {
+  const Floats x = network->input(2, random);
+  const GpuResults all = network->execute(x);
+  typename Network::Call call = network->prepare_call(x);
+  call.io.counts = nullptr;
+  call.io.margins = nullptr;
+  char error[256] = "";
+  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
+  CHECK(network->load(call.memory[1].as(), all.y.size()) == all.y);
+  call.io.batch = 0;
+  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
+}
+
 typedef GpuNetworkOf<BottleneckFamily> GpuNetwork;
 typedef GpuNetworkOf<RegNetFamily> RegNetGpuNetwork;
 typedef GpuNetworkOf<VitFamily> VitGpuNetwork;

@@ -134,42 +134,18 @@ TEST(workspace_grows_with_the_batch) {
   Random random(86);
   for (int mode = 0; mode < 16; ++mode) {
     const Record r = random_regnet_record(mode & 1, mode & 2, mode & 4, mode & 8, &random);
-    const laudc_cuda_device device = {80, random.between(1, 9)};
-    char error[256] = "";
-    laudc_cuda_run* run =
-        laudc_cuda_create("RegNetRun", r.data(), r.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
-    if (!CHECK(run != nullptr)) return;
-    for (int64_t batch = 1; batch < 40; ++batch) {
-      CHECK(laudc_cuda_workspace_bytes(run, batch) <= laudc_cuda_workspace_bytes(run, batch + 1));
-    }
-    CHECK(laudc_cuda_workspace_bytes(run, INT64_C(1) << 40) == 0);
-    laudc_cuda_destroy(run);
+    check_workspace_grows("RegNetRun", r, LAUDC_CUDA_FP32, random.between(1, 9));
   }
 }
 
 TEST(bad_runs_are_refused) {
-  const auto complaint = [](const char* op, const Record& records) {
-    char error[256] = "";
-    const laudc_cuda_device device = {80, 2};
-    laudc_cuda_run* run =
-        laudc_cuda_create(op, records.data(), records.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
-    CHECK((run == nullptr) == (error[0] != '\0'));
-    laudc_cuda_destroy(run);
-    return std::string(error);
-  };
   Random random(87);
   const Record good = small_record(3, &random);
   CHECK(complaint("RegNetRun", good).empty());
   CHECK(complaint("OtherRun", good).find("no GPU kernels for OtherRun") != std::string::npos);
   CHECK(complaint("BottleneckRun", good).find("blocks attribute holds") != std::string::npos);
   CHECK(complaint("RegNetRun", good_record()).find("blocks attribute holds") != std::string::npos);
-  for (int field = 0; field < kRegNetFieldCount; ++field) {
-    for (const int64_t value : {INT64_C(-1), INT64_C(1) << 40}) {
-      Record bad = good;
-      bad[index(field)] = value;
-      CHECK(complaint("RegNetRun", bad).find("block 0: ") != std::string::npos);
-    }
-  }
+  check_bad_fields("RegNetRun", good, kRegNetFieldCount);
 }
 
 }  // namespace

@@ -129,21 +129,12 @@ TEST(every_tile_shape) {
   CHECK(the_gpu().split_gemms > 0);
 }
 
-// A runtime asks for the workspace of its largest batch and then runs smaller ones in it.
 TEST(workspace_grows_with_the_batch) {
   Random random(47);
   for (int i = 0; i < 40; ++i) {
     const Record r =
         gpu_record(Mode::kBoth, 1 + i % 3, random.coin(), random.between(1, 70), random.between(1, 70), &random);
-    const laudc_cuda_device device = {80, random.between(1, 9)};
-    char error[256] = "";
-    laudc_cuda_run* run =
-        laudc_cuda_create("BottleneckRun", r.data(), r.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
-    if (!CHECK(run != nullptr)) return;
-    for (int64_t batch = 1; batch < 40; ++batch) {
-      CHECK(laudc_cuda_workspace_bytes(run, batch) <= laudc_cuda_workspace_bytes(run, batch + 1));
-    }
-    laudc_cuda_destroy(run);
+    check_workspace_grows("BottleneckRun", r, LAUDC_CUDA_FP32, random.between(1, 9));
   }
 }
 
@@ -151,48 +142,29 @@ TEST(outputs_may_be_left_out) {
   Random random(45);
   the_gpu().device = {80, 2};
   GpuNetwork network({gpu_record(Mode::kBoth, 1, true, 5, 6, &random)}, &random);
-  const Floats x = network.input(2, &random);
-  const GpuResults all = network.execute(x);
-  GpuNetwork::Call call = network.prepare_call(x);
-  call.io.counts = nullptr;
-  call.io.margins = nullptr;
-  char error[256] = "";
-  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
-  CHECK(network.load(call.memory[1].as(), all.y.size()) == all.y);
-  call.io.batch = 0;
-  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
-}
-
-std::string complaint(const Record& records, int precision, int sm) {
-  char error[256] = "";
-  const laudc_cuda_device device = {sm, 2};
-  laudc_cuda_run* run =
-      laudc_cuda_create("BottleneckRun", records.data(), records.size(), precision, &device, error, sizeof(error));
-  CHECK((run == nullptr) == (error[0] != '\0'));
-  laudc_cuda_destroy(run);
-  return error;
+  check_outputs_left_out(&network, &random);
 }
 
 TEST(bad_runs_are_refused) {
   const Record good = good_record();
-  CHECK(complaint(good, LAUDC_CUDA_FP32, 80).empty());
-  CHECK(complaint(good, 3, 80).find("precision is 3") != std::string::npos);
-  CHECK(complaint(good, -1, 80).find("precision is -1") != std::string::npos);
-  CHECK(complaint(good, LAUDC_CUDA_FP16, 37).find("compute capability 37") != std::string::npos);
+  CHECK(complaint("BottleneckRun", good).empty());
+  CHECK(complaint("BottleneckRun", good, 3, 80).find("precision is 3") != std::string::npos);
+  CHECK(complaint("BottleneckRun", good, -1, 80).find("precision is -1") != std::string::npos);
+  CHECK(complaint("BottleneckRun", good, LAUDC_CUDA_FP16, 37).find("compute capability 37") != std::string::npos);
   Record winograd = good;
   winograd[kConv2Algo] = 1;
-  CHECK(complaint(winograd, LAUDC_CUDA_FP32, 80).find("block 0: conv2 is scheduled as Winograd") != std::string::npos);
+  CHECK(complaint("BottleneckRun", winograd).find("block 0: conv2 is scheduled as Winograd") != std::string::npos);
   Record narrow = good;
   narrow[kStride] = 3;
-  CHECK(complaint(narrow, LAUDC_CUDA_FP32, 80).find("block 0: stride is 3") != std::string::npos);
+  CHECK(complaint("BottleneckRun", narrow).find("block 0: stride is 3") != std::string::npos);
   Record huge = good;
   huge[kCin] = 65536;
   huge[kCout] = 65520;
   huge[kProjection] = 1;
   huge[kHin] = huge[kWin] = 1;
   huge[kMaskGroups] = huge[kMaskH] = huge[kMaskW] = 0;
-  CHECK(complaint(huge, LAUDC_CUDA_FP32, 80).find("32-bit offsets") != std::string::npos);
-  CHECK(complaint(Record(), LAUDC_CUDA_FP32, 80).find("blocks attribute holds 0") != std::string::npos);
+  CHECK(complaint("BottleneckRun", huge).find("32-bit offsets") != std::string::npos);
+  CHECK(complaint("BottleneckRun", Record()).find("blocks attribute holds 0") != std::string::npos);
 }
 
 TEST(bad_calls_are_refused) {

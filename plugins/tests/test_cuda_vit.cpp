@@ -85,53 +85,21 @@ TEST(outputs_may_be_left_out) {
   Random random(93);
   the_gpu().device = {80, 2};
   VitGpuNetwork network = network_of({vit_desc(6, 2, 4, 16, 16)}, &random);
-  const Floats x = network.input(2, &random);
-  const GpuResults all = network.execute(x);
-  VitGpuNetwork::Call call = network.prepare_call(x);
-  call.io.counts = nullptr;
-  call.io.margins = nullptr;
-  char error[256] = "";
-  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
-  CHECK(network.load(call.memory[1].as(), all.y.size()) == all.y);
+  check_outputs_left_out(&network, &random);
 }
 
 TEST(workspace_grows_with_the_batch) {
   for (const VitDesc& d : gpu_variants()) {
-    const Record r = vit_record(d);
-    const laudc_cuda_device device = {80, 3};
-    char error[256] = "";
-    laudc_cuda_run* run =
-        laudc_cuda_create("VitRun", r.data(), r.size(), LAUDC_CUDA_FP16, &device, error, sizeof(error));
-    if (!CHECK(run != nullptr)) return;
-    for (int64_t batch = 1; batch < 40; ++batch) {
-      CHECK(laudc_cuda_workspace_bytes(run, batch) <= laudc_cuda_workspace_bytes(run, batch + 1));
-    }
-    CHECK(laudc_cuda_workspace_bytes(run, INT64_C(1) << 40) == 0);
-    laudc_cuda_destroy(run);
+    check_workspace_grows("VitRun", vit_record(d), LAUDC_CUDA_FP16, 3);
   }
 }
 
 TEST(bad_runs_are_refused) {
-  const auto complaint = [](const Record& records) {
-    char error[256] = "";
-    const laudc_cuda_device device = {80, 2};
-    laudc_cuda_run* run =
-        laudc_cuda_create("VitRun", records.data(), records.size(), LAUDC_CUDA_FP32, &device, error, sizeof(error));
-    CHECK((run == nullptr) == (error[0] != '\0'));
-    laudc_cuda_destroy(run);
-    return std::string(error);
-  };
   const Record good = vit_record(vit_desc(6, 2, 4, 16, 16));
-  CHECK(complaint(good).empty());
-  CHECK(complaint(vit_record(vit_desc(6, 1, 129, 16, 16))).find("block 0: attention heads of 129") !=
-        std::string::npos);
-  for (int field = 0; field < kVitFieldCount; ++field) {
-    for (const int64_t value : {INT64_C(-1), INT64_C(1) << 40}) {
-      Record bad = good;
-      bad[index(field)] = value;
-      CHECK(complaint(bad).find("block 0: ") != std::string::npos);
-    }
-  }
+  CHECK(complaint("VitRun", good).empty());
+  const Record wide = vit_record(vit_desc(6, 1, 129, 16, 16));
+  CHECK(complaint("VitRun", wide).find("block 0: attention heads of 129") != std::string::npos);
+  check_bad_fields("VitRun", good, kVitFieldCount);
 }
 
 }  // namespace
