@@ -32,7 +32,7 @@ from predictor_dense import DENSE, DenseBlocks
 from predictor_families import STEP as FAMILIES
 from predictor_families import measure_families, report_families
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
-from predictor_report import disturbed, report
+from predictor_report import disturbed, read, report
 
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
 from laudc.calibrate.pace import Pace
@@ -190,11 +190,6 @@ def main() -> None:
         with open(args.out, "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         print(args.step, number, variant, flush=True)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """What was measured so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":

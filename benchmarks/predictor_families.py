@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from predictor_report import holds, read
 
 from laudc.calibrate.design import Design
 from laudc.calibrate.fit import error_summary
 from laudc.calibrate.frames import frame_of
 from laudc.calibrate.measure import CpuMeasurer
+from laudc.calibrate.run import SLOW, USUAL_BEST
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn
 from laudc.calibrate.synthetic_vit import VitDrawn
@@ -129,18 +131,17 @@ def _key(row: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [row for row in map(json.loads, lines) if row["step"] == STEP]
+    return [row for row in read(path) if row["step"] == STEP]
 
 
-def report_families(path: Path, device: str, slow: float = 1.08) -> None:
+def report_families(path: Path, device: str, slow: float = SLOW) -> None:
     """Prints the errors by family, form and number of threads. Left out are rows measured at more than `slow` times the
     usual best pace."""
     rows = _read(path)
     profile = load_profile(device)
     for threads in sorted({row["threads"] for row in rows}):
         mine = [row for row in rows if row["threads"] == threads]
-        best = float(np.quantile([sample["pace_ns"] for row in mine for sample in row["samples"]], 0.1))
+        best = float(np.quantile([sample["pace_ns"] for row in mine for sample in row["samples"]], USUAL_BEST))
         lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
         inside: dict[str, list[bool]] = defaultdict(list)
         repeats, left_out = [], 0
@@ -160,7 +161,7 @@ def report_families(path: Path, device: str, slow: float = 1.08) -> None:
                 total = sample.total_ns / 1e3
                 lines[f"{title}, {sample.kind}"].append((predicted.latency.mean_us, total))
                 _collect(predicted, sample, lines, inside, title)
-                inside[f"{title} networks"].append(_holds(predicted.latency, total))
+                inside[f"{title} networks"].append(holds(predicted.latency, total))
                 lines[f"  {title} {row['variant']['mode']}, {sample.kind}"].append((predicted.latency.mean_us, total))
         print(f"\n== families, {threads} thread(s); {left_out} samples of slow phases left out")
         if repeats:
@@ -190,8 +191,4 @@ def _collect(predicted: NetworkPrediction, sample: Sample, lines: Any, inside: A
         lines[f"{title}, blocks"].append((block.latency.mean_us, ns / 1e3))
         if ns > 30e3:
             lines[f"{title}, blocks of more than 30 µs"].append((block.latency.mean_us, ns / 1e3))
-        inside[f"{title} blocks"].append(_holds(block.latency, ns / 1e3))
-
-
-def _holds(latency: Any, measured_us: float) -> bool:
-    return latency.low_us is not None and latency.low_us <= measured_us <= latency.high_us
+        inside[f"{title} blocks"].append(holds(block.latency, ns / 1e3))

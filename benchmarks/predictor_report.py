@@ -15,6 +15,7 @@ from predictor_dense import DENSE
 from predictor_networks import Variant, by_rule
 
 from laudc.calibrate.fit import error_summary
+from laudc.calibrate.run import SLOW, USUAL_BEST
 from laudc.devices import load_profile
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import Activation, load_activation
@@ -23,15 +24,12 @@ from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
 
-# Rows measured while the machine was this much slower than at its usual best are left out, as in a calibration.
-_SLOW, _USUAL_BEST = 1.08, 0.1
-
 Pairs = dict[str, list[tuple[float, float]]]
 
 
 def report(path: Path, device: str) -> None:
     """Prints everything that the file allows."""
-    rows = latest([json.loads(line) for line in path.read_text().splitlines()])
+    rows = latest(read(path))
     profile = load_profile(device)
     for threads in sorted({int(count) for row in rows for count in row["times"]}):
         trusted = latency_model(profile, threads=threads)
@@ -48,11 +46,16 @@ def report(path: Path, device: str) -> None:
             _schedule(of["schedule"], trusted.model, threads)
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """What was measured so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def undisturbed(rows: list[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
-    """The rows with so many threads that were measured at the machine's usual pace."""
+    """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it."""
     paces = [pace_of(row, threads) for row in rows]
-    usual = np.quantile([pace for pace in paces if pace < np.inf], _USUAL_BEST)
-    return [row for row, pace in zip(rows, paces, strict=True) if pace <= _SLOW * usual]
+    usual = np.quantile([pace for pace in paces if pace < np.inf], USUAL_BEST)
+    return [row for row, pace in zip(rows, paces, strict=True) if pace <= SLOW * usual]
 
 
 def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -119,10 +122,10 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         repeat.append(abs(again / first - 1))
         whole.setdefault("laudc", []).append((predicted.latency.mean_us, total))
         by_mode[variant.mode].append((predicted.latency.mean_us, total))
-        inside["networks"].append(_inside(predicted.latency, total))
+        inside["networks"].append(holds(predicted.latency, total))
         for block, ns in zip(predicted.blocks, block_ns, strict=True):
             blocks_of.setdefault("laudc", []).append((block.latency.mean_us, ns / 1e3))
-            inside["blocks"].append(_inside(block.latency, ns / 1e3))
+            inside["blocks"].append(holds(block.latency, ns / 1e3))
         for name, values in _baselines(blocks, activation, profile):
             whole.setdefault(name, []).append((sum(values), total))
             blocks_of.setdefault(name, []).extend(zip(values, block_ns / 1e3, strict=True))
@@ -138,7 +141,8 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         print(f"90 % intervals of {name} hold {np.mean(hits):.1%}")
 
 
-def _inside(latency: Any, measured_us: float) -> bool:
+def holds(latency: Any, measured_us: float) -> bool:
+    """Whether a prediction's interval does."""
     return latency.low_us is not None and latency.low_us <= measured_us <= latency.high_us
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from laudc.errors import UserError
+from laudc.backends.native import find_library
 from laudc.ops.scheduled import BlockRecord, encode_blocks
 
 PRECISIONS = {"fp32": 0, "tf32": 1, "fp16": 2}
@@ -68,13 +67,13 @@ class Library:
         for name, (result, arguments) in signatures.items():
             function = getattr(self._lib, f"laudc_cuda_{name}")
             function.restype, function.argtypes = result, arguments
-        self._device = Device()
-        self.call("current_device", ctypes.byref(self._device))
+        self.device = Device()
+        self.call("current_device", ctypes.byref(self.device))
 
     @property
     def sm(self) -> int:
         """Compute capability of the current GPU: 10 * major + minor."""
-        return int(self._device.sm)
+        return int(self.device.sm)
 
     def get(self, name: str, *arguments: Any) -> Any:
         """A function that cannot fail."""
@@ -91,7 +90,7 @@ class Library:
         values = encode_blocks(records)
         array = (ctypes.c_int64 * len(values))(*values)
         error = ctypes.create_string_buffer(_ERROR_BYTES)
-        device = ctypes.byref(self._device)
+        device = ctypes.byref(self.device)
         op = records[0].RUN_OP.encode()
         run = self.get("create", op, array, len(values), PRECISIONS[precision], device, error, _ERROR_BYTES)
         if not run:
@@ -101,16 +100,10 @@ class Library:
 
 def library_path() -> Path:
     """The kernels of this installation, or those that LAUDC_CUDA_LIBRARY names. Raises UserError if there are none."""
-    import laudc
-
-    override = os.environ.get(OVERRIDE)
-    places = [Path(override)] if override else [Path(folder) / "_native" / _NAME for folder in laudc.__path__]
-    for place in places:
-        if place.is_file():
-            return place
-    raise UserError(
+    return find_library(
+        _NAME,
+        OVERRIDE,
         f"the CUDA kernels {_NAME} are missing",
-        f"looked for {', '.join(map(str, places))}",
         "build them where nvcc is (cmake -S plugins/cuda -B build/cuda -DLAUDC_CUDA_ARCHITECTURES=native; cmake "
         f"--build build/cuda), and set {OVERRIDE} to the file",
     )

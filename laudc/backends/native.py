@@ -15,15 +15,24 @@ LIBRARY = "liblaudc_ort.so"
 OVERRIDE = "LAUDC_NATIVE_LIBRARY"
 
 
-def searched_paths() -> list[Path]:
-    """Where the library is looked for, in order."""
-    override = os.environ.get(OVERRIDE)
-    if override:
-        return [Path(override)]
+def searched_paths(library: str = LIBRARY, override: str = OVERRIDE) -> list[Path]:
+    """Where a library is looked for, in order: where the environment variable `override` says, else in the package."""
+    named = os.environ.get(override)
+    if named:
+        return [Path(named)]
     import laudc
 
     # An editable install keeps the compiled files elsewhere and lists that folder in __path__.
-    return [Path(folder) / "_native" / LIBRARY for folder in laudc.__path__]
+    return [Path(folder) / "_native" / library for folder in laudc.__path__]
+
+
+def find_library(library: str, override: str, missing: str, advice: str) -> Path:
+    """The first place that has the library. Raises UserError where none has: `missing`, the places, `advice`."""
+    paths = searched_paths(library, override)
+    for path in paths:
+        if path.is_file():
+            return path
+    raise UserError(missing, f"looked for {', '.join(map(str, paths))}", advice)
 
 
 def library_path() -> Path:
@@ -32,13 +41,10 @@ def library_path() -> Path:
     Raises:
         UserError: it is nowhere; the message lists where it was looked for and how to build it.
     """
-    paths = searched_paths()
-    for path in paths:
-        if path.is_file():
-            return path
-    raise UserError(
+    return find_library(
+        LIBRARY,
+        OVERRIDE,
         f"the native library {LIBRARY} is missing",
-        f"looked for {', '.join(map(str, paths))}",
         "build it with 'make native', or reinstall laudc with 'pip install .' (needs a C++ compiler), or set "
         f"{OVERRIDE} to the file",
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laudc.backends.native import find_library
 from laudc.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laudc.backends.tensorrt.cuda import open_cuda
 from laudc.errors import UserError
@@ -55,16 +55,10 @@ class OnnxRuntimeCuda(OnnxRuntimeCpu):
 
     def native_library_path(self) -> Path:
         """Path of our operator library for CUDA. Raises UserError when it is missing."""
-        import laudc
-
-        override = os.environ.get(OVERRIDE)
-        places = [Path(override)] if override else [Path(folder) / "_native" / LIBRARY for folder in laudc.__path__]
-        for place in places:
-            if place.is_file():
-                return place
-        raise UserError(
+        return find_library(
+            LIBRARY,
+            OVERRIDE,
             f"the native library {LIBRARY} is missing",
-            f"looked for {', '.join(map(str, places))}",
             f"build it on a machine with CUDA's compiler (see docs/gpu.md), or set {OVERRIDE} to the file",
         )
 

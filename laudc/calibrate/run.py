@@ -31,8 +31,8 @@ _SHARES: Mapping[str, int] = {RESNET: 30, REGNET: 12, VIT: 12}
 LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
-_FOREIGN, _SPREAD, _SLOW = 0.15, 0.20, 1.08
-_USUAL_BEST = 0.1
+_FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
+USUAL_BEST = 0.1
 _MOST_DISTURBED = 0.20
 # Every so many networks one measured early is measured again; medians that moved by more than this mean a machine
 # whose speed changes.
@@ -281,13 +281,13 @@ def _again(
 def _undisturbed(samples: Sequence[Sample]) -> list[Sample]:
     """Samples of a quiet machine at its usual pace."""
     best = {
-        threads: float(np.quantile([s.pace_ns for s in samples if s.threads == threads], _USUAL_BEST))
+        threads: float(np.quantile([s.pace_ns for s in samples if s.threads == threads], USUAL_BEST))
         for threads in {sample.threads for sample in samples}
     }
     return [
         sample
         for sample in samples
-        if sample.foreign <= _FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= _SLOW * best[sample.threads]
+        if sample.foreign <= _FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= SLOW * best[sample.threads]
     ]
 
 

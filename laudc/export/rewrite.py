@@ -41,7 +41,7 @@ def dense_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     _require_portable(model)
     source = model.graph
     shapes = known_shapes(model)
-    nodes = _in_use([made for node in source.node for made in _dense(node, shapes)], source.output)
+    nodes = in_use([made for node in source.node for made in _dense(node, shapes)], source.output)
     used = {name for node in nodes for name in (*node.input, *node.output)}
     graph = helper.make_graph(
         nodes,
@@ -91,7 +91,7 @@ def _require_portable(model: onnx.ModelProto) -> None:
         )
 
 
-def _in_use(nodes: list[onnx.NodeProto], outputs: Iterable[onnx.ValueInfoProto]) -> list[onnx.NodeProto]:
+def in_use(nodes: list[onnx.NodeProto], outputs: Iterable[onnx.ValueInfoProto]) -> list[onnx.NodeProto]:
     """The nodes that some output depends on, in order: what only a masker read goes with it."""
     wanted = {value.name for value in outputs}
     kept = []

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from laudc.ops.packing import ALIGN, Array, MaskerWeights, Sections, add_maskers, as_matrix, pack_panels
-from laudc.ops.scheduled import RegNetRecord
+from laudc.ops.packing import (
+    ALIGN,
+    Array,
+    BlockWeights,
+    MaskerWeights,
+    Sections,
+    add_maskers,
+    as_matrix,
+    pack_block,
+    pack_panels,
+)
+from laudc.ops.scheduled import BlockRecord, RegNetRecord
 
 Pair = tuple[Array, Array]
 
@@ -32,6 +42,15 @@ class RegNetWeights:
     projection: Pair | None = None
     spatial_masker: Pair | None = None
     channel_masker: MaskerWeights | None = None
+
+
+def pack_conv_block(record: BlockRecord, weights: BlockWeights | RegNetWeights) -> Array:
+    """The packed initializer of one block, a bottleneck or RegNetY's. Raises ValueError as that of its family does."""
+    if isinstance(record, RegNetRecord):
+        assert isinstance(weights, RegNetWeights)
+        return pack_regnet_block(record, weights)
+    assert isinstance(weights, BlockWeights)
+    return pack_block(record, weights)
 
 
 def pack_regnet_block(record: RegNetRecord, weights: RegNetWeights) -> Array:

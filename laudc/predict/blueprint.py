@@ -19,6 +19,11 @@ _MIN_HIDDEN = 16
 _REDUCTION = 16
 
 
+def masker_hidden(groups: int) -> int:
+    """Hidden channels of a channel masker for so many groups; 0 without one."""
+    return max(groups // _REDUCTION, _MIN_HIDDEN) if groups else 0
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """A LAUD-ResNet by description; per-stage options have four entries.
@@ -80,6 +85,6 @@ class Blueprint:
             mask_w=cells,
             channel_groups=groups,
             channel_masker=ChannelMasker.MLP if groups else ChannelMasker.NONE,
-            masker_hidden=max(groups // _REDUCTION, _MIN_HIDDEN) if groups else 0,
+            masker_hidden=masker_hidden(groups),
             panel=panel,
         )

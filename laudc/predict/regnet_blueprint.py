@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from laudc.ops.scheduled import ChannelMasker, RegNetRecord
+from laudc.predict.blueprint import masker_hidden
 
 _SE_RATIO = 0.25
-_MIN_HIDDEN = 16
-_REDUCTION = 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class RegNetBlueprint:
             mask_w=cells,
             channel_groups=groups,
             channel_masker=ChannelMasker.MLP if groups else ChannelMasker.NONE,
-            masker_hidden=max(groups // _REDUCTION, _MIN_HIDDEN) if groups else 0,
+            masker_hidden=masker_hidden(groups),
             panel=panel,
             group=width // self.group_width,
             squeeze=round(_SE_RATIO * cin),

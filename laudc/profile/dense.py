@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class DenseNetwork:
-    """The dense twin of a portable model, ready to run with `threads` threads (None: all that this process may use)."""
+    """The dense twin of a portable model, ready to run with `threads` threads."""
 
-    def __init__(self, portable: onnx.ModelProto, threads: int | None) -> None:
+    def __init__(self, portable: onnx.ModelProto, threads: int) -> None:
         from laudc.export import dense_twin
 
         self._twin = dense_twin(portable).SerializeToString()
@@ -31,11 +31,9 @@ class DenseNetwork:
     def _open(self, profile_prefix: str | None = None) -> Any:
         import onnxruntime
 
-        from laudc.devices.host import detect_host
-
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads or detect_host().usable_threads
+        options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
         if profile_prefix is not None:
             options.enable_profiling = True

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from laudc.ops import node_attributes
-from laudc.ops.packing import BlockWeights, pack_block, pack_stem
-from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
-from laudc.ops.scheduled import ABI_VERSION, DOMAIN, BlockRecord, RegNetRecord, encode_blocks
+from laudc.ops.packing import pack_stem
+from laudc.ops.regnet_packing import pack_conv_block
+from laudc.ops.scheduled import ABI_VERSION, DOMAIN, BlockRecord, encode_blocks
 from laudc.schedule.blocks import BlockNodes, Graph
 from laudc.schedule.lower_vit import VitLowering, is_transformer
 from laudc.schedule.lowering import RunLowering
@@ -87,7 +87,7 @@ class Lowering(RunLowering):
             record = self.records[block.name]
             assert isinstance(record, BlockRecord)
             records.append(record)
-            packed.append(self._initializer(f"{block.name}.packed", _pack(record, self.graph.weights(block))))
+            packed.append(self._initializer(f"{block.name}.packed", pack_conv_block(record, self.graph.weights(block))))
         index = len(self.runs)
         outputs = self._run_outputs(records)
         names = {key: f"laudc.{key}.{index}" for key in outputs}
@@ -178,13 +178,6 @@ class Lowering(RunLowering):
                 entry[f"{kind}_mask"] = value
             self.runs.append({"dense": entry})
 
-
-def _pack(record: BlockRecord, weights: BlockWeights | RegNetWeights) -> Any:
-    if isinstance(record, RegNetRecord):
-        assert isinstance(weights, RegNetWeights)
-        return pack_regnet_block(record, weights)
-    assert isinstance(weights, BlockWeights)
-    return pack_block(record, weights)
 
 
 def _transpose(source: str, target: str, perm: list[int]) -> onnx.NodeProto:

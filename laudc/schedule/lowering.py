@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from laudc.export.rewrite import in_use
 from laudc.ops.scheduled import COUNTS_PER_BLOCK, DOMAIN, RUNS_KEY, BlockRecord
 from laudc.ops.scheduled_vit import VitRecord
 from laudc.schedule.blocks import Graph
@@ -77,7 +78,7 @@ class RunLowering(ABC):
 
         source = self.graph.model
         outputs = [*source.graph.output, *self.outputs]
-        nodes = in_use(self.nodes, [value.name for value in outputs])
+        nodes = in_use(self.nodes, outputs)
         used = {name for node in nodes for name in node.input}
         weights = [t for t in (*source.graph.initializer, *self.new_initializers) if t.name in used]
         lowered = onnx.helper.make_graph(
@@ -94,14 +95,3 @@ class RunLowering(ABC):
         out.metadata_props.extend(source.metadata_props)
         out.metadata_props.add(key=RUNS_KEY, value=json.dumps(self.runs))
         return self._finished(out)
-
-
-def in_use(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
-    """The nodes that some output depends on, in order."""
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]

@@ -18,9 +18,10 @@ from laudc.errors import CheckFailed, UserError
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_at_rate
 from laudc.predict.counts import count_block
+from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.load import cpu_model as model_of
-from laudc.predict.cpu.terms import Machine, block_terms
+from laudc.predict.cpu.terms import block_terms
 from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
 from laudc.predict.interface import Place
 from laudc.predict.network import PlannedBlock, places

@@ -16,42 +16,16 @@ from types import TracebackType
 
 import numpy as np
 
-from laudc.ops.packing import BlockWeights, pack_block
-from laudc.ops.regnet_packing import RegNetWeights, pack_regnet_block
-from laudc.ops.scheduled import COUNTS_PER_BLOCK, BlockRecord, RegNetRecord, encode_blocks
+from laudc.backends.cuda_kernels import PRECISIONS, Device, Io, Library
+from laudc.ops.packing import BlockWeights
+from laudc.ops.regnet_packing import RegNetWeights, pack_conv_block
+from laudc.ops.scheduled import COUNTS_PER_BLOCK, BlockRecord
 
 Array = np.ndarray
 EMULATION = Path("build/native/plugins/tests/liblaudc_cuda_emulation.so")
-FP32, TF32, FP16 = 0, 1, 2
+FP32, TF32, FP16 = (PRECISIONS[name] for name in ("fp32", "tf32", "fp16"))
+_NAMES = {value: name for name, value in PRECISIONS.items()}
 _ALIGNMENT = 256
-
-
-class _Device(ctypes.Structure):
-    _fields_ = [("sm", ctypes.c_int32), ("multiprocessors", ctypes.c_int32)]
-
-
-class _Io(ctypes.Structure):
-    _fields_ = [
-        ("x", ctypes.c_void_p),
-        ("packed", ctypes.POINTER(ctypes.c_void_p)),
-        ("prepared", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-        ("counts", ctypes.c_void_p),
-        ("margins", ctypes.c_void_p),
-        ("margins_stride", ctypes.c_int64),
-        ("workspace", ctypes.c_void_p),
-        ("workspace_bytes", ctypes.c_size_t),
-        ("batch", ctypes.c_int64),
-    ]
-
-
-def pack(record: BlockRecord, weights: BlockWeights | RegNetWeights) -> Array:
-    """The packed initializer of a block of any family."""
-    if isinstance(record, RegNetRecord):
-        assert isinstance(weights, RegNetWeights)
-        return pack_regnet_block(record, weights)
-    assert isinstance(weights, BlockWeights)
-    return pack_block(record, weights)
 
 
 def library_path() -> Path:
@@ -96,23 +70,14 @@ class CudaLibrary:
     """Runs blocks through the C interface."""
 
     def __init__(self, path: Path) -> None:
-        self._native = ctypes.CDLL(str(path.resolve()))
+        self.kernels = Library(path.resolve())
         self.emulated = path == EMULATION
-        self._memory = _HostMemory() if self.emulated else _CudaMemory()
-        for name, result in (
-            ("create", ctypes.c_void_p),
-            ("margins", ctypes.c_int64),
-            ("workspace_bytes", ctypes.c_size_t),
-            ("prepared_bytes", ctypes.c_size_t),
-        ):
-            getattr(self._native, f"laudc_cuda_{name}").restype = result
-        self._error = ctypes.create_string_buffer(512)
-        self.device = _Device()
-        self._checked("current_device", ctypes.byref(self.device))
+        self.memory = _HostMemory() if self.emulated else _CudaMemory()
 
-    def _checked(self, name: str, *arguments: object) -> None:
-        code = getattr(self._native, f"laudc_cuda_{name}")(*arguments, self._error, ctypes.c_size_t(512))
-        assert code == 0, self._error.value.decode()
+    @property
+    def device(self) -> Device:
+        """The GPU that runs are made for."""
+        return self.kernels.device
 
     def run(
         self,
@@ -122,26 +87,14 @@ class CudaLibrary:
         precision: int = FP32,
     ) -> Results:
         """Runs the blocks on x (B, C, H, W)."""
-        values = encode_blocks(records)
-        blocks = (ctypes.c_int64 * len(values))(*values)
-        run = self._native.laudc_cuda_create(
-            records[0].RUN_OP.encode(),
-            blocks,
-            ctypes.c_size_t(len(blocks)),
-            precision,
-            ctypes.byref(self.device),
-            self._error,
-            ctypes.c_size_t(512),
-        )
-        assert run, self._error.value.decode()
         with ExitStack() as cleanup:
-            handle = ctypes.c_void_p(run)
-            cleanup.callback(self._native.laudc_cuda_destroy, handle)
-            return self._execute(handle, records, weights, x, precision, cleanup)
+            run = self.kernels.create(records, _NAMES[precision])
+            cleanup.callback(self.kernels.get, "destroy", run)
+            return self._execute(run, records, weights, x, precision, cleanup)
 
     def _execute(
         self,
-        run: ctypes.c_void_p,
+        run: int,
         records: Sequence[BlockRecord],
         weights: Sequence[BlockWeights | RegNetWeights],
         x: Array,
@@ -152,20 +105,20 @@ class CudaLibrary:
         batch, last = x.shape[0], records[-1]
         y = np.full((batch, last.hout, last.wout, last.cout), np.nan, element)
         counts = np.full((batch, len(records), COUNTS_PER_BLOCK), -1, np.int32)
-        margins = np.full((batch, self._native.laudc_cuda_margins(run)), np.nan, np.float32)
+        margins = np.full((batch, self.kernels.get("margins", run)), np.nan, np.float32)
 
         def device(array: Array) -> DeviceArray:
             return cleanup.enter_context(DeviceArray(self, np.ascontiguousarray(array)))
 
-        packed = [device(pack(r, w)) for r, w in zip(records, weights, strict=True)]
+        packed = [device(pack_conv_block(r, w)) for r, w in zip(records, weights, strict=True)]
         pointers = (ctypes.c_void_p * len(packed))(*(array.address for array in packed))
-        workspace_bytes = self._native.laudc_cuda_workspace_bytes(run, ctypes.c_int64(batch))
-        dirt = [np.full(size, 255, np.uint8) for size in (self._native.laudc_cuda_prepared_bytes(run), workspace_bytes)]
+        workspace_bytes = self.kernels.get("workspace_bytes", run, batch)
+        dirt = [np.full(size, 255, np.uint8) for size in (self.kernels.get("prepared_bytes", run), workspace_bytes)]
         x_on, y_on, counts_on, margins_on, prepared, workspace = (
             device(array) for array in (x.transpose(0, 2, 3, 1).astype(element), y, counts, margins, *dirt)
         )
-        self._checked("prepare", run, pointers, ctypes.c_void_p(prepared.address), None)
-        io = _Io(
+        self.kernels.call("prepare", run, pointers, prepared.address, None)
+        io = Io(
             x_on.address,
             pointers,
             prepared.address,
@@ -177,8 +130,8 @@ class CudaLibrary:
             workspace_bytes,
             batch,
         )
-        self._checked("enqueue", run, ctypes.byref(io), None)
-        self._memory.synchronize()
+        self.kernels.call("enqueue", run, ctypes.byref(io), None)
+        self.memory.synchronize()
         for array in (y_on, counts_on, margins_on):
             array.fetch()
         return Results(y_on.host.transpose(0, 3, 1, 2).astype(np.float32), counts_on.host, margins_on.host)
@@ -195,14 +148,14 @@ class DeviceArray:
     def __enter__(self) -> DeviceArray:
         # As cudaMalloc aligns, and not empty: an address is wanted in any case.
         size = max(_ALIGNMENT, self.host.nbytes)
-        self._library._checked("allocate", ctypes.c_size_t(size), ctypes.byref(self._pointer))
-        self._library._memory.copy(self.address, self.host.ctypes.data, self.host.nbytes)
+        self._library.kernels.call("allocate", ctypes.c_size_t(size), ctypes.byref(self._pointer))
+        self._library.memory.copy(self.address, self.host.ctypes.data, self.host.nbytes)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._library._native.laudc_cuda_release(self._pointer)
+        self._library.kernels.get("release", self._pointer)
 
     @property
     def address(self) -> int:
@@ -211,4 +164,4 @@ class DeviceArray:
 
     def fetch(self) -> None:
         """Copies the device's contents into `host`."""
-        self._library._memory.copy(self.host.ctypes.data, self.address, self.host.nbytes)
+        self._library.memory.copy(self.host.ctypes.data, self.address, self.host.nbytes)

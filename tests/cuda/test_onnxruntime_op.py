@@ -15,8 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from laudc.ops.packing import pack_block
+from laudc.ops.regnet_packing import pack_conv_block
 from laudc.ops.scheduled import ABI_VERSION, DOMAIN, BlockRecord, encode_blocks
-from tests.cuda.support import FP16, FP32, TF32, pack
+from tests.cuda.support import FP16, FP32, TF32
 from tests.ops.carriers import COVERED, Carrier, RegNetCarrier
 from tests.ops.regnet_vectors import REGNET_BLOCKS
 
@@ -76,7 +77,7 @@ def test_blocks(precision: int) -> None:
     carriers = [Carrier(case, identity=False) for case in COVERED[::17]]
     for carrier in (*carriers, *map(RegNetCarrier, REGNET_BLOCKS[::11])):
         case = carrier.case
-        packed = pack(carrier.record, carrier.weights)
+        packed = pack_conv_block(carrier.record, carrier.weights)
         session = session_of(model_of([carrier.record], [packed], precision))
         x = np.ascontiguousarray(carrier.x.transpose(0, 2, 3, 1)).astype(element)
         y, counts, margins = session.run(None, {"X": x})

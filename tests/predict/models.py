@@ -6,10 +6,11 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.blueprint import Blueprint
+from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.outside import OUTSIDE_TERMS
-from laudc.predict.cpu.terms import TERMS, Machine
+from laudc.predict.cpu.terms import TERMS
 from laudc.predict.frame import VitFrame
 from laudc.predict.interface import Interval
 from laudc.predict.regnet_blueprint import RegNetBlueprint

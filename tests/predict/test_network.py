@@ -10,8 +10,9 @@ from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import Activation, activation_at_rate
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.counts import count_block, full_counts
+from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.model import Fit
-from laudc.predict.cpu.terms import TERMS, Machine, block_terms
+from laudc.predict.cpu.terms import TERMS, block_terms
 from laudc.predict.frame import Frame
 from laudc.predict.interface import Place
 from laudc.predict.network import PlannedBlock, batches, places, predict_network

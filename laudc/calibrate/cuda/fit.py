@@ -55,19 +55,9 @@ class _Recorder(GpuModel):
         super().__init__(replace(gpu, launch_ns=0.0))
         self.parts: list[Parts] = []
 
-    def _gemm(
-        self,
-        rows: Array,
-        depth: Array | float,
-        columns: Array | float,
-        reads: Array,
-        inputs: Array | float,
-        extra: float = 0.0,
-    ) -> Array:
-        wide = (np.broadcast_to(np.asarray(value, float), rows.shape) for value in (depth, columns, reads, inputs))
-        deep, across, read, channels = wide
-        self.parts.append(gemm_parts(Problem(np.asarray(rows, float), deep, across, read, channels, extra), self.gpu))
-        return np.zeros(rows.shape)
+    def _problem_ns(self, problem: Problem) -> Array:
+        self.parts.append(gemm_parts(problem, self.gpu))
+        return np.zeros(problem.rows.shape)
 
     def _moved_ns(self, elements: Array) -> Array:
         size = np.reshape(elements * self.gpu.element, -1)[:1]

@@ -27,6 +27,18 @@ _MIN_TILES_PER_TASK = 16
 MIN_MACS_TO_SHARE = 300_000
 
 
+# Terms that `Amounts` fills by itself for products and their weights; families name them among theirs.
+PRODUCT_TERMS = (
+    "panel_reads",  # floats of weights read by tiles from the second-level cache
+    "tiles",  # register tiles begun
+    "weights_near",  # floats of weights read from the last-level cache
+    "weights_far",  # floats of weights read from memory
+    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
+    "waited_far",
+    "rows_read",  # floats of activations read, per panel
+)
+
+
 @dataclass(frozen=True)
 class Machine:
     """What the terms need to know: kernels, threads, bytes of the last-level cache (of all) and the second (of one
@@ -103,6 +115,13 @@ class Amounts:
         amount = floats * (rows > 0) / self.threads
         self._stream(amount, rows)
         self.add(kind, amount)
+
+    def spill(self, largest_map: float, passes: Array) -> None:
+        """Maps larger than the second-level cache come from further away each time they are gone through: `passes`
+        floats in all, where the largest map has `largest_map`."""
+        room = self.machine.second_cache * self.threads
+        share = float(np.clip((4 * largest_map - room / 2) / room, 0, 1))
+        self.add("spilled", share * passes / self.threads)
 
     def _stream(self, amount: Array, rows: Array) -> None:
         self.add("weights_far", amount * self._place.far)

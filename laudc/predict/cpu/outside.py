@@ -17,7 +17,8 @@ from laudc.predict.interface import Scheduled
 
 Array = np.ndarray
 
-OUTSIDE_TERMS = (
+# What every family of convolutional networks has.
+SHARED_OUTSIDE_TERMS = (
     "call",  # one per call
     "own_stem",  # MACs of the fused stem
     "own_stem_floats",
@@ -33,6 +34,9 @@ OUTSIDE_TERMS = (
     "boundaries",
     "nodes",  # operators of dense blocks
     "pointwise",  # MACs of 1x1 convolutions
+)
+OUTSIDE_TERMS = (
+    *SHARED_OUTSIDE_TERMS,
     "spatial",  # MACs of 3x3 convolutions, stride 1
     "strided",  # MACs of 3x3 convolutions, stride 2
     "weights",  # floats of weights from memory

@@ -8,26 +8,12 @@ from functools import partial
 import numpy as np
 
 from laudc.ops.scheduled import RegNetRecord
-from laudc.predict.cpu.outside import Sum, boundary_terms, closing_terms, frame_terms
+from laudc.predict.cpu.outside import SHARED_OUTSIDE_TERMS, Sum, boundary_terms, closing_terms, frame_terms
 
 Array = np.ndarray
 
 REGNET_OUTSIDE_TERMS = (
-    "call",  # one per call
-    "own_stem",  # MACs of the stem in our operator
-    "own_stem_floats",
-    "runtime_stem",  # MACs of the stem in the runtime
-    "runtime_stem_floats",
-    "head_floats",
-    "head_weights",  # floats of the classifier from memory
-    "head_weights_near",
-    "frame_far",  # floats of image and stem, where a call's weights push them out of the cache
-    "runs",  # custom-op calls, with the copy of an identity block's input
-    "copied",  # floats copied at the borders of runs
-    "transposed",  # floats that change layout between a run and the runtime
-    "boundaries",
-    "nodes",  # operators of dense blocks
-    "pointwise",  # MACs of 1x1 convolutions
+    *SHARED_OUTSIDE_TERMS,
     "blocked",  # MACs of grouped convolutions whose groups fill whole vectors: in the runtime's blocked layout
     "plain",  # MACs of the others, which are computed group by group
     "plain_groups",  # calls of these

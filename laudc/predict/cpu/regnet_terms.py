@@ -9,7 +9,7 @@ import numpy as np
 
 from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import RegNetRecord
-from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, ROWS_PER_TASK, Amounts, Machine
+from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PRODUCT_TERMS, ROWS_PER_TASK, Amounts, Machine
 from laudc.predict.cpu.terms import add_maskers
 from laudc.predict.interface import Place
 from laudc.predict.regnet_counts import RegNetCounts
@@ -28,13 +28,7 @@ REGNET_TERMS = (
     "b_pixels",  # pixels times convolution groups
     "b_listed_macs",  # the same where kept pixels are listed, or a group is too wide for the kernel of whole maps
     "b_listed_pixels",
-    "panel_reads",  # floats of weights read by tiles from the second-level cache
-    "tiles",  # register tiles begun
-    "weights_near",  # floats of weights read from the last-level cache
-    "weights_far",  # floats of weights read from memory
-    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
-    "waited_far",
-    "rows_read",  # floats of activations read, per panel
+    *PRODUCT_TERMS,
     "rows_written",
     "outputs",  # floats of block output read and written
     "packed",  # floats of conv a's weights brought into panels
@@ -106,10 +100,8 @@ def _lists(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
 def _spills(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
     middle = record.hin * record.win * record.width
-    room = work.machine.second_cache * work.threads
-    share = float(np.clip((4 * max(inner, outer, middle) - room / 2) / room, 0, 1))
     passes = counts.a * (record.cin + counts.channels) + counts.c * record.cout + inner * (record.mask_groups > 0)
-    work.add("spilled", share * passes / work.threads)
+    work.spill(max(inner, outer, middle), passes)
 
 
 def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:

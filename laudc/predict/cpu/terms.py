@@ -12,9 +12,7 @@ import numpy as np
 
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
 from laudc.predict.counts import Counts
-from laudc.predict.cpu.amounts import TILE_ROWS as TILE_ROWS
-from laudc.predict.cpu.amounts import Amounts
-from laudc.predict.cpu.amounts import Machine as Machine
+from laudc.predict.cpu.amounts import PRODUCT_TERMS, Amounts, Machine
 from laudc.predict.interface import Place
 from laudc.predict.traffic import gone_through
 
@@ -28,13 +26,7 @@ TERMS = (
     "conv3_macs",
     "projection_macs",
     "winograd_macs",
-    "panel_reads",  # floats of weights read by tiles from the second-level cache
-    "tiles",  # register tiles begun
-    "weights_near",  # floats of weights read from the last-level cache
-    "weights_far",  # floats of weights read from memory
-    "waited_near",  # of these, what few rows leave no time to fetch meanwhile
-    "waited_far",
-    "rows_read",  # floats of activations read, per panel
+    *PRODUCT_TERMS,
     "rows_written",
     "outputs",  # floats of block output read and written
     "tile_transforms",  # floats of Winograd inputs transformed
@@ -66,7 +58,7 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     """
     work = Amounts(TERMS, len(counts), machine, place)
     work.add("block", 1.0)
-    _spills(work, record, counts, machine, samples)
+    _spills(work, record, counts, samples)
     add_maskers(work, record, place, samples, "conv1")
     _lists(work, record, counts, samples)
     if record.projection:
@@ -80,15 +72,12 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     return work.values
 
 
-def _spills(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine, samples: int) -> None:
-    """Maps larger than the second-level cache come from further away each time they are gone through."""
+def _spills(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> None:
     inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
-    room = machine.second_cache * machine.threads
-    share = float(np.clip((4 * max(inner, outer) * samples - room / 2) / room, 0, 1))
     passes = counts.conv1 * record.cin + counts.conv3 * record.cout + samples * (
         inner * (bool(record.mask_groups) + record.projection) + outer * record.projection
     )
-    work.add("spilled", share * passes / machine.threads)
+    work.spill(max(inner, outer) * samples, passes)
 
 
 def add_maskers(work: Amounts, record: BlockRecord, place: Place, samples: int, convolution: str) -> None:

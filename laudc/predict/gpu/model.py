@@ -149,7 +149,10 @@ class GpuModel:
     ) -> Array:
         wide = (np.broadcast_to(np.asarray(value, float), rows.shape) for value in (depth, columns, reads, inputs))
         deep, across, read, channels = wide
-        return gemm_ns(Problem(np.asarray(rows, float), deep, across, read, channels, extra), self.gpu)
+        return self._problem_ns(Problem(np.asarray(rows, float), deep, across, read, channels, extra))
+
+    def _problem_ns(self, problem: Problem) -> Array:
+        return gemm_ns(problem, self.gpu)
 
     def _moved_ns(self, elements: Array) -> Array:
         """A launch that moves data and computes next to nothing."""
