@@ -40,6 +40,7 @@ from laudc.calibrate.pinning import caller_pinned
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
 
+PASSES = 3
 TRACE_IMAGES = 32
 TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
 TRACE_RATES = (0.35, 0.7)
@@ -50,14 +51,15 @@ Rows = Iterator[tuple[float, dict[str, np.ndarray], dict[int, Any]]]
 
 
 def measure_network(variant: Variant, threads: list[int]) -> Rows:
-    """Medians of the whole call and of every block, all rates in turn and then once more for the repeatability."""
+    """Medians of the whole call and of every block, all rates in turn, and that several times: the pass in the slowest
+    phase is left out, and two are left for the repeatability."""
     built = Built(variant, threads)
     masks: dict[float, dict[str, np.ndarray]] = {}
     times: dict[float, dict[int, dict[str, list[Any]]]] = {
         rate: {count: {"total_ns": [], "block_ns": [], "pace_ns": [], "foreign": []} for count in threads}
         for rate in RATES
     }
-    for _ in range(2):
+    for _ in range(PASSES):
         for rate in RATES:
             masks[rate] = built.keep(rate)
             for count in threads:

@@ -142,7 +142,8 @@ def _draw_resnet(random: np.random.Generator, index: int) -> Design:
     channel = [max(0.05, rate) for rate in pick(_RATES, len(records))]
     winograd = [record.stride == 1 and bool(random.random() < 0.5) for record in records]
     dense = [bool(random.random() < 0.4) for _ in records]
-    return Design(index, blueprint, Drawn(tuple(spatial), tuple(channel)), tuple(winograd), tuple(dense))
+    drawn = Drawn(tuple(spatial), tuple(channel))
+    return Design(index, blueprint, drawn, tuple(winograd), tuple(dense), _two_kinds(index))
 
 
 def _draw_regnet(random: np.random.Generator, index: int) -> Design:
@@ -164,7 +165,7 @@ def _draw_regnet(random: np.random.Generator, index: int) -> Design:
     count = sum(blueprint.layers)
     drawn = Drawn(pick(_RATES, count), tuple(max(0.05, rate) for rate in pick(_RATES, count)))
     dense = tuple(bool(random.random() < 0.4) for _ in range(count))
-    return Design(index, blueprint, drawn, (False,) * count, dense)
+    return Design(index, blueprint, drawn, (False,) * count, dense, _two_kinds(index))
 
 
 def _draw_vit(random: np.random.Generator, index: int) -> Design:
@@ -192,9 +193,12 @@ def _draw_vit(random: np.random.Generator, index: int) -> Design:
         input_size=PATCH * (pick(_VIT_SIZES, 1)[0] // PATCH),
     )
     drawn = VitDrawn(pick(_VIT_RATES, count), pick(_VIT_RATES, count), flags(0.85, count), flags(0.85, count))
-    # What the runtime does of a transformer is soon known: one of two networks is measured dense, the other mixed.
-    kinds = ("sparse", "dense" if index % 2 else "mixed")
-    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count), kinds)
+    return Design(index, blueprint, drawn, (False,) * count, flags(0.4, count), _two_kinds(index))
+
+
+def _two_kinds(index: int) -> tuple[str, ...]:
+    """What the runtime does is soon known: one of two networks is measured dense, the other mixed."""
+    return ("sparse", "dense" if index % 2 else "mixed")
 
 
 _DRAW = {RESNET: _draw_resnet, REGNET: _draw_regnet, VIT: _draw_vit}

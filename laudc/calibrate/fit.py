@@ -33,7 +33,10 @@ _RESIDUAL_WORTH = 0.97
 
 @dataclass(frozen=True)
 class _Rows:
-    """Training data of one family and number of threads: blocks of ours, and what is left of the calls."""
+    """Training data of one family and number of threads: blocks of ours, and what is left of the calls.
+
+    all_ours: calls without a block of the runtime. of_frame: terms that only stem, head and the call itself have.
+    """
 
     family: str
     block_terms: Array
@@ -43,6 +46,8 @@ class _Rows:
     outside_terms: Array
     outside_ns: Array
     total_ns: Array
+    all_ours: Array
+    of_frame: Array
     design: Array
 
     def without(self, designs: set[int]) -> _Rows:
@@ -64,6 +69,8 @@ class _Rows:
             self.outside_terms[calls],
             self.outside_ns[calls],
             self.total_ns[calls],
+            self.all_ours[calls],
+            self.of_frame,
             self.design[calls],
         )
 
@@ -101,7 +108,7 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
     family = CPU_FAMILIES[name]
     frames = {design.index: frame_of(design) for design in designs}
     parts: list[tuple[Array, float, int, int]] = []
-    outside, left, totals, owners = [], [], [], []
+    outside, around, left, totals, owners, all_ours = [], [], [], [], [], []
     for number, sample in enumerate(samples):
         design = by_index[sample.design]
         blocks = [
@@ -113,12 +120,13 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
         for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
             if ns is not None:
                 parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
-        outside.append(
-            family.outside_terms(frames[sample.design], [block.scheduled for block in blocks], 1, stands[0].far)
-        )
+        scheduled, frame, far = [block.scheduled for block in blocks], frames[sample.design], stands[0].far
+        outside.append(family.outside_terms(frame, scheduled, 1, far))
+        around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, far=far))
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)
         owners.append(sample.design)
+        all_ours.append(all(block.sparse for block in scheduled))
     terms, ns, owner, numbers = zip(*parts, strict=True)
     return _Rows(
         name,
@@ -129,19 +137,31 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
         np.stack(outside),
         np.asarray(left),
         np.asarray(totals),
+        np.asarray(all_ours),
+        ~(np.stack(outside) - np.stack(around) > 0).any(axis=0),
         np.asarray(owners),
     )
 
 
 def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
     block = fit_relative(rows.block_terms, rows.block_ns)
-    # What is left of a call counts as much as it weighs in the whole call.
-    weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
-    outside = fit_relative(rows.outside_terms, rows.outside_ns, scale=weight)
+    outside = _fit_outside(rows)
     learned: Residual | None = None
     if residual:
         learned = fit_residual(rows.block_terms, np.log(rows.block_ns / (rows.block_terms @ block)))
     return Fit(machine.threads, block, outside, learned, (), None, rows.family)
+
+
+def _fit_outside(rows: _Rows) -> Array:
+    """Stem, head and the call itself from calls that are all ours, as engines are, then what the runtime's blocks and
+    the borders add: those take most of their calls, and an error in them would be laid upon stem and head."""
+    # What is left of a call counts as much as it weighs in the whole call.
+    weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
+    ours = rows.all_ours
+    own = fit_relative(rows.outside_terms[ours], rows.outside_ns[ours], scale=weight[ours])
+    known = rows.of_frame & (rows.outside_terms[ours] > 0).any(axis=0)
+    left = rows.outside_ns - rows.outside_terms @ (own * known)
+    return np.where(known, own, fit_relative(rows.outside_terms * ~known, left, scale=weight))
 
 
 _Pairs = tuple[Array, Array, Array, Array]

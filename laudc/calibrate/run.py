@@ -22,11 +22,11 @@ from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
 
 Progress = Callable[[str, float], None]
 
-DEFAULT_NETWORKS = 54
+DEFAULT_NETWORKS = 75
 MOST_SAMPLES = 300
 MOST_SECONDS = 600.0
 # Networks of each family when all are measured; of fewer families each gets the same share of all networks.
-_SHARES: Mapping[str, int] = {RESNET: 30, REGNET: 12, VIT: 12}
+_SHARES: Mapping[str, int] = {RESNET: 43, REGNET: 16, VIT: 16}
 # So many networks determine the fit of a family.
 LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far

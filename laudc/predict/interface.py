@@ -16,11 +16,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: whether the block before left the sums its channel masker needs, and which share of the
-    weights has fallen out of the last-level cache since the call before (0 to 1)."""
+    """Where a block stands: whether the block before left the sums its channel masker needs, which share of the
+    weights has fallen out of the last-level cache since the call before (0 to 1), and whether it is the first of a
+    call, whose buffers have as well."""
 
     sums_known: bool = False
     far: float = 1.0
+    first: bool = False
 
 
 @dataclass(frozen=True)

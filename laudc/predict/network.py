@@ -107,7 +107,7 @@ def places(blocks: Sequence[PlannedBlock], counts: Sequence[Work], last_cache: i
     before: PlannedBlock | None = None
     for block in blocks:
         run = before is not None and before.execution == block.execution == "sparse"
-        found.append(Place(run and before is not None and _leaves_sums(before.record), far))
+        found.append(Place(run and before is not None and _leaves_sums(before.record), far, before is None))
         before = block
     return found
 

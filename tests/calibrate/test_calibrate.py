@@ -85,7 +85,7 @@ def _calibrate(*arguments, **options):
 def test_the_truth_is_found_and_written(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     result = _calibrate(path, measurer=MadeUpMachine())
-    assert result.samples == NETWORKS * 6
+    assert result.samples == NETWORKS * 4
     assert result.held_out[RESNET][1]["networks"]["mape"] < 0.05
     assert not list(tmp_path.glob("*.part"))
     profile = load_profile(path)

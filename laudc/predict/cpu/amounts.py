@@ -20,6 +20,8 @@ _LANES, _PANEL = 16, 64
 # Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
 _ROWS_HIDE_NEAR = 8
 _ROWS_HIDE_FAR = 32
+# Where memory is slow or shared, it takes more.
+_ROWS_HIDE_SLOW = 64
 # Rows that each thread must get to share out a product by rows (plugins/cpu/indexed_gemm.cpp, panel_gemm.cpp).
 ROWS_PER_TASK = 48
 TOKENS_PER_TASK = 24
@@ -35,6 +37,8 @@ PRODUCT_TERMS = (
     "weights_far",  # floats of weights read from memory
     "waited_near",  # of these, what few rows leave no time to fetch meanwhile
     "waited_far",
+    "waited_slow",
+    "narrow_macs",  # multiply-accumulates in panels that are not full
     "rows_read",  # floats of activations read, per panel
 )
 
@@ -103,6 +107,8 @@ class Amounts:
         self.add("panel_reads", strips * depth * columns_mine * points * any_work)
         self.add("tiles", strips * np.ceil(columns_mine / panel) * points * any_work)
         self.add("rows_read", mine * depth * np.ceil(columns_mine / panel) * points * any_work)
+        narrow_share = np.where(alone | by_rows, 1.0, 1.0 / threads)
+        self.add("narrow_macs", mine * depth * (padded % panel) * narrow_share * points * any_work)
         self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
 
     def weights(self, floats: Array | float, rows: Array) -> None:
@@ -128,3 +134,4 @@ class Amounts:
         self.add("weights_near", amount * (1 - self._place.far))
         self.add("waited_near", amount * (1 - self._place.far) * np.maximum(0, 1 - rows / _ROWS_HIDE_NEAR))
         self.add("waited_far", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_FAR))
+        self.add("waited_slow", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))

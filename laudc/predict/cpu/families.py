@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -75,7 +75,7 @@ def _one_by_one(block_terms: BlockTerms) -> BatchTime:
         total = from_terms(block_terms(record, work, machine, place))[groups[:, 0]]
         if groups.shape[1] == 1:
             return total
-        warm = from_terms(block_terms(record, work, machine, Place(place.sums_known, 0.0)))
+        warm = from_terms(block_terms(record, work, machine, replace(place, far=0.0)))
         return np.asarray(total + warm[groups[:, 1:]].sum(axis=1))
 
     return batch_ns

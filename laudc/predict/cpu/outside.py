@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.frame import Behind, Frame
 from laudc.predict.interface import Scheduled
@@ -20,7 +21,7 @@ Array = np.ndarray
 # What every family of convolutional networks has.
 SHARED_OUTSIDE_TERMS = (
     "call",  # one per call
-    "own_stem",  # MACs of the fused stem
+    "own_stem",  # MACs of the fused stem, in whole vectors of channels
     "own_stem_floats",
     "runtime_stem",  # MACs of the stem in the runtime
     "runtime_stem_floats",
@@ -69,7 +70,8 @@ def frame_terms(
     total.add("call", 1)
     pixels = frame.height * frame.width * batch
     floats = pixels * 3 + pixels / 4 * frame.stem_channels
-    total.add("own_stem" if own_stem else "runtime_stem", frame.stem_macs * batch)
+    padded = round_up(frame.stem_channels, ALIGN) / max(frame.stem_channels, 1)
+    total.add("own_stem" if own_stem else "runtime_stem", frame.stem_macs * batch * (padded if own_stem else 1.0))
     total.add("own_stem_floats" if own_stem else "runtime_stem_floats", floats)
     total.add("head_floats", frame.head_inputs * frame.head_pixels * batch)
     total.add("frame_far", floats * far)

@@ -34,6 +34,7 @@ TERMS = (
     "packed",  # floats of conv1 and conv2 weights brought into panels
     "filters",  # floats of Winograd filters made from packed ones
     "copied",  # floats of conv3 weights moved together
+    "cold",  # floats of maps of a call's first block, where its weights push them out of the cache
     "spilled",  # floats of maps that a core's second-level cache cannot hold
     "listed",  # pixels gone through for row lists
     "entries",  # list entries written
@@ -59,6 +60,7 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     work = Amounts(TERMS, len(counts), machine, place)
     work.add("block", 1.0)
     _spills(work, record, counts, samples)
+    _cold_maps(work, record, counts, place, samples)
     add_maskers(work, record, place, samples, "conv1")
     _lists(work, record, counts, samples)
     if record.projection:
@@ -78,6 +80,13 @@ def _spills(work: Amounts, record: BlockRecord, counts: Counts, samples: int) ->
         inner * (bool(record.mask_groups) + record.projection) + outer * record.projection
     )
     work.spill(max(inner, outer) * samples, passes)
+
+
+def _cold_maps(work: Amounts, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
+    if place.first:
+        inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
+        between = (counts.conv1 + counts.conv2) * record.width
+        work.add("cold", place.far * (samples * (inner + 2 * outer) + between) / work.threads)
 
 
 def add_maskers(work: Amounts, record: BlockRecord, place: Place, samples: int, convolution: str) -> None:

@@ -38,6 +38,8 @@ _MERGED = {
     "tiles": None,
     "waited_near": "waited",
     "waited_far": "waited",
+    "waited_slow": None,
+    "narrow_macs": None,
 }
 _LANES = 16
 _QUERIES_PER_CHUNK = 36
