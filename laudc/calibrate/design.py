@@ -27,7 +27,7 @@ _WIDTHS = (0.25, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.25)
 _SHALLOW, _DEEP = (3, 3, 5, 3), (3, 4, 14, 3)
 _GRANULES = (1, 2, 3, 4, 7, 8)
 _GROUPS = (1, 2, 4, 8, 16)
-_MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
+_MODES = ("spatial", "spatial", "channel", "channel", "layer", "both", "both")
 
 # RegNetY: what its maps and groups look like; widths of the stages as multiples of the group width, from and to.
 _REGNET_SIZES = (96, 128, 160, 192, 224, 224, 256)

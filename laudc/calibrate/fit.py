@@ -120,9 +120,9 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
         for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
             if ns is not None:
                 parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
-        scheduled, frame, far = [block.scheduled for block in blocks], frames[sample.design], stands[0].far
-        outside.append(family.outside_terms(frame, scheduled, 1, far))
-        around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, far=far))
+        scheduled, frame = [block.scheduled for block in blocks], frames[sample.design]
+        outside.append(family.outside_terms(frame, scheduled, stands[0]))
+        around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, far=stands[0].cold))
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)
         owners.append(sample.design)

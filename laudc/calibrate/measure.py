@@ -37,8 +37,10 @@ _LEAST_SECONDS = 0.3
 SETTLE_SECONDS = 0.06
 # Measured again, so many times, when others took more of the machine than this, or when it was slower than this.
 _DISTURBED = 0.08
-_SLOW = 1.10
-_ATTEMPTS = 3
+_SLOW = 1.08
+# Slow phases last some seconds: each attempt waits longer than the one before.
+_PAUSE_SECONDS = 0.5
+_ATTEMPTS = 4
 
 
 # Some hundred microseconds of work that fits into a core's own caches, most of it multiplications: what others leave of
@@ -215,7 +217,7 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
             best = found
         if best.foreign <= _DISTURBED and best.pace_ns <= _SLOW * pace.best_ns:
             break
-        time.sleep(0.1 * (attempt + 1))
+        time.sleep(_PAUSE_SECONDS * attempt)
     assert best is not None
     return best
 

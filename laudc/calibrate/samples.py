@@ -12,7 +12,7 @@ from typing import Any
 
 from laudc.errors import UserError
 
-SIDE_VERSION = 3
+SIDE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Sample:
         total_ns: median around the whole call.
         spread: width of the middle half of the calls over the median.
         foreign: cores that other processes took meanwhile.
-        pace_ns: what a fixed piece of work took just before or after, whichever was slower.
+        pace_ns: what fixed pieces of work, one in cache and one from memory, took together just before or after,
+            whichever was slower.
         counts: per block conv1, conv2, tiles, conv3, channels, of the one image.
         block_ns: median of each block; None for blocks of the runtime, which have no clock.
     """

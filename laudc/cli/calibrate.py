@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="PROFILE.yaml", help="Profile to write [default: the user's own place].")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Profile to extend.")
 @click.option("--threads", type=int, multiple=True, help="Threads to measure; may be repeated [default: 1 and all].")
-@click.option("--networks", type=int, help="Made-up networks to time, about 6 s each [default: 54; of a GPU 48].")
+@click.option("--networks", type=int, help="Made-up networks to time, about 6 s each [default: 75; of a GPU 48].")
 @click.option("--family", multiple=True, help="resnet, regnet or vit; may be repeated [default: all].")
 @click.option("--measurements", metavar="results.json", help="Of a GPU: what scripts/gpu_check.sh measured there.")
 @click.option("--force", is_flag=True, help="Write the profile even if the machine was disturbed.")

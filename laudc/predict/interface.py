@@ -16,13 +16,17 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: whether the block before left the sums its channel masker needs, which share of the
-    weights has fallen out of the last-level cache since the call before (0 to 1), and whether it is the first of a
-    call, whose buffers have as well."""
+    """Where a block stands.
+
+    Attributes:
+        sums_known: whether the block before left the sums its channel masker needs.
+        far: share of the weights that has fallen out of the last-level cache since the call before (0 to 1).
+        cold: of the first block, the share of the buffers and of what the runtime itself needs that has; 0 for others.
+    """
 
     sums_known: bool = False
     far: float = 1.0
-    first: bool = False
+    cold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class LatencyModel(Protocol):
 
     def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and the call itself; `own_stem`: the first block is ours, and the stem fused with it;
-        `far` as in `Place`."""
+        `far`: as `Place.cold` of the first block."""
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """Time that the border between two blocks costs; `before` None: the beginning, `block` None: the end."""

@@ -14,7 +14,7 @@ from laudc.predict.distribution import Distribution
 from laudc.predict.families import Record
 from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import LatencyModel, Place, Scheduled
-from laudc.predict.traffic import far_share, touched_floats
+from laudc.predict.traffic import cold_share, far_share, touched_floats
 from laudc.predict.work import Work, count_work, full_work
 
 Array = np.ndarray
@@ -102,12 +102,12 @@ def places(blocks: Sequence[PlannedBlock], counts: Sequence[Work], last_cache: i
     for block, work in zip(blocks, counts, strict=True):
         touched = full_work(block.record) if block.execution == "dense" else work
         floats += float(touched_floats(block.record, touched).mean())
-    far = far_share(floats, last_cache)
-    found = []
+    far, cold = far_share(floats, last_cache), cold_share(floats, last_cache)
+    found: list[Place] = []
     before: PlannedBlock | None = None
     for block in blocks:
         run = before is not None and before.execution == block.execution == "sparse"
-        found.append(Place(run and before is not None and _leaves_sums(before.record), far, before is None))
+        found.append(Place(run and before is not None and _leaves_sums(before.record), far, 0.0 if found else cold))
         before = block
     return found
 
@@ -145,16 +145,16 @@ def predict_work(
     status: str,
 ) -> NetworkPrediction:
     """The same from the work of every block in every one of `images` images; `source`: where it comes from."""
-    stands = places(blocks, counts, model.last_cache)
-    groups = batches(images, batch)
-    far = stands[0].far if stands else 0.0
-    outside = model.frame_ns(frame, own_stem=bool(blocks) and blocks[0].execution == "sparse", batch=batch, far=far)
-    outside += model.border_ns(blocks[-1].scheduled if blocks else None, None, batch)
-    total, worst = np.full(len(groups), outside), outside
+    everything = [full_work(block.record) for block in blocks]
+    stands, full = places(blocks, counts, model.last_cache), places(blocks, everything, model.last_cache)
+    groups, first = batches(images, batch), np.zeros((1, batch), int)
+    outside, worst = (_outside_ns(model, frame, blocks, stands, batch), _outside_ns(model, frame, blocks, full, batch))
+    total = np.full(len(groups), outside)
     predicted = []
     before: Scheduled | None = None
-    for block, work, place in zip(blocks, counts, stands, strict=True):
-        ns, most = _block(model, block, work, place, groups)
+    for index, (block, work, place) in enumerate(zip(blocks, counts, stands, strict=True)):
+        ns = _block_ns(model, block, work, place, groups)
+        most = float(_block_ns(model, block, everything[index], full[index], first)[0])
         border = model.border_ns(before, block.scheduled, batch)
         ns, most = ns + border, most + border
         total, worst = total + ns, worst + most
@@ -175,15 +175,21 @@ def predict_work(
     )
 
 
-def _block(model: LatencyModel, block: PlannedBlock, counts: Work, place: Place, groups: Array) -> tuple[Array, float]:
-    """Time per call and with everything kept, ns."""
-    batch = groups.shape[1]
+def _outside_ns(
+    model: LatencyModel, frame: AnyFrame, blocks: Sequence[PlannedBlock], stands: Sequence[Place], batch: int
+) -> float:
+    """Time of stem, head and the call itself, and of the end of the last run."""
+    far = stands[0].cold if stands else 0.0
+    own_stem = bool(blocks) and blocks[0].execution == "sparse"
+    last = blocks[-1].scheduled if blocks else None
+    return model.frame_ns(frame, own_stem=own_stem, batch=batch, far=far) + model.border_ns(last, None, batch)
+
+
+def _block_ns(model: LatencyModel, block: PlannedBlock, counts: Work, place: Place, groups: Array) -> Array:
+    """Time per call, ns."""
     if block.execution != "sparse":
-        ns = model.dense_ns(block.record, batch, place.far)
-        return np.full(len(groups), ns), ns
-    everything = np.zeros((1, batch), int)
-    worst = model.batch_ns(block.record, full_work(block.record), place, everything)
-    return model.batch_ns(block.record, counts, place, groups), float(worst[0])
+        return np.full(len(groups), model.dense_ns(block.record, groups.shape[1], place.far))
+    return model.batch_ns(block.record, counts, place, groups)
 
 
 def _distribution(model: LatencyModel, ns: Array, worst: float) -> Distribution:

@@ -90,3 +90,11 @@ def far_share(floats: float, last_cache: int) -> float:
     if last_cache <= 0:
         return 1.0
     return float(np.clip((4 * floats / last_cache - _STAYS) / (1 - _STAYS), 0, 1))
+
+
+def cold_share(floats: float, last_cache: int) -> float:
+    """Share of everything that a call needs once - image, buffers, what the runtime keeps for itself - that its weights
+    push out of the last-level cache: what is left after replacing lines at random, 1 − exp(−weights / cache)."""
+    if last_cache <= 0:
+        return 1.0
+    return float(-np.expm1(-4 * floats / last_cache))

@@ -28,7 +28,7 @@ from laudc.predict.network import PlannedBlock, places
 from laudc.predict.work import count_work, first_row, full_work
 from tests.predict.models import cpu_fit, family_model
 
-NETWORKS = 14
+NETWORKS = 21
 
 
 class MadeUpMachine:
@@ -68,7 +68,7 @@ class MadeUpMachine:
             for b, c, p in zip(blocks, counts, stands, strict=True)
         ]
         scheduled = [b.scheduled for b in blocks]
-        outside = float(family.outside_terms(frame_of(design), scheduled, 1, stands[0].far) @ fit.outside)
+        outside = float(family.outside_terms(frame_of(design), scheduled, stands[0]) @ fit.outside)
         total = sum(filter(None, times)) + outside * self._factor()
         rows = tuple(map(first_row, counts))
         return Sample(design.index, kind, threads, total, 0.01, self.foreign, 1e6, rows, tuple(times))

@@ -38,6 +38,8 @@ PRODUCT_TERMS = (
     "waited_near",  # of these, what few rows leave no time to fetch meanwhile
     "waited_far",
     "waited_slow",
+    "packed_far",  # floats of weights brought together that come from memory
+    "packed_waited",
     "narrow_macs",  # multiply-accumulates in panels that are not full
     "rows_read",  # floats of activations read, per panel
 )
@@ -117,10 +119,12 @@ class Amounts:
         self._stream(np.asarray(floats, float) * (rows > 0) * shared, rows)
 
     def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
-        """Weights that are brought together first, each by one thread."""
+        """Weights that are brought together first, each by one thread. Nothing hides how long memory takes for them,
+        but what is fetched ahead while rows are multiplied."""
         amount = floats * (rows > 0) / self.threads
-        self._stream(amount, rows)
         self.add(kind, amount)
+        self.add("packed_far", amount * self._place.far)
+        self.add("packed_waited", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))
 
     def spill(self, largest_map: float, passes: Array) -> None:
         """Maps larger than the second-level cache come from further away each time they are gone through: `passes`

@@ -38,14 +38,16 @@ class CpuFamily:
     dense_terms: Callable[..., Array]
     batch_ns: BatchTime
 
-    def outside_terms(self, frame: AnyFrame, blocks: Sequence[Scheduled], batch: int = 1, far: float = 1.0) -> Array:
-        """(terms,) of one call. `far`: share of the weights that come from memory, not from the last-level cache."""
-        values = self.frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, far=far)
+    def outside_terms(
+        self, frame: AnyFrame, blocks: Sequence[Scheduled], place: Place, batch: int = 1
+    ) -> Array:
+        """(terms,) of one call. `place`: of its first block."""
+        values = self.frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, far=place.cold)
         before: Scheduled | None = None
         for block in blocks:
             values = values + self.boundary_terms(before, block, batch)
             if not block.sparse:
-                values = values + self.dense_terms(block.record, batch, far)
+                values = values + self.dense_terms(block.record, batch, place.far)
             before = block
         return np.asarray(values + self.closing_terms(before, batch))
 

@@ -34,6 +34,7 @@ TERMS = (
     "packed",  # floats of conv1 and conv2 weights brought into panels
     "filters",  # floats of Winograd filters made from packed ones
     "copied",  # floats of conv3 weights moved together
+    "begun_cold",  # one of a call's first block, where its weights push code and tables out of the cache
     "cold",  # floats of maps of a call's first block, where its weights push them out of the cache
     "spilled",  # floats of maps that a core's second-level cache cannot hold
     "listed",  # pixels gone through for row lists
@@ -83,10 +84,11 @@ def _spills(work: Amounts, record: BlockRecord, counts: Counts, samples: int) ->
 
 
 def _cold_maps(work: Amounts, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
-    if place.first:
+    if place.cold:
+        work.add("begun_cold", place.cold)
         inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
         between = (counts.conv1 + counts.conv2) * record.width
-        work.add("cold", place.far * (samples * (inner + 2 * outer) + between) / work.threads)
+        work.add("cold", place.cold * (samples * (inner + 2 * outer) + between) / work.threads)
 
 
 def add_maskers(work: Amounts, record: BlockRecord, place: Place, samples: int, convolution: str) -> None:

@@ -14,6 +14,7 @@ Array = np.ndarray
 
 VIT_OUTSIDE_TERMS = (
     "call",  # one per call
+    "call_far",  # one per call whose weights push what the runtime needs for itself out of the cache
     "stem_nodes",  # operators of the stem
     "stem_macs",
     "stem_floats",  # floats that they write
@@ -39,6 +40,7 @@ def vit_frame_terms(frame: VitFrame, *, own_stem: bool, batch: int = 1, far: flo
     """The call, the stem and the head, all of the runtime; `own_stem` makes no difference here."""
     total = Sum(VIT_OUTSIDE_TERMS)
     total.add("call", 1)
+    total.add("call_far", far)
     total.add("stem_nodes", frame.stem_nodes)
     total.add("stem_macs", frame.stem_macs * batch)
     total.add("stem_floats", frame.stem_floats * batch)
