@@ -16,6 +16,7 @@ from laudc.ops.packing import ALIGN, TAIL, round_up
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.blueprint import ARCHITECTURES, Blueprint
 from laudc.schedule import BlockPlan, Plan, lower
+from laudc.schedule.plan import by_rule
 
 MODES: dict[str, dict[str, Any]] = {
     "spatial-4421": {"modes": ("spatial",) * 4, "spatial": (4, 4, 2, 1)},
@@ -78,7 +79,7 @@ class Built:
         self.variant = variant
         backend: Any = backends.get("onnxruntime")
         panel = int(backend.native_abi()["panel"])
-        self.records = [(name, by_rule(record, algorithm)) for name, record in variant.blueprint.blocks(panel)]
+        self.records = [(name, with_algorithm(record, algorithm)) for name, record in variant.blueprint.blocks(panel)]
         self.images = synthetic_image(variant.size, variant.seed, images)
         self._by_image = images > 1
         everything = Drawn((1.0,) * len(self.records), (1.0,) * len(self.records))
@@ -137,10 +138,8 @@ class Built:
             packed[at : at + record.mask_groups] = spatial
 
 
-def by_rule(record: BlockRecord, algorithm: int | None = None) -> BlockRecord:
+def with_algorithm(record: BlockRecord, algorithm: int | None = None) -> BlockRecord:
     """The record with conv2 as fixed rules choose it, or by one algorithm wherever that is possible."""
-    if algorithm is not None:
-        return replace(record, conv2_algorithm=algorithm if record.stride == 1 else Conv2Algorithm.DIRECT)
-    coarse = not record.mask_groups or record.hout >= 2 * record.mask_h
-    winograd = record.stride == 1 and record.hout * record.wout >= 128 and coarse
-    return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)
+    if algorithm is None:
+        return by_rule(record)
+    return replace(record, conv2_algorithm=algorithm if record.stride == 1 else Conv2Algorithm.DIRECT)

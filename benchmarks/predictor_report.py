@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from predictor_dense import DENSE
-from predictor_networks import Variant, by_rule
+from predictor_networks import Variant
 
 from laudc.calibrate.fit import error_summary
 from laudc.calibrate.run import SLOW, USUAL_BEST
@@ -23,6 +23,7 @@ from laudc.predict.counts import count_block
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
+from laudc.schedule.plan import by_rule
 
 Pairs = dict[str, list[tuple[float, float]]]
 

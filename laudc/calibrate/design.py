@@ -16,6 +16,7 @@ from laudc.predict.blueprint import STAGES, Blueprint
 from laudc.predict.families import REGNET, RESNET, VIT, Record, family_of
 from laudc.predict.regnet_blueprint import RegNetBlueprint
 from laudc.predict.vit_blueprint import PATCH, VitBlueprint
+from laudc.schedule.plan import by_rule
 
 # "sparse": all blocks by our kernels. "dense": all by the runtime. "mixed": some of each, for the borders between.
 KINDS = ("sparse", "dense", "mixed")
@@ -25,6 +26,12 @@ _RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SIZES = (64, 96, 128, 160, 192, 224, 224, 256, 288)
 _WIDTHS = (0.25, 0.5, 0.5, 0.75, 1.0, 1.0, 1.0, 1.25)
 _SHALLOW, _DEEP = (3, 3, 5, 3), (3, 4, 14, 3)
+# Every second network is like those that are deployed: deep, masks of one kind and similar rates throughout. Depths and
+# sizes are none of the published networks', which the model is tested on.
+_LIFELIKE_LAYERS = ((3, 4, 5, 3), (3, 4, 5, 3), (3, 4, 9, 3), (3, 4, 14, 3))
+_LIFELIKE_SIZES = (96, 160, 192, 192, 240, 256, 288)
+_LIFELIKE_WIDTHS = (0.5, 0.5, 0.75, 1.0, 1.0, 1.25)
+_LIFELIKE_MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
 _GRANULES = (1, 2, 3, 4, 7, 8)
 _GROUPS = (1, 2, 4, 8, 16)
 _MODES = ("spatial", "spatial", "channel", "channel", "layer", "both", "both")
@@ -120,6 +127,39 @@ def _picker(random: np.random.Generator) -> Any:
 
 
 def _draw_resnet(random: np.random.Generator, index: int) -> Design:
+    return _lifelike(random, index) if index % 2 else _varied(random, index)
+
+
+def _lifelike(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
+    (mode,) = pick(_LIFELIKE_MODES, 1)
+    blueprint = Blueprint(
+        layers=pick(_LIFELIKE_LAYERS, 1)[0],
+        modes=(mode,) * STAGES,
+        spatial=pick(_GRANULES),
+        channel=pick(_GROUPS, 1) * STAGES,
+        input_size=pick(_LIFELIKE_SIZES, 1)[0],
+        width_mult=pick(_LIFELIKE_WIDTHS, 1)[0],
+    )
+    records = [record for _, record in blueprint.blocks()]
+    rate = random.uniform(0.15, 0.95)
+    drawn = random.normal(rate, 0.1, (2, len(records))).clip(0.05, 1.0)
+    whole = [record.mask_h == record.mask_w == 1 for record in records]
+    spatial = np.where(whole, random.random(len(records)) < rate, drawn[0])
+    usual = [by_rule(record).conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 for record in records]
+    other = [record.stride == 1 and bool(random.random() < 0.2) for record in records]
+    dense = tuple(bool(random.random() < 0.4) for _ in records)
+    return Design(
+        index,
+        blueprint,
+        Drawn(tuple(map(float, spatial)), tuple(map(float, drawn[1]))),
+        tuple(one != change for one, change in zip(usual, other, strict=True)),
+        dense,
+        _two_kinds(index // 2),
+    )
+
+
+def _varied(random: np.random.Generator, index: int) -> Design:
     pick = _picker(random)
     # Every third network is as deep as real ones, so that what a long call pushes out of the caches is seen too.
     most = _DEEP if index % 3 == 0 else _SHALLOW
@@ -143,7 +183,7 @@ def _draw_resnet(random: np.random.Generator, index: int) -> Design:
     winograd = [record.stride == 1 and bool(random.random() < 0.5) for record in records]
     dense = [bool(random.random() < 0.4) for _ in records]
     drawn = Drawn(tuple(spatial), tuple(channel))
-    return Design(index, blueprint, drawn, tuple(winograd), tuple(dense), _two_kinds(index))
+    return Design(index, blueprint, drawn, tuple(winograd), tuple(dense), _two_kinds(index // 2))
 
 
 def _draw_regnet(random: np.random.Generator, index: int) -> Design:

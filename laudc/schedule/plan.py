@@ -161,7 +161,7 @@ def _record(graph: Graph, block: BlockNodes, panel: int) -> BlockRecord:
         masker_hidden=hidden,
         panel=panel,
     )
-    return _regnet_record(graph, block, record) if block.is_regnet else _with_algorithm(record)
+    return _regnet_record(graph, block, record) if block.is_regnet else by_rule(record)
 
 
 def _regnet_record(graph: Graph, block: BlockNodes, record: BlockRecord) -> RegNetRecord:
@@ -169,7 +169,8 @@ def _regnet_record(graph: Graph, block: BlockNodes, record: BlockRecord) -> RegN
     return RegNetRecord(**asdict(record), group=block.geometry.group, squeeze=squeeze, se_pool=block.se_pool)
 
 
-def _with_algorithm(record: BlockRecord) -> BlockRecord:
+def by_rule(record: BlockRecord) -> BlockRecord:
+    """The record with conv2 as it runs where no latency model chooses."""
     from dataclasses import replace
 
     large = record.hout * record.wout >= _WINOGRAD_MIN_PIXELS
