@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from laudc.calibrate.synthetic import Drawn
+from laudc.calibrate.synthetic_detector import Tail
 from laudc.calibrate.synthetic_vit import VitDrawn
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.ops.transformer import DroppedHead, MlpWidth
@@ -62,12 +63,18 @@ _WIDE_VIT = 640  # with more features a few blocks are enough to measure
 
 # Indices of the designs of each family: none is another's.
 _FIRST_INDEX: Mapping[str, int] = {RESNET: 0, REGNET: 100_000, VIT: 200_000}
+_FIRST_DETECTOR = 50_000
+
+# Detectors.
+_DETECTOR_EVERY = 3
+_PARTS = 4  # pyramid, boxes, masks, suppression: one after the other is large, so that their terms can be told apart
+_MAP_SIDES = ((56, 112, 160), (40, 80, 160), (28, 32, 40), (28, 32, 40))
 
 
 @dataclass(frozen=True)
 class Design:
     """One network to measure: what it is and what it keeps, which blocks use Winograd (of a ResNet), which the runtime
-    computes in the mixed form, and in which of the KINDS it is measured."""
+    computes in the mixed form, in which of the KINDS it is measured, and of a detector what follows the blocks."""
 
     index: int
     blueprint: Blueprint | RegNetBlueprint | VitBlueprint
@@ -75,6 +82,7 @@ class Design:
     winograd: tuple[bool, ...]
     dense: tuple[bool, ...]
     kinds: tuple[str, ...] = KINDS
+    tail: Tail | None = None
 
     @property
     def family(self) -> str:
@@ -108,12 +116,22 @@ def draw_designs(count: int, seed: int = 0, family: str = RESNET) -> list[Design
     return [_DRAW[family](random, first + number) for number in range(count)]
 
 
+def draw_detectors(count: int, seed: int = 0) -> list[Design]:
+    """`count` detectors, small ResNets with neck, heads and second stage; the same ones for every machine."""
+    random = np.random.default_rng([seed, _FIRST_DETECTOR])
+    return [_draw_detector(random, _FIRST_DETECTOR + number) for number in range(count)]
+
+
 def draw_families(networks: Mapping[str, int]) -> list[Design]:
-    """So many networks of each family, evenly mixed: a calibration that runs out of time has seen some of all."""
+    """So many networks of each family, evenly mixed: a calibration that runs out of time has seen some of all. Every
+    third ResNet is a detector."""
+    groups = {family: draw_designs(count, family=family) for family, count in networks.items()}
+    if RESNET in groups:
+        detectors = networks[RESNET] // _DETECTOR_EVERY
+        groups[RESNET] = draw_designs(networks[RESNET] - detectors)
+        groups["detectors"] = draw_detectors(detectors)
     found = [
-        ((number + 0.5) / count, design)
-        for family, count in networks.items()
-        for number, design in enumerate(draw_designs(count, family=family))
+        ((number + 0.5) / len(group), design) for group in groups.values() for number, design in enumerate(group)
     ]
     return [design for _, design in sorted(found, key=lambda one: one[0])]
 
@@ -239,6 +257,39 @@ def _draw_vit(random: np.random.Generator, index: int) -> Design:
 def _two_kinds(index: int) -> tuple[str, ...]:
     """What the runtime does is soon known: one of two networks is measured dense, the other mixed."""
     return ("sparse", "dense" if index % 2 else "mixed")
+
+
+def _draw_detector(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
+
+    def sized(part: int, small: tuple[int, ...], large: tuple[int, ...]) -> int:
+        return int(pick(large if index % _PARTS == part else small, 1)[0])
+
+    blueprint = Blueprint(
+        layers=(1, 1, 1, 1), modes=("layer",) * 4, input_size=pick((128, 160, 192, 224), 1)[0], width_mult=0.25
+    )
+    classes = sized(2, (8, 20, 40), (40, 80))
+    boxes = sized(3, (100, 200), (400, 1000))
+    tail = Tail(
+        channels=int(pick((128, 256, 256), 1)[0]),
+        # Large maps, which real detectors have, do not stay in a core's cache, wherever they are read.
+        side=int(pick(_MAP_SIDES[index % _PARTS], 1)[0]),
+        convs=sized(0, (0, 1), (1, 2)),
+        scores=sized(0, (3, 9), (3, 36)),
+        regions=sized(1, (16, 32), (100, 200, 400)),
+        samples=sized(1, (1, 2), (2, 3, 4)),
+        width=sized(1, (128, 256), (512, 1024)),
+        classes=classes,
+        mask_regions=sized(2, (2, 4), (10, 20, 40)),
+        mask_convs=sized(2, (0, 1), (1, 2, 3)),
+        lists=sized(3, (1, 5), (5, 80)),
+        boxes=boxes,
+        kept=max(1, round(boxes * float(pick((0.02, 0.05, 0.1, 0.5), 1)[0]))),
+    )
+    every = len(blueprint.blocks())
+    return Design(
+        index, blueprint, Drawn((1.0,) * every, (1.0,) * every), (False,) * every, (False,) * every, ("dense",), tail
+    )
 
 
 _DRAW = {RESNET: _draw_resnet, REGNET: _draw_regnet, VIT: _draw_vit}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from laudc.calibrate.design import Design
-from laudc.calibrate.frames import frame_of
+from laudc.calibrate.frames import found_of, frame_of
 from laudc.calibrate.samples import Sample
 from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.families import CPU_FAMILIES
@@ -82,24 +82,25 @@ def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: M
     chosen, residual = plain, False
     if len(rows.block_ns) >= _RESIDUAL_LEAST_BLOCKS:
         learned = _held_out(rows, machine, residual=True)
-        residual = _error(learned) < _RESIDUAL_WORTH * _error(plain)
+        residual = learned.error < _RESIDUAL_WORTH * plain.error
         chosen = learned if residual else plain
     fit = _fit(rows, machine, residual=residual)
-    blocks, measured, calls, totals = chosen
+    calls, totals, ours = chosen.calls, chosen.calls_measured, chosen.all_ours
     full = Fit(
         fit.threads,
         fit.block,
         fit.outside,
         fit.residual,
-        tuple(_block_intervals(blocks, measured)),
-        _interval(calls, totals, _ANY_US),
+        tuple(_block_intervals(chosen.blocks, chosen.blocks_measured)),
+        # Engines are ours throughout, or nearly so.
+        _interval(calls[ours], totals[ours], _ANY_US),
         fit.family,
     )
-    return full, {
-        "blocks": error_summary(blocks, measured),
-        "networks": error_summary(calls, totals),
-        "learned_residual": residual,
-    }
+    errors = {"blocks": error_summary(chosen.blocks, chosen.blocks_measured), "networks": error_summary(calls, totals)}
+    detectors = np.isin(chosen.design, [design.index for design in designs if design.tail is not None])
+    if detectors.any():
+        errors["detectors"] = error_summary(calls[detectors], totals[detectors])
+    return full, {**errors, "learned_residual": residual}
 
 
 def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> _Rows:
@@ -107,6 +108,7 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
     name = designs[0].family
     family = CPU_FAMILIES[name]
     frames = {design.index: frame_of(design) for design in designs}
+    found = {design.index: found_of(design) for design in designs}
     parts: list[tuple[Array, float, int, int]] = []
     outside, around, left, totals, owners, all_ours = [], [], [], [], [], []
     for number, sample in enumerate(samples):
@@ -121,7 +123,7 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
             if ns is not None:
                 parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
         scheduled, frame = [block.scheduled for block in blocks], frames[sample.design]
-        outside.append(family.outside_terms(frame, scheduled, stands[0]))
+        outside.append(family.outside_terms(frame, scheduled, stands[0], amounts=found[sample.design]))
         around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, far=stands[0].cold))
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)
@@ -164,13 +166,28 @@ def _fit_outside(rows: _Rows) -> Array:
     return np.where(known, own, fit_relative(rows.outside_terms * ~known, left, scale=weight))
 
 
-_Pairs = tuple[Array, Array, Array, Array]
+@dataclass(frozen=True)
+class _HeldOut:
+    """Predicted and measured: blocks, then calls, with the networks that these are of and whether they are all ours."""
+
+    blocks: Array
+    blocks_measured: Array
+    calls: Array
+    calls_measured: Array
+    design: Array
+    all_ours: Array
+
+    @property
+    def error(self) -> float:
+        """Mean relative error of blocks plus that of calls."""
+        pairs = ((self.blocks, self.blocks_measured), (self.calls, self.calls_measured))
+        return float(sum(np.abs(predicted / measured - 1).mean() for predicted, measured in pairs))
 
 
-def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _Pairs:
-    """Predicted and measured: blocks, then calls; every network is predicted by a fit that has not seen it."""
+def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _HeldOut:
+    """Every network is predicted by a fit that has not seen it."""
     names = sorted(set(rows.design.tolist()))
-    found: list[_Pairs] = []
+    found: list[tuple[Array, ...]] = []
     for fold in range(min(_FOLDS, len(names))):
         out = set(names[fold::_FOLDS])
         seen, unseen = rows.without(out), rows.only(out)
@@ -178,14 +195,8 @@ def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _Pairs:
         blocks = model.from_terms(unseen.block_terms)
         calls = unseen.outside_terms @ model.fit.outside
         np.add.at(calls, unseen.block_sample, blocks)
-        found.append((blocks, unseen.block_ns, calls, unseen.total_ns))
-    blocks, measured, calls, totals = (np.concatenate(values) for values in zip(*found, strict=True))
-    return blocks, measured, calls, totals
-
-
-def _error(pairs: _Pairs) -> float:
-    blocks, measured, calls, totals = pairs
-    return float(np.abs(blocks / measured - 1).mean() + np.abs(calls / totals - 1).mean())
+        found.append((blocks, unseen.block_ns, calls, unseen.total_ns, unseen.design, unseen.all_ours))
+    return _HeldOut(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
 def error_summary(predicted: Array, measured: Array) -> dict[str, float]:

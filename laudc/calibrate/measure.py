@@ -158,10 +158,11 @@ class CpuMeasurer:
     def _convolutional(self, design: Design, image: np.ndarray) -> tuple[onnx.ModelProto, Masks]:
         blueprint, drawn = design.blueprint, design.drawn
         assert not isinstance(blueprint, VitBlueprint) and isinstance(drawn, Drawn)
-        portable = synthetic_network(blueprint, drawn, design.index)
+        portable = synthetic_network(blueprint, drawn, design.index, tail=design.tail)
         margins = self._trace(design, portable, image)
         if any(record.mask_groups for _, record in blueprint.blocks()):
-            portable = synthetic_network(blueprint, drawn, design.index, cuts_for(margins, blueprint, drawn))
+            cuts = cuts_for(margins, blueprint, drawn)
+            portable = synthetic_network(blueprint, drawn, design.index, cuts, tail=design.tail)
             margins = self._trace(design, portable, image)
         masks = {
             name: {kind.removesuffix("_margin"): values >= 0 for kind, values in kinds.items()}

@@ -22,13 +22,14 @@ from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
 
 Progress = Callable[[str, float], None]
 
-DEFAULT_NETWORKS = 75
+DEFAULT_NETWORKS = 82
 MOST_SAMPLES = 300
 MOST_SECONDS = 600.0
-# Networks of each family when all are measured; of fewer families each gets the same share of all networks.
-_SHARES: Mapping[str, int] = {RESNET: 43, REGNET: 16, VIT: 16}
+# Networks of each family when all are measured, a third of the ResNets with what detectors have behind them; of fewer
+# families each gets the same share of all networks.
+_SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 # So many networks determine the fit of a family.
-LEAST_NETWORKS: Mapping[str, int] = {RESNET: 12, REGNET: 6, VIT: 6}
+LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
 _FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
@@ -244,7 +245,8 @@ def _measure(
                     side.add(sample)
                     samples.append(sample)
         if number and number % _REPEAT_EVERY == 0:
-            repeats += [measurer.measure(designs[number // _REPEAT_EVERY], "sparse", count) for count in threads]
+            again = designs[number // _REPEAT_EVERY]
+            repeats += [measurer.measure(again, _kinds(again, measurer)[0], count) for count in threads]
     return _again(measurer, designs, samples, side, begin, progress), repeats
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from laudc.calibrate.synthetic_detector import Tail, tail_outputs
 from laudc.calibrate.synthetic_regnet import regnet_block, regnet_stem
 from laudc.ops import Geometry, names
 from laudc.ops.numeric import pool_matrix
@@ -56,6 +57,7 @@ def synthetic_network(
     cuts: Mapping[str, Cuts] | None = None,
     *,
     by_image: bool = False,
+    tail: Tail | None = None,
 ) -> onnx.ModelProto:
     """A portable model.
 
@@ -64,6 +66,7 @@ def synthetic_network(
         drawn: the share of channels that it keeps; that of patches follows from `cuts`.
         seed: of the weights, and of which channels are kept.
         cuts: by block; 0 everywhere if left out.
+        tail: of a detector, in place of a classifier's mean and linear layer.
         by_image: channels are decided by the image, not once and for all; `cuts` then say how many are kept.
     """
     from laudc.export.builder import GraphBuilder
@@ -77,7 +80,8 @@ def synthetic_network(
         cut = (cuts or {}).get(name) or Cuts(np.zeros(record.mask_groups), np.zeros(record.channel_groups))
         share = None if by_image else drawn.channel[index]
         x = _block(graph, x, name, record, index, share, cut, random)
-    return graph.finish([_head(graph, x, blueprint.num_classes, random)], "synthetic", DEFAULT_OPSET)
+    head = [_head(graph, x, blueprint.num_classes, random)] if tail is None else tail_outputs(graph, x, tail, random)
+    return graph.finish(head, "synthetic", DEFAULT_OPSET)
 
 
 def cuts_for(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", metavar="PROFILE.yaml", help="Profile to write [default: the user's own place].")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Profile to extend.")
 @click.option("--threads", type=int, multiple=True, help="Threads to measure; may be repeated [default: 1 and all].")
-@click.option("--networks", type=int, help="Made-up networks to time, about 6 s each [default: 75; of a GPU 48].")
+@click.option("--networks", type=int, help="Made-up networks to time, about 6 s each [default: 82; of a GPU 48].")
 @click.option("--family", multiple=True, help="resnet, regnet or vit; may be repeated [default: all].")
 @click.option("--measurements", metavar="results.json", help="Of a GPU: what scripts/gpu_check.sh measured there.")
 @click.option("--force", is_flag=True, help="Write the profile even if the machine was disturbed.")
@@ -132,8 +132,9 @@ def calibration_text(result: CalibrationResult) -> str:
 
 def _errors_text(family: str, threads: int, errors: Mapping[str, Any]) -> str:
     blocks, networks = errors["blocks"], errors["networks"]
+    detectors = f", detectors among them by {errors['detectors']['mape']:.1%}" if "detectors" in errors else ""
     within = f"{networks['within_10']:.0%} within 10 %"
     return (
         f"{family}, {threads} thread{'s' if threads != 1 else ''}, on networks left out: whole networks off by "
-        f"{networks['mape']:.1%} on average ({within}), blocks by {blocks['mape']:.1%}"
+        f"{networks['mape']:.1%} on average ({within}), blocks by {blocks['mape']:.1%}" + detectors
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from laudc.predict.sweep import Sweep
     from laudc.schedule.forecast import Forecast
 
+_SHOWN = 3  # operators that are named
+
 
 @click.command("predict", short_help="Predict latency without building.")
 @click.argument("model")
@@ -79,14 +81,19 @@ def forecast_text(result: Forecast) -> str:
     assert predicted is not None
     head = f"{result.arch} on {result.device}, {result.precision}: {result.status}"
     lines = [head, "", render_table(columns, rows), "", prediction_line(predicted)]
+    if result.found:
+        most = " and ".join(f"{count} {name}" for name, count in result.found.items())
+        lines.append(f"What is found in an image was not measured, so the most is assumed: {most} (--activation).")
     if result.left_out:
-        lines.append(
-            f"not in these numbers: {result.left_out} operators of the heads, whose work depends on what is found in "
-            "the image"
-        )
+        lines.append(f"Not in these numbers, as their size is not known: {_listed(result.left_out)}.")
     if result.sweep is not None:
         lines += ["", sweep_text(result.sweep)]
     return "\n".join(lines)
+
+
+def _listed(operators: Sequence[str]) -> str:
+    shown, more = operators[:_SHOWN], len(operators) - _SHOWN
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def _times(latency: Any) -> list[str]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ KIND = "laudc-activation"
 SCHEMA_VERSION = 1
 _RATE_IMAGES = 256
 _MOST_IMAGES = 1_000_000
+_MOST_FOUND = 2**53  # beyond it floats are no longer exact
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Activation:
         source: where they come from, in words.
         model_sha256: of the portable ONNX file they belong to; None for made-up ones.
         measured: whether real images made them.
+        found: of a detector, what was found in the images: counts (images,) by name (`laudc.predict.selection`); what
+            is missing is taken to be the most that the graph allows.
     """
 
     images: int
@@ -49,6 +53,7 @@ class Activation:
     source: str
     model_sha256: str | None = None
     measured: bool = False
+    found: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     def of_block(self, block: str) -> tuple[Array | None, Array | None]:
         """(spatial, channel) masks of a block; None where it has none."""
@@ -80,15 +85,21 @@ class Activation:
             "source": self.source,
             "images": self.images,
             "masks": masks,
+            "found": {name: counts.tolist() for name, counts in self.found.items()},
         }
         return json.dumps(data, indent=1).encode() + b"\n"
 
 
-def activation_from_masks(masks: Mapping[str, Array], source: str, model_sha256: str | None) -> Activation:
-    """From the masks of a trace, floats or booleans by mask value."""
+def activation_from_masks(
+    masks: Mapping[str, Array],
+    source: str,
+    model_sha256: str | None,
+    found: Mapping[str, Array] = MappingProxyType({}),
+) -> Activation:
+    """From the masks of a trace, floats or booleans by mask value, and from what a detector found in the images."""
     kept = {name: (np.asarray(mask) != 0).astype(np.uint8) for name, mask in masks.items()}
     images = len(next(iter(kept.values()), ()))
-    return Activation(images, kept, source, model_sha256, measured=True)
+    return Activation(images, kept, source, model_sha256, measured=True, found=dict(found))
 
 
 def activation_at_rate(
@@ -170,7 +181,10 @@ def load_activation(
     kept = {}
     for name, shape in _expected(blocks).items():
         kept[name] = _decode(shown, name, masks.get(name), (images, *shape))
-    return Activation(images, kept, str(data.get("source") or "measured"), model_sha256, measured=True)
+    source = str(data.get("source") or "measured")
+    # Files of before know nothing of what is found.
+    found = _decode_found(shown, data.get("found", {}), images)
+    return Activation(images, kept, source, model_sha256, measured=True, found=found)
 
 
 def _expected(blocks: Sequence[tuple[str, Record]]) -> dict[str, tuple[int, ...]]:
@@ -214,6 +228,18 @@ def _decode(path: Path, name: str, entry: Any, shape: tuple[int, ...]) -> Array:
     if len(packed) != -(-count // 8):
         raise _damaged(path, f"mask '{name}' has {len(packed)} bytes of bits, wanted {-(-count // 8)}")
     return np.unpackbits(packed, count=count).reshape(shape)
+
+
+def _decode_found(path: Path, entries: Any, images: int) -> dict[str, Array]:
+    if not isinstance(entries, dict):
+        raise _damaged(path, "'found' is not a mapping")
+    found = {}
+    for name, counts in entries.items():
+        whole = isinstance(counts, list) and all(type(count) is int and 0 <= count <= _MOST_FOUND for count in counts)
+        if not whole or len(counts) != images:
+            raise _damaged(path, f"'{name}' is not one count for each of {images} images")
+        found[name] = np.asarray(counts, np.int64)
+    return found
 
 
 def _damaged(path: Path, why: str) -> UserError:

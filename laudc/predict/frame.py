@@ -8,53 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from laudc.predict.behind import Behind
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.regnet_blueprint import RegNetBlueprint
+from laudc.predict.selection import Selecting
 
 if TYPE_CHECKING:
     import onnx
 
     from laudc.ops.spec import Shape
 
-
-# Behind these, sizes depend on what is found in the image.
-_SELECTING = ("NonMaxSuppression", "TopK", "NonZero", "RoiAlign")
-_MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-
-@dataclass(frozen=True)
-class Behind:
-    """What the runtime computes behind the last block, neck and heads of a detector, for one image.
-
-    nodes: convolutions. pointwise, spatial: multiply-accumulates of 1×1 and of larger kernels. weights: floats of
-    weights. written: floats of results. left_out: operators whose work depends on what is found in the image, which
-    none of these numbers holds.
-    """
-
-    nodes: int = 0
-    pointwise: int = 0
-    spatial: int = 0
-    weights: int = 0
-    written: int = 0
-    left_out: int = 0
-
-    @classmethod
-    def of_nodes(cls, nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, Shape]) -> Behind:
-        """Of the nodes behind the last block, in their order."""
-        found: set[str] = set()
-        nodes_, pointwise, spatial, weights, written, left_out = 0, 0, 0, 0, 0, 0
-        for node in nodes:
-            if node.op_type in _SELECTING or found & set(node.input):
-                found.update(node.output)
-                left_out += node.op_type in _MULTIPLYING
-            elif node.op_type == "Conv":
-                weight = shapes[node.input[1]]
-                macs = _size(shapes[node.output[0]]) * _size(weight)
-                one = all(dim == 1 for dim in weight[2:])
-                nodes_, pointwise, spatial = nodes_ + 1, pointwise + macs * one, spatial + macs * (not one)
-                weights += int(weight[0] or 1) * _size(weight)
-                written += _size(shapes[node.output[0]])
-        return cls(nodes_, pointwise, spatial, weights, written, left_out)
+NOTHING = Behind()
 
 
 @dataclass(frozen=True)
@@ -63,7 +27,7 @@ class Frame:
     layer).
 
     height, width: of the image in pixels. stem_macs: multiply-accumulates of everything before the first block.
-    behind: of a detector, neck and heads.
+    behind: of a detector, neck, heads and second stage.
     """
 
     height: int
@@ -73,7 +37,7 @@ class Frame:
     head_inputs: int
     head_pixels: int
     classes: int
-    behind: Behind = Behind()
+    behind: Behind = NOTHING
 
     @classmethod
     def of_blueprint(cls, blueprint: Blueprint | RegNetBlueprint) -> Frame:
@@ -104,8 +68,8 @@ class Frame:
             macs += per_pixel * int(out[2] or 0) * int(out[3] or 0)
         blocks = [index for index, node in enumerate(nodes) if node.op_type in BLOCKS]
         out = shapes[nodes[blocks[-1]].output[0]] if blocks else (None, 0, 0, 0)
-        behind = Behind.of_nodes(nodes[blocks[-1] + 1 :] if blocks else [], shapes)
-        classes, inputs = (0, 0) if behind.nodes else _head(model, shapes)
+        behind = _behind(nodes[blocks[-1] + 1 :] if blocks else [], model, shapes)
+        classes, inputs = (0, 0) if behind is not NOTHING else _head(model, shapes)
         return cls(height, width, channels, macs, inputs, int(out[2] or 0) * int(out[3] or 0), classes, behind)
 
 
@@ -151,6 +115,18 @@ def frame_of_model(model: onnx.ModelProto) -> AnyFrame:
     """The frame of a portable model of any family."""
     transformer = any(node.op_type == "DynamicAttention" for node in model.graph.node)
     return VitFrame.of_model(model) if transformer else Frame.of_model(model)
+
+
+def selecting_of(frame: AnyFrame) -> tuple[Selecting, ...]:
+    """The operators of a network whose work depends on what is found in an image."""
+    return frame.behind.selecting if isinstance(frame, Frame) else ()
+
+
+def _behind(nodes: Sequence[onnx.NodeProto], model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Behind:
+    """Of a detector; a classifier has a mean and one linear layer there, which the frame holds itself."""
+    if not any(node.op_type in ("Conv", "ConvTranspose", "MatMul") for node in nodes):
+        return NOTHING
+    return Behind.of_nodes(nodes, shapes, {tensor.name: tensor for tensor in model.graph.initializer})
 
 
 def _head(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> tuple[int, int]:

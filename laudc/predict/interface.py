@@ -9,6 +9,7 @@ import numpy as np
 
 from laudc.predict.families import Record
 from laudc.predict.frame import AnyFrame
+from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
 
 Array = np.ndarray
@@ -72,8 +73,11 @@ class LatencyModel(Protocol):
         """Time of a block that the runtime computes, whatever its masks keep."""
 
     def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
-        """Time of stem, head and the call itself; `own_stem`: the first block is ours, and the stem fused with it;
-        `far`: as `Place.cold` of the first block."""
+        """Time of stem, head and the call itself, what depends on what is found left out; `own_stem`: the first block
+        is ours, and the stem fused with it; `far`: as `Place.cold`."""
+
+    def found_ns(self, amounts: Amounts) -> Array:
+        """Time (images,) of what depends on what is found in each image of a detector."""
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """Time that the border between two blocks costs; `before` None: the beginning, `block` None: the end."""

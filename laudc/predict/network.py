@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from laudc.ops.scheduled import BlockRecord
 from laudc.predict.activation import Activation
 from laudc.predict.distribution import Distribution
 from laudc.predict.families import Record
-from laudc.predict.frame import AnyFrame
+from laudc.predict.frame import AnyFrame, selecting_of
 from laudc.predict.interface import LatencyModel, Place, Scheduled
+from laudc.predict.selection import amounts_of, most_amounts
 from laudc.predict.traffic import cold_share, far_share, touched_floats
 from laudc.predict.work import Work, count_work, full_work
 
@@ -53,7 +55,7 @@ class NetworkPrediction:
 
     Attributes:
         latency: end to end.
-        outside_us: of it stem, head and the call itself.
+        outside_us: of it stem, head, what is behind the blocks of a detector, and the call itself; mean over the calls.
         blocks: in forward order.
         images, activation: how many images the distribution is over, and where their masks come from.
         batch, threads: of the call.
@@ -127,9 +129,16 @@ def predict_network(
     status: str,
 ) -> NetworkPrediction:
     """The latency distribution of a scheduled network over the images of an activation."""
-    counts = block_counts(blocks, activation)
     return predict_work(
-        model, frame, blocks, counts, images=activation.images, source=activation.source, batch=batch, status=status
+        model,
+        frame,
+        blocks,
+        block_counts(blocks, activation),
+        images=activation.images,
+        source=activation.source,
+        found=activation.found,
+        batch=batch,
+        status=status,
     )
 
 
@@ -141,15 +150,21 @@ def predict_work(
     *,
     images: int,
     source: str,
+    found: Mapping[str, Array] = MappingProxyType({}),
     batch: int = 1,
     status: str,
 ) -> NetworkPrediction:
-    """The same from the work of every block in every one of `images` images; `source`: where it comes from."""
+    """The same from the work of every block in every one of `images` images; `source`: where it comes from; `found`:
+    what a detector finds (`laudc.predict.selection`), the most where nothing is said."""
     everything = [full_work(block.record) for block in blocks]
     stands, full = places(blocks, counts, model.last_cache), places(blocks, everything, model.last_cache)
     groups, first = batches(images, batch), np.zeros((1, batch), int)
-    outside, worst = (_outside_ns(model, frame, blocks, stands, batch), _outside_ns(model, frame, blocks, full, batch))
-    total = np.full(len(groups), outside)
+    selecting = selecting_of(frame)
+    per_image = model.found_ns(amounts_of(selecting, found, images))
+    total = _outside_ns(model, frame, blocks, stands, batch) + per_image[groups].sum(axis=1)
+    most_found = float(model.found_ns(most_amounts(selecting))[0]) * batch
+    worst = _outside_ns(model, frame, blocks, full, batch) + most_found
+    outside_us = float(total.mean()) / 1e3
     predicted = []
     before: Scheduled | None = None
     for index, (block, work, place) in enumerate(zip(blocks, counts, stands, strict=True)):
@@ -164,7 +179,7 @@ def predict_work(
     latency = Distribution.of(total, worst, None if one is None else (one.low, one.high))
     return NetworkPrediction(
         latency=latency,
-        outside_us=outside / 1e3,
+        outside_us=outside_us,
         blocks=tuple(predicted),
         images=images,
         activation=source,

@@ -69,12 +69,14 @@ def predict_engine(
     manifest: Manifest,
     portable: onnx.ModelProto,
     masks: Mapping[str, NDArray[np.float32]],
+    found: Mapping[str, NDArray[np.int64]],
     *,
     batch: int,
     threads: int,
     device: str | os.PathLike[str] | None = None,
 ) -> NetworkPrediction | None:
-    """Predicts an engine for the very masks of the measured images; None where there is no model for it.
+    """Predicts an engine for the very masks of the measured images, and what was found in them; None where there is no
+    model for it.
 
     `device`: profile to predict with; None: the one of the engine's name.
     """
@@ -96,11 +98,12 @@ def predict_engine(
             raise
         return None
     isa = manifest.cpu.isa if manifest.cpu is not None else None
-    found = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision, family=family)
-    if found is None:
+    trusted = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision, family=family)
+    if trusted is None:
         return None
-    activation = activation_from_masks(masks, "the measured images", manifest.source.onnx_sha256)
-    return predict_network(found.model, frame_of_model(portable), blocks, activation, batch=batch, status=found.status)
+    activation = activation_from_masks(masks, "the measured images", manifest.source.onnx_sha256, found)
+    frame = frame_of_model(portable)
+    return predict_network(trusted.model, frame, blocks, activation, batch=batch, status=trusted.status)
 
 
 def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:

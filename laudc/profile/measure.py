@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
 import time
@@ -15,7 +16,7 @@ from laudc.errors import UserError
 from laudc.profile.activation import Activation, Masks, count_activation, trace_masks
 from laudc.profile.compare import Comparison, compare, predict_engine
 from laudc.profile.inputs import Inputs, collect_inputs
-from laudc.profile.records import BlockProfile, DenseComparison, LayerProfile, ProfileResult, Timing
+from laudc.profile.records import BlockProfile, DenseComparison, LayerProfile, ProfileResult, Spread, Timing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,8 +94,9 @@ def profile(
         progress("activation", 0.0)
         masks = trace_masks(loaded, inputs.batches)
         activation = count_activation(masks, network_shape(portable) if portable is not None else None)
+        found = _found(portable, inputs.batches)
         if save_activation is not None:
-            _save_activation(save_activation, masks, inputs, loaded.manifest)
+            _save_activation(save_activation, masks, found, inputs, loaded.manifest)
         dense = _dense_network(portable, threads) if against_dense and portable is not None else None
         gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
         own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
@@ -103,7 +105,7 @@ def profile(
         predicted = None
         if portable is not None:
             predicted = predict_engine(
-                loaded.manifest, portable, masks, batch=batch, threads=threads, device=device
+                loaded.manifest, portable, masks, found, batch=batch, threads=threads, device=device
             )
         comparison = None
         if predicted is not None:
@@ -117,7 +119,8 @@ def profile(
             "interleaved": dense is not None,
             "idle_gap_ms": gap * 1000,
         }
-        return _result(loaded, own, other, blocks, activation, inputs, settings, comparison)
+        objects = _objects(portable, found)
+        return _result(loaded, own, other, blocks, activation, inputs, settings, comparison, objects)
 
 
 def _portable(engine: Engine, *, needed: bool) -> onnx.ModelProto | None:
@@ -135,16 +138,43 @@ def _portable(engine: Engine, *, needed: bool) -> onnx.ModelProto | None:
     return None
 
 
-def _save_activation(path: str | os.PathLike[str], masks: Masks, inputs: Inputs, manifest: Manifest) -> None:
+def _found(portable: onnx.ModelProto | None, batches: list[NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
+    """What a detector finds in the images: its engine does not say how many boxes it went through on the way."""
+    from laudc.engine.trace import trace_found
+
+    if portable is None or importlib.util.find_spec("onnxruntime") is None:
+        return {}
+    return trace_found(portable, batches)
+
+
+def _objects(portable: onnx.ModelProto | None, found: dict[str, NDArray[np.int64]]) -> dict[str, Spread] | None:
+    from laudc.predict.frame import frame_of_model, selecting_of
+    from laudc.predict.selection import regions_and_objects
+
+    if portable is None or not found:
+        return None
+    counted = regions_and_objects(selecting_of(frame_of_model(portable)), found)
+    return {name: Spread.of(values.tolist()) for name, values in counted.items()}
+
+
+def _save_activation(
+    path: str | os.PathLike[str],
+    masks: Masks,
+    found: dict[str, NDArray[np.int64]],
+    inputs: Inputs,
+    manifest: Manifest,
+) -> None:
     from laudc.files import atomic_write
     from laudc.predict.activation import activation_from_masks
 
     # The last batch is filled up with images that were there already.
-    once = {name: mask[: inputs.source["count"]] for name, mask in masks.items()}
+    count = inputs.source["count"]
+    once = {name: mask[:count] for name, mask in masks.items()}
+    counts = {name: values[:count] for name, values in found.items()}
     kind = "generated images" if inputs.source["kind"] == "generated" else "images"
     source = f"{inputs.source['count']} {kind}"
     with atomic_write(path) as file:
-        file.write(activation_from_masks(once, source, manifest.source.onnx_sha256).to_json())
+        file.write(activation_from_masks(once, source, manifest.source.onnx_sha256, counts).to_json())
 
 
 def _dense_network(portable: onnx.ModelProto, threads: int) -> DenseNetwork:
@@ -256,6 +286,7 @@ def _result(
     inputs: Inputs,
     settings: dict[str, Any],
     comparison: Comparison | None,
+    objects: dict[str, Spread] | None,
 ) -> ProfileResult:
     from laudc.engine.build import usable_backend
     from laudc.profile.environment import describe_environment
@@ -280,6 +311,7 @@ def _result(
         layers=tuple(
             LayerProfile(name, Timing.of(times)) for name, times in engine.layer_times_us(_PROFILED_RUNS).items()
         ),
+        found=objects,
     )
 
 

@@ -92,6 +92,23 @@ class LayerProfile:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A count over all images: mean, median, 95th percentile, and the most."""
+
+    mean: float
+    p50: float
+    p95: float
+    most: int
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> Spread:
+        """Of one count per image, at least one."""
+        ordered = sorted(counts)
+        p95 = ordered[math.ceil(0.95 * len(ordered)) - 1]
+        return cls(statistics.fmean(ordered), float(statistics.median(ordered)), float(p95), ordered[-1])
+
+
+@dataclass(frozen=True)
 class DenseComparison:
     """The same network dense in onnxruntime, interleaved call by call with the engine.
 
@@ -111,6 +128,7 @@ class ProfileResult:
 
     `residual_us` is what end to end has beyond the timed blocks: stem, head, runtime, blocks left to it
     (median over the runs). `layers` is what runtimes that compile whole graphs can say instead of times per block.
+    `found`: how many proposals and detections a detector with a second stage has in an image, None without one.
     `images` says what was run on; rates of generated images say nothing about real
     ones.
     """
@@ -128,6 +146,7 @@ class ProfileResult:
     notes: tuple[str, ...]
     comparison: Comparison | None = None
     layers: tuple[LayerProfile, ...] = ()
+    found: Mapping[str, Spread] | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:

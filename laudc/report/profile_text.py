@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from laudc.profile.compare import Comparison, PredictedTime
-from laudc.profile.records import BlockProfile, ProfileResult
+from laudc.profile.records import BlockProfile, ProfileResult, Spread
 from laudc.report.tables import MISSING, RULE, Column, number, percent, render_table, times
 
 # What each kind of decision keeps.
@@ -90,6 +90,8 @@ def summary(result: ProfileResult) -> list[str]:
             f"The masks leave {result.activation:.0%} of the dense MACs: "
             f"FLOP-ideal {result.ideal_speedup:.2f}×."
         )
+    if result.found:
+        lines.append("Found per image: " + ", ".join(_spread(name, one) for name, one in result.found.items()) + ".")
     if result.dense is not None:
         dense = result.dense
         share = f", {dense.share_of_ideal:.0%} of the ideal" if dense.share_of_ideal is not None else ""
@@ -114,6 +116,10 @@ def prediction_summary(comparison: Comparison) -> str:
     if comparison.spearman is not None:
         text += f", rank correlation {comparison.spearman:.3f}"
     return f"{text} ({comparison.status})."
+
+
+def _spread(name: str, spread: Spread) -> str:
+    return f"{spread.mean:.0f} {name} (median {spread.p50:.0f}, 95 % {spread.p95:.0f}, most {spread.most})"
 
 
 def prediction_cells(time: PredictedTime | None) -> list[str]:

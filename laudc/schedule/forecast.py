@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laudc.devices import DeviceProfile, detect_host, load_profile
 from laudc.errors import UserError
 from laudc.files import sha256_bytes
 from laudc.predict.activation import Activation, activation_at_rate, load_activation
+from laudc.predict.behind import Behind
 from laudc.predict.families import TITLES, Record, family_of_network
 from laudc.predict.frame import Frame, frame_of_model
 from laudc.predict.models import latency_model
+from laudc.predict.selection import Selecting, most_found, regions_and_objects
 from laudc.predict.sweep import Sweep, sweep_rates
 from laudc.schedule.blocks import Graph
 from laudc.schedule.choose import CostChooser
@@ -31,7 +33,8 @@ class Forecast:
     """A schedule with its predicted latencies, for a device that need not be here.
 
     `status` says whether the device was measured. `sweep` is None unless it was asked for. `left_out`: operators behind
-    the blocks that no prediction holds, because their work depends on what is found in the image.
+    the blocks that no prediction holds, because the graph does not say how large they get. `found`: of a detector, how
+    many proposals and detections the prediction takes an image to have, where the activation does not say.
     """
 
     device: str
@@ -40,7 +43,8 @@ class Forecast:
     arch: str
     plan: Plan
     sweep: Sweep | None = None
-    left_out: int = 0
+    left_out: tuple[str, ...] = ()
+    found: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -50,7 +54,8 @@ class Forecast:
             "status": self.status,
             "arch": self.arch,
             "schedule": self.plan.to_dict(),
-            "left_out": self.left_out,
+            "left_out": list(self.left_out),
+            "found": dict(self.found),
             "sweep": None if self.sweep is None else self.sweep.to_dict(),
         }
 
@@ -107,8 +112,16 @@ def forecast(
         _check_sweep(chooser, best)
         swept = sweep_rates(chooser.model, chooser.frame, best, batch=images)
     arch = str(metadata(proto).get("arch", "unknown"))
-    left_out = chooser.frame.behind.left_out if isinstance(chooser.frame, Frame) else 0
-    return Forecast(profile.id, chosen, chooser.status, arch, plan, swept, left_out)
+    behind = chooser.frame.behind if isinstance(chooser.frame, Frame) else Behind()
+    found = _assumed(behind.selecting, measured)
+    return Forecast(profile.id, chosen, chooser.status, arch, plan, swept, behind.left_out, found)
+
+
+def _assumed(selecting: Sequence[Selecting], activation: Activation) -> dict[str, int]:
+    """What a detector with two stages is taken to find, where the activation does not say."""
+    assumed = most_found(selecting)
+    counted = regions_and_objects(selecting, activation.found)
+    return {name: most for name, most in assumed.items() if name not in counted}
 
 
 def _predictable_family(records: Sequence[tuple[str, Record]]) -> str:

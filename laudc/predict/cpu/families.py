@@ -11,9 +11,11 @@ import numpy as np
 
 from laudc.predict.cpu import outside, regnet_outside, regnet_terms, terms, vit_outside, vit_terms
 from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.behind import found_terms
 from laudc.predict.families import REGNET, RESNET, VIT
 from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import Place, Scheduled
+from laudc.predict.selection import Amounts
 
 Array = np.ndarray
 # (record, work, machine, place) → (images, terms).
@@ -39,10 +41,18 @@ class CpuFamily:
     batch_ns: BatchTime
 
     def outside_terms(
-        self, frame: AnyFrame, blocks: Sequence[Scheduled], place: Place, batch: int = 1
+        self,
+        frame: AnyFrame,
+        blocks: Sequence[Scheduled],
+        place: Place,
+        batch: int = 1,
+        amounts: Amounts | None = None,
     ) -> Array:
-        """(terms,) of one call. `place`: of its first block."""
+        """(terms,) of one call. `place`: of its first block; `amounts`: what a detector finds in the images of the
+        call."""
         values = self.frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, far=place.cold)
+        if amounts is not None:
+            values = values + found_terms(amounts, self.outside_names).sum(axis=0)
         before: Scheduled | None = None
         for block in blocks:
             values = values + self.boundary_terms(before, block, batch)

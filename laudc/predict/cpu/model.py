@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.behind import found_terms
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.families import RESNET, TITLES, Record, family_of
 from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import Interval, Place, Scheduled
 from laudc.predict.residual import Residual
+from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
 
 Array = np.ndarray
@@ -120,6 +122,10 @@ class CpuModel:
     def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and the call itself."""
         return float(self._family.frame_terms(frame, own_stem=own_stem, batch=batch, far=far) @ self.fit.outside)
+
+    def found_ns(self, amounts: Amounts) -> Array:
+        """Time of what depends on what is found in each image."""
+        return np.asarray(found_terms(amounts, self._family.outside_names) @ self.fit.outside)
 
     def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes."""

@@ -13,7 +13,9 @@ import numpy as np
 
 from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import BlockRecord
-from laudc.predict.frame import Behind, Frame
+from laudc.predict.cpu.behind import BEHIND_TERMS, add_behind
+from laudc.predict.cpu.sums import Sum
+from laudc.predict.frame import Frame
 from laudc.predict.interface import Scheduled
 
 Array = np.ndarray
@@ -45,21 +47,10 @@ OUTSIDE_TERMS = (
     "weights_near",
     "elementwise",  # floats read and written by masks, additions and ReLUs
     "masked",  # floats read by maskers
+    *BEHIND_TERMS,
 )
 # Operators that the body of a block becomes: convolutions, masks, additions, ReLUs, and those of the maskers.
 _NODES, _MASKER_NODES = 8, 8
-
-
-class Sum:
-    """Collects terms of one call, one number per name."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._index = {name: index for index, name in enumerate(names)}
-        self.values = np.zeros(len(names))
-
-    def add(self, name: str, amount: float) -> None:
-        """More work of one kind."""
-        self.values[self._index[name]] += amount
 
 
 def frame_terms(
@@ -80,18 +71,8 @@ def frame_terms(
     total.add("head_weights", frame.head_inputs * frame.classes * far)
     total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - far))
     if frame.behind.nodes:
-        _add_behind(total, frame.behind, batch, far)
+        add_behind(total, frame.behind, batch)
     return total.values
-
-
-def _add_behind(total: Sum, behind: Behind, batch: int, far: float) -> None:
-    """Neck and heads of a detector cost what the same convolutions cost in blocks that the runtime computes."""
-    total.add("nodes", behind.nodes)
-    total.add("pointwise", behind.pointwise * batch)
-    total.add("spatial", behind.spatial * batch)
-    total.add("weights", behind.weights * far)
-    total.add("weights_near", behind.weights * (1 - far))
-    total.add("elementwise", behind.written * batch)
 
 
 def boundary_terms(

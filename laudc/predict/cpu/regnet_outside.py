@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from laudc.ops.scheduled import RegNetRecord
-from laudc.predict.cpu.outside import SHARED_OUTSIDE_TERMS, Sum, boundary_terms, closing_terms, frame_terms
+from laudc.predict.cpu.outside import SHARED_OUTSIDE_TERMS, boundary_terms, closing_terms, frame_terms
+from laudc.predict.cpu.sums import Sum
 
 Array = np.ndarray
 

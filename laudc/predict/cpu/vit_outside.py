@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from laudc.ops.scheduled_vit import VitRecord
-from laudc.predict.cpu.outside import Sum
+from laudc.predict.cpu.sums import Sum
 from laudc.predict.frame import VitFrame
 from laudc.predict.interface import Scheduled
 

@@ -8,13 +8,15 @@ from laudc.devices import DTYPES, DeviceProfile
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
 from laudc.ops.scheduled_vit import VitRecord
+from laudc.predict.behind import Behind
 from laudc.predict.counts import Counts
 from laudc.predict.families import RESNET, Record, family_of
-from laudc.predict.frame import AnyFrame, Behind, Frame, VitFrame
+from laudc.predict.frame import AnyFrame, Frame, VitFrame
 from laudc.predict.gpu.dense import Launch, Product, regnet_launches, vit_launches
 from laudc.predict.gpu.gemm import Gpu, Problem, gemm_ns, moved_ns
 from laudc.predict.gpu.load import GpuFit, gpu_fit
 from laudc.predict.interface import Interval, Place, Scheduled
+from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
 
 Array = np.ndarray
@@ -213,12 +215,18 @@ class GpuModel:
         return stem + pooled + float(head[0]) + self._behind_ns(frame.behind, batch)
 
     def _behind_ns(self, behind: Behind, batch: int) -> float:
-        """Neck and heads of a detector, every convolution a launch."""
+        """Neck, heads and second stage of a detector, every operator a launch."""
         if not behind.nodes:
             return 0.0
-        macs = (behind.pointwise + behind.spatial) * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
-        moved = float(self._moved_ns(np.asarray(float(behind.weights + 2 * behind.written * batch))))
-        return (behind.nodes - 1) * self.gpu.launch_ns + macs + moved
+        macs = (behind.pointwise + behind.spatial + behind.products + behind.spread) * batch
+        values = behind.weights + (2 * behind.written + behind.ranked + behind.sampled) * batch
+        computed = macs / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
+        return (behind.nodes - 1) * self.gpu.launch_ns + computed + float(self._moved_ns(np.asarray(float(values))))
+
+    def found_ns(self, amounts: Amounts) -> Array:
+        """RoIAlign reads four values for each that it interpolates; suppression reads both boxes of a pair."""
+        values = 4 * amounts.sampled + 8 * amounts.compared
+        return np.asarray(moved_ns(values * self.gpu.element, self.gpu) / self.gpu.memory_efficiency)
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """A change of layout between a run of ours and the runtime's kernels; nothing within either."""
