@@ -33,7 +33,7 @@ void compact_plain(const CompactArgs& p) {
 class GroupedConv {
  public:
   GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
-              const Grid* grid, const float* bias, const Weights& next)
+              const Grid* grid, const float* bias, const Weights& next, PartialSums* sums, size_t first_part)
       : context_(context),
         kernel_(grid_kernel(*context.kernels)),
         w_(w),
@@ -42,6 +42,8 @@ class GroupedConv {
         grid_(grid),
         bias_(bias),
         next_(next),
+        sums_(sums),
+        first_part_(first_part),
         zeros_(static_cast<size_t>(w.panel) + kMaxPanel, 0.0f) {}
 
   void run() const {
@@ -51,8 +53,10 @@ class GroupedConv {
     const int threads = context_.parallel->width();
     const int64_t macs = static_cast<int64_t>(count) * kTaps * parts * w_.group_width * w_.group_width;
     if (threads == 1 || macs < kMinMacsToShare) return part_of_work(0, 1, 0, 1);
-    // Rows are shared out where there are enough, as in indexed_gemm: what a thread writes it reads again later.
-    const bool by_rows = count >= kMinRowsPerTask * threads;
+    // Rows are shared out where those of the input were: then a thread reads what it wrote, and writes what only it has
+    // in its cache.
+    const int shrinkage = grid_ == nullptr ? 1 : grid_->stride * grid_->stride;
+    const bool by_rows = count * shrinkage >= kMinRowsPerTask * threads;
     const int tasks = by_rows ? threads : std::min(threads, parts);
     context_.parallel->for_each(static_cast<size_t>(tasks), [&](size_t task) {
       const int i = static_cast<int>(task);
@@ -74,13 +78,29 @@ class GroupedConv {
       const Panel panel = panel_of(part, &scratch->packed);
       if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
         Prefetch ahead = ahead_of(i, i + 1 < last);
-        const SampleRange all = rows_.range;
-        const SampleRange lines = share(all.begin / grid_->width, all.end / grid_->width, row_task, row_tasks);
-        multiply_grid(part, panel, lines, whole_vectors, &ahead);
+        const SampleRange rows = rows_of(row_task, row_tasks);
+        multiply_grid(part, panel, {rows.begin / grid_->width, rows.end / grid_->width}, whole_vectors, &ahead);
       } else {
-        multiply_list(part, panel, share(rows_.range.begin, rows_.range.end, row_task, row_tasks), whole_vectors);
+        multiply_list(part, panel, rows_of(row_task, row_tasks), whole_vectors);
       }
     }
+    sum_up(rows_of(row_task, row_tasks), channels_before(first), channels_before(last), row_task);
+  }
+
+  // Whole lines, where there are lines.
+  SampleRange rows_of(int task, int tasks) const {
+    const int width = grid_ == nullptr ? 1 : grid_->width;
+    const SampleRange lines = share(rows_.range.begin / width, rows_.range.end / width, task, tasks);
+    return {lines.begin * width, lines.end * width};
+  }
+
+  // Of channels that other tasks write beside these, none is read.
+  void sum_up(SampleRange rows, int begin, int end, int row_task) const {
+    const bool last = end == channels_before(static_cast<int64_t>(kept_.parts().size()));
+    const int channels = end - begin;
+    context_.kernels->column_sums(rows_.c + begin, rows_.c_rows, rows.begin, rows.end,
+                                  last ? static_cast<int>(round_up(channels, kAlign)) : channels,
+                                  sums_->part(first_part_ + static_cast<size_t>(row_task)) + begin);
   }
 
   const float* group_panel(int group) const {
@@ -108,7 +128,11 @@ class GroupedConv {
   }
 
   // Kept channels of the parts before part `i`.
-  int channels_before(int64_t i) const { return kept_.parts()[static_cast<size_t>(i)].first; }
+  int channels_before(int64_t i) const {
+    const auto& parts = kept_.parts();
+    if (static_cast<size_t>(i) < parts.size()) return parts[static_cast<size_t>(i)].first;
+    return parts.back().first + parts.back().count;
+  }
 
   Panel panel_of(const KeptGroups::Part& part, Buffer* packed) const {
     if (part.count == w_.group_width) {
@@ -182,6 +206,8 @@ class GroupedConv {
   const Grid* grid_;
   const float* bias_;
   const Weights& next_;
+  PartialSums* const sums_;
+  const size_t first_part_;
   const std::vector<float> zeros_;
 };
 
@@ -203,8 +229,8 @@ KeptGroups::KeptGroups(const std::vector<int32_t>* kept, int groups, int group_w
 }
 
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Grid* grid, const float* bias, const Weights& next) {
-  GroupedConv(context, weights, kept, rows, grid, bias, next).run();
+                  const Grid* grid, const float* bias, const Weights& next, PartialSums* sums, size_t first_part) {
+  GroupedConv(context, weights, kept, rows, grid, bias, next, sums, first_part).run();
 }
 
 }  // namespace cpu

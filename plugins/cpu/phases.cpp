@@ -168,6 +168,32 @@ class GemmTask {
   PartialSums* sums_;
 };
 
+// All panels times the rows of `range`, in `chunks` tasks; the sums of the first go to part `first_part`.
+void by_rows(const Context& context, const GemmTask& task, const Weights& weights, SampleRange range, size_t chunks,
+             size_t first_part, const Following& next) {
+  const int panels = working_panels(weights);
+  const int64_t depth = static_cast<int64_t>(weights.taps) * weights.kept_inputs();
+  const int group = panels_per_group(weights, context.parallel->width());
+  for (int first = 0; first < panels; first += group) {
+    const int end = std::min(panels, first + group);
+    const PanelSet set = ready_panels(context, weights, first, end - first, context.packed);
+    const auto multiply = [&](size_t chunk) {
+      const SampleRange part = part_of(range, chunk, static_cast<int>(chunks));
+      for (int p = first; p < end; ++p) {
+        const Prefetch ahead = p + 1 < end    ? ahead_of(set, 0, p + 1, depth)
+                               : end < panels ? ahead_of(weights, end, panels)
+                                              : ahead_of(next, chunk, chunks);
+        task.multiply(set, p, part, first_part + chunk, ahead);
+      }
+    };
+    if (end == panels) {
+      run_and_pack_ahead(context, chunks, next, multiply);
+    } else {
+      context.parallel->for_each(chunks, [&](size_t chunk) { multiply(chunk); });
+    }
+  }
+}
+
 }  // namespace
 
 void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
@@ -194,26 +220,33 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
     });
     return;
   }
-  const int group = panels_per_group(weights, threads);
-  const size_t chunks = static_cast<size_t>(grid.row_chunks);
-  for (int first = 0; first < panels; first += group) {
-    const int end = std::min(panels, first + group);
-    const PanelSet set = ready_panels(context, weights, first, end - first, context.packed);
-    const auto multiply = [&](size_t chunk) {
-      const SampleRange part = part_of(rows.range, chunk, grid.row_chunks);
-      for (int p = first; p < end; ++p) {
-        const Prefetch ahead = p + 1 < end    ? ahead_of(set, 0, p + 1, depth)
-                               : end < panels ? ahead_of(weights, end, panels)
-                                              : ahead_of(next, chunk, chunks);
-        task.multiply(set, p, part, chunk, ahead);
-      }
-    };
-    if (end == panels) {
-      run_and_pack_ahead(context, chunks, next, multiply);
-    } else {
-      context.parallel->for_each(chunks, [&](size_t chunk) { multiply(chunk); });
-    }
+  by_rows(context, task, weights, rows.range, static_cast<size_t>(grid.row_chunks), 0, next);
+}
+
+void indexed_gemm_apart(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
+                        Epilogue epilogue, const Region& next, PartialSums* sums, std::vector<Buffer>* panels,
+                        const std::function<void(SampleRange)>& before) {
+  const Following following = {nullptr, next, nullptr};
+  const int threads = context.parallel->width();
+  const int count = rows.range.end - rows.range.begin;
+  const int columns = weights.kept_columns();
+  const int64_t macs = static_cast<int64_t>(count) * weights.taps * weights.kept_inputs() * columns;
+  if (threads == 1 || count < kMinRowsPerTask * threads || macs < kMinMacsToShare) {
+    if (before) before(rows.range);
+    return indexed_gemm(context, weights, rows, bias, epilogue, following, sums);
   }
+  const size_t chunks =
+      static_cast<size_t>(make_grid(weights, (count + threads - 1) / threads, working_panels(weights), 1).row_chunks);
+  if (sums != nullptr) sums->resize(chunks * static_cast<size_t>(threads), columns);
+  if (panels->size() < static_cast<size_t>(threads)) panels->resize(static_cast<size_t>(threads));
+  const GemmTask task(context, weights, rows, bias, epilogue, sums);
+  context.parallel->for_each(static_cast<size_t>(threads), [&](size_t i) {
+    Context alone = context.alone();
+    alone.packed = &(*panels)[i];
+    const SampleRange mine = part_of(rows.range, i, threads);
+    if (before) before(mine);
+    by_rows(alone, task, weights, mine, chunks, i * chunks, following);
+  });
 }
 
 namespace {

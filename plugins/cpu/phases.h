@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "cpu/kernels.h"
@@ -47,6 +48,7 @@ class PartialSums {
     values_.assign(parts * stride_, 0.0f);
   }
   float* part(size_t i) { return values_.data() + i * stride_; }
+  const float* part(size_t i) const { return values_.data() + i * stride_; }
   size_t parts() const { return parts_; }
 
  private:
@@ -71,6 +73,14 @@ struct Following {
 
 void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
                   const Following& next, PartialSums* sums);
+
+// As indexed_gemm(), with one difference where threads share out rows: each of them packs for itself what it multiplies
+// with, into its own of `panels`. Packing together saves work, but then half of every panel comes out of another core's
+// cache, which takes longer than packing it (measured on Zen 5) unless the panels are many. `before` is called for
+// rows that are about to be multiplied, by the thread that does.
+void indexed_gemm_apart(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
+                        Epilogue epilogue, const Region& next, PartialSums* sums, std::vector<Buffer>* panels,
+                        const std::function<void(SampleRange)>& before);
 
 struct Tiles {
   const float* src;  // zero-bordered map

@@ -8,6 +8,7 @@
 #include "cpu/grouped_conv.h"
 #include "cpu/maskers.h"
 #include "cpu/squeeze_excitation.h"
+#include "cpu/team.h"
 
 namespace laudc {
 namespace cpu {
@@ -117,8 +118,9 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, packed, a_packed;
-  PackedAhead c_ahead;
+  std::vector<Buffer> own_panels;    // per thread
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
+  PartialSums h2_sums;
   Decisions decisions;
   IotaCache iota;
   Pool<TaskScratch> tasks;
@@ -283,7 +285,6 @@ class BlockCall {
   }
 
   void sample(int s, const float* in, float* out) {
-    ws_->c_ahead.done = false;  // that was packed for another sample or block
     if (d_.projection) project(in, out);
     // With no position kept, nothing that conv a and b make would be used. With no channel kept, conv c still adds its
     // bias.
@@ -326,19 +327,17 @@ class BlockCall {
       packed = ready_panels(context_, a, 0, working_panels(a), &ws_->a_packed);
       a.packed = &packed;
     }
-    // Threads that would wait for each other at the end of conv a pack conv c's weights meanwhile.
-    const Weights c = c_weights(0);
-    const bool packs_c = context_.parallel->width() > 1 && d_.conv3_parts() == 1 && c.must_pack();
+    const int threads = context_.parallel->width();
+    ws_->h2_sums.resize(static_cast<size_t>(count * threads), d_.width);
     int a_done = 0;
     for (int band = 0; band < count; ++band) {
       const int begin = d_.hout() * band / count, end = d_.hout() * (band + 1) / count;
       const bool last = band + 1 == count;
-      const Following next = last && packs_c ? Following{&c, {nullptr, 0}, &ws_->c_ahead}
-                                             : Following{nullptr, excitation_weights(), nullptr};
       // A window ends one line below its centre.
       const int a_end = last ? d_.hin : std::min(d_.hin, (end - 1) * d_.stride + 2);
-      conv_a(a, next, in, h1, count == 1 ? whole(lists_.a_in) : SampleRange{a_done * d_.win, a_end * d_.win});
-      conv_b(groups, h1, h2, count == 1 ? whole(lists_.b_in) : SampleRange{begin * d_.wout(), end * d_.wout()});
+      conv_a(a, in, h1, count == 1 ? whole(lists_.a_in) : SampleRange{a_done * d_.win, a_end * d_.win});
+      conv_b(groups, h1, h2, count == 1 ? whole(lists_.b_in) : SampleRange{begin * d_.wout(), end * d_.wout()},
+             static_cast<size_t>(band * threads));
       a_done = a_end;
     }
   }
@@ -350,10 +349,11 @@ class BlockCall {
     return static_cast<int>(std::min<int64_t>(d_.hout(), (d_.hin * s_.h1_row + budget - 1) / budget));
   }
 
-  void conv_a(const Weights& weights, const Following& next, const float* in, float* h1, SampleRange range) {
+  void conv_a(const Weights& weights, const float* in, float* h1, SampleRange range) {
     const float* bias = kept_bias(b_.layout.a_b, &ws_->a_bias);
-    indexed_gemm(context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
-                 {bias, 0, ws_->zeros.data()}, Epilogue::kStore, next, nullptr);
+    indexed_gemm_apart(
+        context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
+        {bias, 0, ws_->zeros.data()}, Epilogue::kStore, excitation_weights(), nullptr, &ws_->own_panels, nullptr);
   }
 
   // Conv b fetches its own weights, group by group; those of squeeze-excitation have no other time to come.
@@ -362,7 +362,7 @@ class BlockCall {
     return {at(b_.layout.squeeze_w), std::min(b_.layout.excite_b - b_.layout.squeeze_w, kEnough)};
   }
 
-  void conv_b(const KeptGroups& groups, const float* h1, float* h2, SampleRange range) {
+  void conv_b(const KeptGroups& groups, const float* h1, float* h2, SampleRange range, size_t first_part) {
     const GroupedWeights w = {at(b_.layout.b_panels), b_.desc.group, b_.desc.group_width(), b_.desc.group_panel()};
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * s_.h1_row + t % 3 * s_.h1_pixel);
@@ -370,7 +370,8 @@ class BlockCall {
     const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout()};
     grouped_conv(context_, w, groups,
                  {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, range, true},
-                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b, &ws_->b_bias), c_weights(0));
+                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b, &ws_->b_bias), c_weights(0),
+                 &ws_->h2_sums, first_part);
   }
 
   // The bias of the kept channels, with room for whole vectors.
@@ -382,15 +383,23 @@ class BlockCall {
   }
 
   void excite(float* h2) {
-    const size_t count = lists_.b_in.size();
-    const int32_t* rows = ws_->iota.get(s_.h2_pixel, count);
-    const int channels = kept() == nullptr ? d_.width : static_cast<int>(kept()->size());
-    ws_->excitation.decide(context_, b_.desc, b_.layout, b_.weights, h2, rows, static_cast<int>(count), kept());
-    // Pixels that conv c reads; several mask groups may read the same one, so then all are scaled, once.
-    const std::vector<int32_t>& read = lists_.c.front().in;
-    const bool one_part = d_.conv3_parts() == 1;
-    scale_rows(context_, h2, one_part ? read.data() : rows, static_cast<int>(one_part ? read.size() : count),
-               ws_->excitation.factors(), channels);
+    const int count = static_cast<int>(lists_.b_in.size());
+    ws_->excitation.decide(context_, b_.desc, b_.layout, b_.weights, ws_->h2_sums, count, kept());
+    if (scales_late()) return;
+    const int32_t* rows = ws_->iota.get(s_.h2_pixel, lists_.b_in.size());
+    const int threads = context_.parallel->width();
+    context_.parallel->for_each(static_cast<size_t>(threads), [&](size_t i) {
+      const int64_t share = static_cast<int64_t>(i);
+      scale(h2, rows, {static_cast<int>(count * share / threads), static_cast<int>(count * (share + 1) / threads)});
+    });
+  }
+
+  // Pixels are scaled when conv c is about to read them, unless several mask groups may read the same ones.
+  bool scales_late() const { return d_.conv3_parts() == 1; }
+
+  void scale(float* h2, const int32_t* rows, SampleRange range) const {
+    const size_t channels = kept() == nullptr ? static_cast<size_t>(d_.width) : kept()->size();
+    scale_rows(h2, rows, range, ws_->excitation.factors(), static_cast<int>(channels));
   }
 
   Weights c_weights(int part) const {
@@ -408,16 +417,17 @@ class BlockCall {
             1};
   }
 
-  void conv_c(int part, const float* h2, float* out, PartialSums* sums) {
+  void conv_c(int part, float* h2, float* out, PartialSums* sums) {
     const Lists::C& lists = lists_.c[static_cast<size_t>(part)];
     const int first = part * (d_.cout / d_.conv3_parts());
     const Region next = following_ == nullptr ? Region{nullptr, 0} : first_reads(*following_, kept() == nullptr);
-    Weights weights = c_weights(part);
-    if (weights.must_pack() && ws_->c_ahead.done) weights.packed = &ws_->c_ahead.set;
-    indexed_gemm(
-        context_, weights,
+    const auto excited = [&](SampleRange rows) {
+      if (scales_late()) scale(h2, lists.in.data(), rows);
+    };
+    indexed_gemm_apart(
+        context_, c_weights(part),
         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, whole(lists.in), d_.conv3_parts() == 1},
-        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, next, nullptr}, sums);
+        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, next, sums, &ws_->own_panels, excited);
   }
 
   void finish_partial_groups(float* out) {
@@ -575,10 +585,12 @@ void RegNetRun::execute(const float* x, int64_t batch, const Parallel& parallel,
   auto ws = state_->workspaces.borrow();
   ws->h1.resize(static_cast<size_t>(state_->h1_buffers));
   const int64_t input_floats = static_cast<int64_t>(first().hin) * first().win * first().cin;
-  for (int64_t s = 0; s < batch; s += kSliceSamples) {
-    const int samples = static_cast<int>(std::min(kSliceSamples, batch - s));
-    state_->slice(x + s * input_floats, s, samples, parallel, &*ws, out);
-  }
+  Team::lead(parallel, [&](const Parallel& team) {
+    for (int64_t s = 0; s < batch; s += kSliceSamples) {
+      const int samples = static_cast<int>(std::min(kSliceSamples, batch - s));
+      state_->slice(x + s * input_floats, s, samples, team, &*ws, out);
+    }
+  });
 }
 
 }  // namespace cpu

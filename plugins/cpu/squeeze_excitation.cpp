@@ -7,17 +7,6 @@ namespace laudc {
 namespace cpu {
 namespace {
 
-constexpr int64_t kFloatsPerTask = 32 * 1024;
-
-int pieces_of(const Context& context, int row_count, int channels) {
-  const int64_t worth = static_cast<int64_t>(row_count) * channels / kFloatsPerTask;
-  return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(worth, context.parallel->width())));
-}
-
-int piece_begin(int row_count, size_t piece, int pieces) {
-  return static_cast<int>(static_cast<int64_t>(row_count) * static_cast<int64_t>(piece) / pieces);
-}
-
 // One row times a matrix in panels, plus bias, clamped from below at `lo` (null: not).
 void layer(const Context& context, const float* panels, const float* bias, int inputs, int outputs, int panel,
            const float* lo, const float* x, float* y) {
@@ -31,34 +20,17 @@ size_t vectors(int floats) { return static_cast<size_t>(round_up(floats, kMaxPan
 
 }  // namespace
 
-void SqueezeExcitation::sum_up(const Context& context, const float* map, const int32_t* rows, int row_count,
-                               int channels) {
-  // Whole vectors only: what they read behind the kept channels is readable, and the sums of it are not used.
-  const int padded = static_cast<int>(vectors(channels));
-  const int pieces = pieces_of(context, row_count, padded);
-  partial_.resize(static_cast<size_t>(pieces) * static_cast<size_t>(padded));
-  context.parallel->for_each(static_cast<size_t>(pieces), [&](size_t piece) {
-    context.kernels->column_sums(map, rows, piece_begin(row_count, piece, pieces),
-                                 piece_begin(row_count, piece + 1, pieces), padded,
-                                 partial_.data() + piece * static_cast<size_t>(padded));
-  });
-  for (int piece = 1; piece < pieces; ++piece) {
-    for (int c = 0; c < channels; ++c)
-      partial_[static_cast<size_t>(c)] += partial_[static_cast<size_t>(piece * padded + c)];
-  }
-}
-
 void SqueezeExcitation::decide(const Context& context, const RegNetDesc& desc, const RegNetLayout& layout,
-                               const float* weights, const float* map, const int32_t* rows, int row_count,
+                               const float* weights, const PartialSums& sums, int pixels,
                                const std::vector<int32_t>* kept) {
   const int width = desc.block.width;
   const int channels = kept == nullptr ? width : static_cast<int>(kept->size());
-  sum_up(context, map, rows, row_count, channels);
-  const float scale = 1.0f / static_cast<float>(row_count);
+  const float scale = 1.0f / static_cast<float>(pixels);
   mean_.assign(vectors(width), 0.0f);
   for (int i = 0; i < channels; ++i) {
-    mean_[static_cast<size_t>(kept == nullptr ? i : (*kept)[static_cast<size_t>(i)])] =
-        partial_[static_cast<size_t>(i)] * scale;
+    float total = 0;
+    for (size_t part = 0; part < sums.parts(); ++part) total += sums.part(part)[i];
+    mean_[static_cast<size_t>(kept == nullptr ? i : (*kept)[static_cast<size_t>(i)])] = total * scale;
   }
   zeros_.assign(vectors(desc.squeeze), 0.0f);
   hidden_.resize(vectors(desc.squeeze));
@@ -74,16 +46,11 @@ void SqueezeExcitation::decide(const Context& context, const RegNetDesc& desc, c
   }
 }
 
-void scale_rows(const Context& context, float* map, const int32_t* rows, int row_count, const float* factors,
-                int channels) {
-  const int pieces = pieces_of(context, row_count, channels);
-  context.parallel->for_each(static_cast<size_t>(pieces), [&](size_t piece) {
-    const int end = piece_begin(row_count, piece + 1, pieces);
-    for (int i = piece_begin(row_count, piece, pieces); i < end; ++i) {
-      float* pixel = map + rows[i];
-      for (int c = 0; c < channels; ++c) pixel[c] *= factors[c];
-    }
-  });
+void scale_rows(float* map, const int32_t* rows, SampleRange range, const float* factors, int channels) {
+  for (int i = range.begin; i < range.end; ++i) {
+    float* pixel = map + rows[i];
+    for (int c = 0; c < channels; ++c) pixel[c] *= factors[c];
+  }
 }
 
 }  // namespace cpu

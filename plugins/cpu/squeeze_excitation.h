@@ -12,21 +12,18 @@ namespace cpu {
 
 class SqueezeExcitation {
  public:
-  // `map` holds one pixel per entry of `rows`, each with the `kept` channels one after another (null: all of them).
-  // Dropped channels are zero. Leaves the factors of the kept channels in factors().
+  // `sums`: over `pixels` pixels, of the `kept` channels one after another (null: all of them). Dropped channels are
+  // zero. Leaves the factors of the kept channels in factors().
   void decide(const Context& context, const RegNetDesc& desc, const RegNetLayout& layout, const float* weights,
-              const float* map, const int32_t* rows, int row_count, const std::vector<int32_t>* kept);
+              const PartialSums& sums, int pixels, const std::vector<int32_t>* kept);
   const float* factors() const { return factors_.data(); }
 
  private:
-  void sum_up(const Context& context, const float* map, const int32_t* rows, int row_count, int channels);
-
-  std::vector<float> partial_, mean_, hidden_, excited_, factors_, zeros_;
+  std::vector<float> mean_, hidden_, excited_, factors_, zeros_;
 };
 
-// map[row][i] *= factors[i] for i in [0, channels).
-void scale_rows(const Context& context, float* map, const int32_t* rows, int row_count, const float* factors,
-                int channels);
+// map[row][i] *= factors[i] for the rows of a range and i in [0, channels).
+void scale_rows(float* map, const int32_t* rows, SampleRange range, const float* factors, int channels);
 
 }  // namespace cpu
 }  // namespace laudc
