@@ -53,10 +53,8 @@ class GroupedConv {
     const int threads = context_.parallel->width();
     const int64_t macs = static_cast<int64_t>(count) * kTaps * parts * w_.group_width * w_.group_width;
     if (threads == 1 || macs < kMinMacsToShare) return part_of_work(0, 1, 0, 1);
-    // Rows are shared out where those of the input were: then a thread reads what it wrote, and writes what only it has
-    // in its cache.
-    const int shrinkage = grid_ == nullptr ? 1 : grid_->stride * grid_->stride;
-    const bool by_rows = count * shrinkage >= kMinRowsPerTask * threads;
+    // Rows are shared out where there are enough, as in indexed_gemm: what a thread writes it reads again later.
+    const bool by_rows = count >= kMinRowsPerTask * threads;
     const int tasks = by_rows ? threads : std::min(threads, parts);
     context_.parallel->for_each(static_cast<size_t>(tasks), [&](size_t task) {
       const int i = static_cast<int>(task);
