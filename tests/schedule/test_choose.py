@@ -65,13 +65,33 @@ def test_a_single_dense_block_must_pay_for_the_run_it_breaks() -> None:
 
 
 def test_the_chain_is_the_cheapest_of_all_chains() -> None:
-    model = cpu_model(pointwise=0.006, spatial=0.006, strided=0.006, transposed=0.2)
+    model = cpu_model(pointwise=0.012, spatial=0.006, strided=0.006, transposed=0.2)
     chosen = _choose(model, _plan())
     best = min(
         _choose(model, replace(_plan("sparse"), blocks=_forced(kinds))).predicted["latency"]["mean_us"]
         for kinds in itertools.product(("sparse", "dense"), repeat=len(RECORDS))
     )
     assert chosen.predicted["latency"]["mean_us"] == pytest.approx(best, rel=1e-6)
+
+
+def test_a_border_must_save_more_than_predictions_err() -> None:
+    """Where it saves less, all blocks are of one kind."""
+    found = set()
+    for spatial in (0.0, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3):
+        model = cpu_model(pointwise=0.006, spatial=spatial, strided=0.006, transposed=0.0)
+        chosen = _choose(model, _plan())
+        uniform = [
+            _choose(model, replace(_plan("sparse"), blocks=_forced([kind] * len(RECORDS))))
+            for kind in ("sparse", "dense")
+        ]
+        best = min(plan.predicted["latency"]["mean_us"] for plan in uniform)
+        borders = len({block.execution for block in chosen.blocks}) > 1
+        found.add(borders)
+        if borders:
+            assert chosen.predicted["latency"]["mean_us"] < 0.97 * best
+        else:
+            assert chosen.predicted["latency"]["mean_us"] == pytest.approx(best, rel=1e-6)
+    assert found == {True, False}
 
 
 def _forced(kinds) -> tuple[BlockPlan, ...]:

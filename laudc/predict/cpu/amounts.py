@@ -115,8 +115,7 @@ class Amounts:
 
     def weights(self, floats: Array | float, rows: Array) -> None:
         """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
-        shared = np.where(rows >= ROWS_PER_TASK * self.threads, 1.0, 1.0 / self.threads)
-        self._stream(np.asarray(floats, float) * (rows > 0) * shared, rows)
+        self._stream(np.asarray(floats, float) * (rows > 0) * self._read_by_each(rows), rows)
 
     def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
         """Weights that are brought together first, each by one thread. Nothing hides how long memory takes for them,
@@ -125,6 +124,15 @@ class Amounts:
         self.add(kind, amount)
         self.add("packed_far", amount * self._place.far)
         self.add("packed_waited", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))
+
+    def own_packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
+        """Weights that are brought together first, all by every thread that shares out rows."""
+        amount = floats * (rows > 0) * self._read_by_each(rows)
+        self._stream(amount, rows)
+        self.add(kind, amount)
+
+    def _read_by_each(self, rows: Array) -> Array:
+        return np.where(rows >= ROWS_PER_TASK * self.threads, 1.0, 1.0 / self.threads)
 
     def spill(self, largest_map: float, passes: Array) -> None:
         """Maps larger than the second-level cache come from further away each time they are gone through: `passes`

@@ -23,6 +23,7 @@ REGNET_OUTSIDE_TERMS = (
     "weights_near",
     "elementwise",  # floats read and written by masks, squeeze-excitation, additions and ReLUs
     "masked",  # floats read by channel maskers
+    "relaid",  # floats that leave the blocked layout for a channel mask and come back to it
     "patched",  # floats that spatial maskers read and spatial masks multiply, with a change of layout
 )
 # Operators that the body of a block becomes: convolutions, squeeze-excitation, masks, additions, and of the maskers.
@@ -53,6 +54,7 @@ def regnet_dense_terms(record: RegNetRecord, batch: int = 1, far: float = 1.0) -
         total.add("patched", inner * record.cin + outer * record.cout)
     if record.channel_groups:
         maps += 2 * record.width * (inner + outer)
+        total.add("relaid", record.width * (inner + outer))
         total.add("masked", inner * record.cin)
     total.add("pointwise", pointwise)
     if group_width % _VECTOR:

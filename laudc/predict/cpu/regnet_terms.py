@@ -51,8 +51,6 @@ _TILE_PIXELS = {1: 14, 2: 10}
 _BUSY_PIXELS = 8
 _TAPS = 9
 _BAND_FLOATS = 128 * 1024
-_FLOATS_PER_TASK = 32 * 1024
-_SE_PANEL = 64
 
 
 def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Machine, place: Place) -> Array:
@@ -74,13 +72,13 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     # Weights of conv a and c lie ready for all channels together; some are brought together first.
     some = counts.channels < record.width
     work.weights(weights["a"] * ~some, counts.a)
-    work.packed_weights("packed", weights["a"] * some, counts.a)
+    work.own_packed_weights("packed", weights["a"] * some, counts.a)
     _grouped(work, record, counts)
     _excitation(work, counts, on, weights["se"])
     work.gemm("c", counts.c, counts.channels, record.cout)
     work.add("outputs", counts.c * record.cout / work.threads)
     work.weights(weights["c"], counts.c * ~some)
-    work.packed_weights("copied", weights["c"] * some, counts.c)
+    work.own_packed_weights("copied", weights["c"] * some, counts.c)
     return work.values
 
 
@@ -136,11 +134,12 @@ def _bands(record: RegNetRecord, threads: int) -> float:
 
 
 def _excitation(work: Amounts, counts: RegNetCounts, rows: Array, weights: Array) -> None:
-    def busiest(floats: Array) -> Array:
-        return np.asarray(floats / np.clip(np.floor(floats / _FLOATS_PER_TASK), 1, work.threads))
+    def shared(pixels: Array) -> Array:
+        return np.where(pixels >= ROWS_PER_TASK * work.threads, 1.0 / work.threads, 1.0)
 
-    padded = np.ceil(counts.channels / _SE_PANEL) * _SE_PANEL
-    work.add("summed", busiest(rows * padded))
-    work.add("scaled", busiest(counts.read * counts.channels))
+    padded = np.ceil(counts.channels / ALIGN) * ALIGN
+    # By the tasks of conv b, which share out groups where there are few pixels, and by those of conv c.
+    work.add("summed", rows * padded / work.threads)
+    work.add("scaled", counts.read * counts.channels * shared(counts.c))
     work.add("excited", weights)
     work.weights(weights, np.ones(len(counts)))
