@@ -75,7 +75,7 @@ class GroupedConv {
       const bool whole_vectors = last == parts || part.first + round_up(part.count, kAlign) <= channels_before(last);
       const Panel panel = panel_of(part, &scratch->packed);
       if (grid_ != nullptr && kernel_.run != nullptr && part.count <= kernel_.max_lanes) {
-        Prefetch ahead = ahead_of(i, i + 1 < last);
+        Prefetch ahead = ahead_of(i, first, last, group_task, group_tasks);
         const SampleRange rows = rows_of(row_task, row_tasks);
         multiply_grid(part, panel, {rows.begin / grid_->width, rows.end / grid_->width}, whole_vectors, &ahead);
       } else {
@@ -105,23 +105,25 @@ class GroupedConv {
     return w_.panels + static_cast<int64_t>(group) * kTaps * w_.group_width * w_.panel;
   }
 
-  // What is read after part `i`: the panel of the next one, and a share of the rows that `next_` is packed from.
-  Prefetch ahead_of(int64_t i, bool more) const {
+  // What is read after part `i` of [first, last): the panel of the next one, and a share of the rows that the first
+  // panel of `next_` is packed from. The others are fetched one by one: all at once they push out what is needed sooner
+  // (measured: conv b and c took up to a quarter longer).
+  Prefetch ahead_of(int64_t i, int64_t first, int64_t last, int panel_share, int panel_shares) const {
     Prefetch ahead;
-    const int64_t parts = static_cast<int64_t>(kept_.parts().size());
-    if (more) {
+    if (i + 1 < last) {
       const float* panel = group_panel(kept_.parts()[static_cast<size_t>(i + 1)].group);
       ahead.next = reinterpret_cast<const char*>(panel);
       ahead.end = reinterpret_cast<const char*>(panel + static_cast<int64_t>(kTaps) * w_.group_width * w_.panel);
     }
     if (next_.k_kept == nullptr) return ahead;  // multiplied where they are: the hardware sees one long stream
-    const int64_t begin = next_.kept_inputs() * i / parts, end = next_.kept_inputs() * (i + 1) / parts;
-    ahead.base = reinterpret_cast<const char*>(next_.data);
+    const int64_t parts = last - first, inputs = next_.kept_inputs();
+    const int64_t begin = inputs * (i - first) / parts, end = inputs * (i + 1 - first) / parts;
+    const int64_t panel = static_cast<int64_t>(panel_count(next_.columns, next_.panel)) * panel_share / panel_shares;
+    ahead.base = reinterpret_cast<const char*>(next_.data + panel * next_.panel_stride());
     ahead.rows = next_.k_kept->data() + begin;
     ahead.row_count = static_cast<int>(end - begin);
     ahead.row_bytes = next_.panel * static_cast<int64_t>(sizeof(float));
-    ahead.matrices = ahead.row_count == 0 ? 0 : panel_count(next_.columns, next_.panel);
-    ahead.matrix_bytes = next_.panel_stride() * static_cast<int64_t>(sizeof(float));
+    ahead.matrices = ahead.row_count == 0 ? 0 : 1;
     return ahead;
   }
 

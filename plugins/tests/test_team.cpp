@@ -1,0 +1,113 @@
+// Sections of a team: every task once, whatever threads come, errors handed on, members of one call only.
+#include <atomic>
+#include <chrono>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "cpu/team.h"
+#include "tests/check.h"
+#include "tests/threads.h"
+
+namespace laudc {
+namespace test {
+namespace {
+
+using cpu::Parallel;
+using cpu::Team;
+
+// A pool that says it has `width` threads and gives one.
+class Lonely final : public Parallel {
+ public:
+  explicit Lonely(int width) : width_(width) {}
+  int width() const override { return width_; }
+  void run(size_t count, void (*task)(void* data, size_t i), void* data) const override {
+    for (size_t i = 0; i < count; ++i) task(data, i);
+  }
+
+ private:
+  const int width_;
+};
+
+void check_sections(const Parallel& pool) {
+  Team::lead(pool, [](const Parallel& team) {
+    std::vector<size_t> sums;
+    for (size_t section = 0; section < 2000; ++section) {
+      const size_t count = section % 37;
+      std::vector<std::atomic<int>> done(count);
+      for (auto& d : done) d = 0;
+      std::vector<size_t> results(count);
+      team.for_each(count, [&](size_t i) {
+        ++done[i];
+        results[i] = section + i;
+      });
+      for (size_t i = 0; i < count; ++i) CHECK(done[i] == 1 && results[i] == section + i);
+    }
+  });
+}
+
+TEST(every_task_of_every_section_runs_once) {
+  for (const int width : {1, 2, 3, 8, 70}) {
+    check_sections(Threads(width));
+    check_sections(Lonely(width));
+  }
+}
+
+TEST(width_is_that_of_the_pool_as_far_as_it_is_used) {
+  Team::lead(Lonely(3), [](const Parallel& team) { CHECK(team.width() == 3); });
+  Team::lead(Lonely(1), [](const Parallel& team) { CHECK(team.width() == 1); });
+  Team::lead(Lonely(500), [](const Parallel& team) { CHECK(team.width() == 64); });
+}
+
+TEST(a_member_takes_its_own_share_first) {
+  Team::lead(Threads(2), [](const Parallel& team) {
+    const std::thread::id leader = std::this_thread::get_id();
+    std::atomic<bool> other_came{false};
+    // Until the other thread is there, and then once more.
+    for (int section = 0; section < 2; ++section) {
+      std::vector<std::thread::id> owners(2);
+      team.for_each(2, [&](size_t i) {
+        owners[i] = std::this_thread::get_id();
+        if (owners[i] != leader) other_came = true;
+        while (!other_came) std::this_thread::yield();
+      });
+      CHECK(owners[0] == leader && owners[1] != leader);
+    }
+  });
+}
+
+TEST(an_error_in_a_task_reaches_the_leader_after_the_section) {
+  for (const int width : {2, 3}) {
+    Team::lead(Threads(width), [](const Parallel& team) {
+      std::atomic<int> done{0};
+      bool caught = false;
+      try {
+        team.for_each(20, [&](size_t i) {
+          if (i % 7 == 3) throw std::runtime_error("on purpose");
+          ++done;
+        });
+      } catch (const std::runtime_error&) {
+        caught = true;
+      }
+      CHECK(caught && done == 17);
+      done = 0;
+      team.for_each(20, [&](size_t) { ++done; });
+      CHECK(done == 20);
+    });
+  }
+}
+
+TEST(members_that_wait_long_are_there_again) {
+  Team::lead(Threads(3), [](const Parallel& team) {
+    for (int section = 0; section < 3; ++section) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      std::atomic<int> done{0};
+      team.for_each(9, [&](size_t) { ++done; });
+      CHECK(done == 9);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace test
+}  // namespace laudc
