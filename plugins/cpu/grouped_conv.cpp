@@ -33,7 +33,7 @@ void compact_plain(const CompactArgs& p) {
 class GroupedConv {
  public:
   GroupedConv(const Context& context, const GroupedWeights& w, const KeptGroups& kept, const Rows& rows,
-              const Grid* grid, const float* bias, const Weights& next, PartialSums* sums, size_t first_part)
+              const Grid* grid, const float* bias, const Weights& next, PartialSums* sums)
       : context_(context),
         kernel_(grid_kernel(*context.kernels)),
         w_(w),
@@ -43,7 +43,6 @@ class GroupedConv {
         bias_(bias),
         next_(next),
         sums_(sums),
-        first_part_(first_part),
         zeros_(static_cast<size_t>(w.panel) + kMaxPanel, 0.0f) {}
 
   void run() const {
@@ -82,23 +81,24 @@ class GroupedConv {
         multiply_list(part, panel, rows_of(row_task, row_tasks), whole_vectors);
       }
     }
-    sum_up(rows_of(row_task, row_tasks), channels_before(first), channels_before(last), row_task);
+    sum_up(rows_of(row_task, row_tasks), channels_before(first), channels_before(last));
   }
 
-  // Whole lines, where there are lines.
+  // Whole lines, where there are lines, or as many rows as are summed up together.
   SampleRange rows_of(int task, int tasks) const {
-    const int width = grid_ == nullptr ? 1 : grid_->width;
-    const SampleRange lines = share(rows_.range.begin / width, rows_.range.end / width, task, tasks);
-    return {lines.begin * width, lines.end * width};
+    const int unit = rows_per_sum(grid_), end = rows_.range.end;
+    const SampleRange units = share(rows_.range.begin / unit, (end + unit - 1) / unit, task, tasks);
+    return {std::min(units.begin * unit, end), std::min(units.end * unit, end)};
   }
 
-  // Of channels that other tasks write beside these, none is read.
-  void sum_up(SampleRange rows, int begin, int end, int row_task) const {
-    const bool last = end == channels_before(static_cast<int64_t>(kept_.parts().size()));
-    const int channels = end - begin;
-    context_.kernels->column_sums(rows_.c + begin, rows_.c_rows, rows.begin, rows.end,
-                                  last ? static_cast<int>(round_up(channels, kAlign)) : channels,
-                                  sums_->part(first_part_ + static_cast<size_t>(row_task)) + begin);
+  // One row after the other, so that every channel is summed up in the same order whatever stands beside it.
+  void sum_up(SampleRange rows, int begin, int end) const {
+    const int unit = rows_per_sum(grid_);
+    for (int i = rows.begin; i < rows.end; ++i) {
+      const float* pixel = rows_.c + rows_.c_rows[i];
+      float* sums = sums_->part(static_cast<size_t>(i / unit));
+      for (int c = begin; c < end; ++c) sums[c] += pixel[c];
+    }
   }
 
   const float* group_panel(int group) const {
@@ -207,7 +207,6 @@ class GroupedConv {
   const float* bias_;
   const Weights& next_;
   PartialSums* const sums_;
-  const size_t first_part_;
   const std::vector<float> zeros_;
 };
 
@@ -229,8 +228,8 @@ KeptGroups::KeptGroups(const std::vector<int32_t>* kept, int groups, int group_w
 }
 
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Grid* grid, const float* bias, const Weights& next, PartialSums* sums, size_t first_part) {
-  GroupedConv(context, weights, kept, rows, grid, bias, next, sums, first_part).run();
+                  const Grid* grid, const float* bias, const Weights& next, PartialSums* sums) {
+  GroupedConv(context, weights, kept, rows, grid, bias, next, sums).run();
 }
 
 }  // namespace cpu

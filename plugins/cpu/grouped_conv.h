@@ -45,10 +45,11 @@ struct Grid {
 
 // c = max(conv + bias, 0). `rows` as for indexed_gemm, `bias` one value per kept channel; pixels of rows.c have room
 // for 16 floats more than the kept channels, which are overwritten. `grid`: null when some pixels are left out. `next`:
-// the weights that are multiplied with afterwards. Column sums of what is written go to the parts of `sums` from
-// `first_part` on, one for each thread at most; the others stay as they are.
+// the weights that are multiplied with afterwards. Column sums of what is written are added to `sums`, row i to part
+// i / rows_per_sum(grid): the parts do not depend on how threads share out the work.
 void grouped_conv(const Context& context, const GroupedWeights& weights, const KeptGroups& kept, const Rows& rows,
-                  const Grid* grid, const float* bias, const Weights& next, PartialSums* sums, size_t first_part);
+                  const Grid* grid, const float* bias, const Weights& next, PartialSums* sums);
+inline int rows_per_sum(const Grid* grid) { return grid == nullptr ? 32 : grid->width; }
 
 }  // namespace cpu
 }  // namespace laudc

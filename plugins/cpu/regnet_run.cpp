@@ -327,8 +327,10 @@ class BlockCall {
       packed = ready_panels(context_, a, 0, working_panels(a), &ws_->a_packed);
       a.packed = &packed;
     }
-    const int threads = context_.parallel->width();
-    ws_->h2_sums.resize(static_cast<size_t>(count * threads), d_.width);
+    const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout()};
+    const Grid* lines = b_.desc.skips_early() ? nullptr : &grid;
+    const size_t unit = static_cast<size_t>(rows_per_sum(lines));
+    ws_->h2_sums.resize((lists_.b_in.size() + unit - 1) / unit, d_.width);
     int a_done = 0;
     for (int band = 0; band < count; ++band) {
       const int begin = d_.hout() * band / count, end = d_.hout() * (band + 1) / count;
@@ -336,8 +338,7 @@ class BlockCall {
       // A window ends one line below its centre.
       const int a_end = last ? d_.hin : std::min(d_.hin, (end - 1) * d_.stride + 2);
       conv_a(a, in, h1, count == 1 ? whole(lists_.a_in) : SampleRange{a_done * d_.win, a_end * d_.win});
-      conv_b(groups, h1, h2, count == 1 ? whole(lists_.b_in) : SampleRange{begin * d_.wout(), end * d_.wout()},
-             static_cast<size_t>(band * threads));
+      conv_b(groups, lines, h1, h2, count == 1 ? whole(lists_.b_in) : SampleRange{begin * d_.wout(), end * d_.wout()});
       a_done = a_end;
     }
   }
@@ -362,16 +363,14 @@ class BlockCall {
     return {at(b_.layout.squeeze_w), std::min(b_.layout.excite_b - b_.layout.squeeze_w, kEnough)};
   }
 
-  void conv_b(const KeptGroups& groups, const float* h1, float* h2, SampleRange range, size_t first_part) {
+  void conv_b(const KeptGroups& groups, const Grid* lines, const float* h1, float* h2, SampleRange range) {
     const GroupedWeights w = {at(b_.layout.b_panels), b_.desc.group, b_.desc.group_width(), b_.desc.group_panel()};
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * s_.h1_row + t % 3 * s_.h1_pixel);
     const std::vector<int32_t>& list = lists_.b_in;
-    const Grid grid = {s_.h1_row, s_.h1_pixel, d_.stride, s_.h2_pixel, d_.wout()};
     grouped_conv(context_, w, groups,
-                 {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, range, true},
-                 b_.desc.skips_early() ? nullptr : &grid, kept_bias(b_.layout.b_b, &ws_->b_bias), c_weights(0),
-                 &ws_->h2_sums, first_part);
+                 {h1, list.data(), taps, h2, ws_->iota.get(s_.h2_pixel, list.size()), nullptr, range, true}, lines,
+                 kept_bias(b_.layout.b_b, &ws_->b_bias), c_weights(0), &ws_->h2_sums);
   }
 
   // The bias of the kept channels, with room for whole vectors.

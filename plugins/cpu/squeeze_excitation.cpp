@@ -27,10 +27,13 @@ void SqueezeExcitation::decide(const Context& context, const RegNetDesc& desc, c
   const int channels = kept == nullptr ? width : static_cast<int>(kept->size());
   const float scale = 1.0f / static_cast<float>(pixels);
   mean_.assign(vectors(width), 0.0f);
-  for (int i = 0; i < channels; ++i) {
-    float total = 0;
-    for (size_t part = 0; part < sums.parts(); ++part) total += sums.part(part)[i];
-    mean_[static_cast<size_t>(kept == nullptr ? i : (*kept)[static_cast<size_t>(i)])] = total * scale;
+  total_.assign(static_cast<size_t>(channels), 0.0f);
+  for (size_t part = 0; part < sums.parts(); ++part) {
+    const float* of_part = sums.part(part);
+    for (size_t i = 0; i < total_.size(); ++i) total_[i] += of_part[i];
+  }
+  for (size_t i = 0; i < total_.size(); ++i) {
+    mean_[kept == nullptr ? i : static_cast<size_t>((*kept)[i])] = total_[i] * scale;
   }
   zeros_.assign(vectors(desc.squeeze), 0.0f);
   hidden_.resize(vectors(desc.squeeze));

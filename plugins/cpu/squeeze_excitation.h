@@ -19,7 +19,7 @@ class SqueezeExcitation {
   const float* factors() const { return factors_.data(); }
 
  private:
-  std::vector<float> mean_, hidden_, excited_, factors_, zeros_;
+  std::vector<float> total_, mean_, hidden_, excited_, factors_, zeros_;
 };
 
 // map[row][i] *= factors[i] for the rows of a range and i in [0, channels).
