@@ -40,7 +40,7 @@ _DISTURBED = 0.08
 _SLOW = 1.08
 # Slow phases last some seconds: each attempt waits longer than the one before.
 _PAUSE_SECONDS = 0.5
-_ATTEMPTS = 4
+_ATTEMPTS = 3
 
 
 # Some hundred microseconds of work that fits into a core's own caches, most of it multiplications: what others leave of
