@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import laudc
-from laudc.calibrate.design import KINDS, draw_designs, draw_families
-from laudc.calibrate.frames import frame_of
+from laudc.calibrate.design import KINDS, draw_designs, draw_detectors, draw_families
+from laudc.calibrate.frames import found_of, frame_of
 from laudc.calibrate.run import calibrate
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import load_profile
@@ -28,7 +28,9 @@ from laudc.predict.network import PlannedBlock, places
 from laudc.predict.work import count_work, first_row, full_work
 from tests.predict.models import cpu_fit, family_model
 
-NETWORKS = 21
+NETWORKS = 30
+# A third of them are detectors, which are measured dense only; the others in two forms. With one thread and with two.
+SAMPLES = 20 * 4 + 10 * 2
 
 
 class MadeUpMachine:
@@ -68,7 +70,9 @@ class MadeUpMachine:
             for b, c, p in zip(blocks, counts, stands, strict=True)
         ]
         scheduled = [b.scheduled for b in blocks]
-        outside = float(family.outside_terms(frame_of(design), scheduled, stands[0]) @ fit.outside)
+        found = found_of(design)
+        terms = family.outside_terms(frame_of(design), scheduled, stands[0], amounts=found)
+        outside = float(terms @ fit.outside)
         total = sum(filter(None, times)) + outside * self._factor()
         rows = tuple(map(first_row, counts))
         return Sample(design.index, kind, threads, total, 0.01, self.foreign, 1e6, rows, tuple(times))
@@ -85,7 +89,8 @@ def _calibrate(*arguments, **options):
 def test_the_truth_is_found_and_written(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     result = _calibrate(path, measurer=MadeUpMachine())
-    assert result.samples == NETWORKS * 4
+    assert result.samples == SAMPLES
+    assert result.held_out[RESNET][1]["detectors"]["count"] == 10
     assert result.held_out[RESNET][1]["networks"]["mape"] < 0.05
     assert not list(tmp_path.glob("*.part"))
     profile = load_profile(path)
@@ -112,8 +117,8 @@ def test_an_interrupted_calibration_goes_on(tmp_path) -> None:
     second = MadeUpMachine()
     _calibrate(path, measurer=second)
     # What is measured twice on purpose, for the repeatability, is all that both have in common.
-    assert {key[1] for key in set(first.measured) & set(second.measured)} <= {"sparse"}
-    assert len(second.measured) < NETWORKS * 6
+    assert {key[1] for key in set(first.measured) & set(second.measured)} <= {"sparse", "dense"}
+    assert len(second.measured) < SAMPLES
     assert path.exists()
 
 
@@ -159,7 +164,7 @@ def test_a_noisy_machine_writes_nothing_unless_forced(tmp_path, machine) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"networks": 3}, "fewer than 12"),
+        ({"networks": 3}, "fewer than 18"),
         ({"networks": 1000}, "at most 300"),
         ({"families": FAMILIES, "networks": 14}, "would be of LAUD-ResNet"),
         ({"families": ["regnets"]}, "families regnets"),
@@ -271,7 +276,11 @@ def test_designs_of_all_families_differ_and_are_mixed() -> None:
     designs = draw_families({RESNET: 30, REGNET: 12, VIT: 12})
     assert len({design.index for design in designs}) == 54
     assert {design.family for design in designs[:6]} == set(FAMILIES)
-    assert all(set(design.kinds) <= set(KINDS) and "sparse" in design.kinds for design in designs)
+    detectors = [design for design in designs if design.tail is not None]
+    assert len(detectors) == 10 and {design.family for design in detectors} == {RESNET}
+    assert all(design.kinds == ("dense",) for design in detectors)
+    assert all(set(design.kinds) <= set(KINDS) for design in designs)
+    assert all("sparse" in design.kinds for design in designs if design.tail is None)
     regnets, vits = draw_designs(13, family=REGNET), draw_designs(13, family=VIT)
     assert {design.blueprint.group_width for design in regnets} == {8, 16, 24}
     assert {design.blueprint.t2t for design in vits} == {True, False}
@@ -285,6 +294,7 @@ def test_designs_are_the_same_everywhere_and_cover_everything() -> None:
     designs = draw_designs(30)
     assert designs == draw_designs(30)
     assert designs[:5] == draw_designs(5)
+    assert draw_detectors(8)[:3] == draw_detectors(3)
     modes = {mode for design in designs for mode in design.blueprint.modes}
     assert modes == {"spatial", "channel", "layer", "both"}
     algorithms = {record.conv2_algorithm for design in designs for _, record in design.records(64)}

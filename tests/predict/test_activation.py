@@ -15,7 +15,8 @@ BLOCKS = SMALL.blocks()
 
 
 def _measured():
-    return activation_from_masks(activation_at_rate(BLOCKS, 0.4, images=5).masks, "five images", "a" * 64)
+    found = {"nms.kept": np.arange(5)}
+    return activation_from_masks(activation_at_rate(BLOCKS, 0.4, images=5).masks, "five images", "a" * 64, found)
 
 
 def test_a_file_holds_every_decision(tmp_path) -> None:
@@ -26,6 +27,15 @@ def test_a_file_holds_every_decision(tmp_path) -> None:
     assert read.measured
     assert set(read.masks) == set(_measured().masks)
     assert all((read.masks[name] == mask).all() for name, mask in _measured().masks.items())
+    assert {name: counts.tolist() for name, counts in read.found.items()} == {"nms.kept": [0, 1, 2, 3, 4]}
+
+
+def test_files_of_before_say_nothing_of_what_is_found(tmp_path) -> None:
+    path = tmp_path / "stats.json"
+    data = json.loads(_measured().to_json())
+    del data["found"]
+    path.write_text(json.dumps(data))
+    assert load_activation(path, BLOCKS, "a" * 64).found == {}
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 1.0])
@@ -56,6 +66,12 @@ def test_statistics_of_another_model_are_refused(tmp_path) -> None:
     ("change", "words"),
     [
         (lambda data: data.update(images=0), "'images'"),
+        (lambda data: data.update(found=[]), "'found' is not a mapping"),
+        (lambda data: data["found"].update({"nms.kept": [1, 2]}), "'nms.kept' is not one count for each of 5"),
+        (lambda data: data["found"].update({"nms.kept": [1, 2, 3, 4, -5]}), "'nms.kept'"),
+        (lambda data: data["found"].update({"nms.kept": [1, 2, 3, 4, 1.5]}), "'nms.kept'"),
+        (lambda data: data["found"].update({"nms.kept": [1, 2, 3, 4, True]}), "'nms.kept'"),
+        (lambda data: data["found"].update({"nms.kept": 7}), "'nms.kept'"),
         (lambda data: data.update(images=True), "'images'"),
         (lambda data: data.update(kind="profile"), "kind"),
         (lambda data: data.update(masks=[]), "no masks"),
