@@ -29,7 +29,7 @@ MOST_SECONDS = 600.0
 # families each gets the same share of all networks.
 _SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 # So many networks determine the fit of a family.
-LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
+_LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
 _FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
@@ -184,10 +184,10 @@ def _networks(families: Sequence[str], networks: int) -> dict[str, int]:
     total = sum(_SHARES[family] for family in chosen)
     numbers = {family: round(networks * _SHARES[family] / total) for family in chosen}
     for family, number in numbers.items():
-        if number < LEAST_NETWORKS[family]:
+        if number < _LEAST_NETWORKS[family]:
             raise UserError(
                 f"cannot calibrate with {networks} networks",
-                f"{number} would be of {TITLES[family]}; fewer than {LEAST_NETWORKS[family]} do not determine the fit",
+                f"{number} would be of {TITLES[family]}; fewer than {_LEAST_NETWORKS[family]} do not determine the fit",
                 f"use --networks {DEFAULT_NETWORKS}",
             )
     return numbers
@@ -253,7 +253,7 @@ def _measure(
 def _enough(designs: Sequence[Design], wanted: Sequence[Design]) -> bool:
     """Whether these networks determine the fits of all wanted families."""
     families = [design.family for design in designs]
-    return all(families.count(family) >= LEAST_NETWORKS[family] for family in {one.family for one in wanted})
+    return all(families.count(family) >= _LEAST_NETWORKS[family] for family in {one.family for one in wanted})
 
 
 def _again(

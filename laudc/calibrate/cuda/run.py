@@ -13,7 +13,6 @@ from laudc.calibrate.cuda.fit import TimedBlock, TimedNetwork, fit_gpu
 from laudc.calibrate.cuda.setting import Setting, settings_for
 from laudc.calibrate.design import Design, draw_designs
 from laudc.calibrate.run import (
-    LEAST_NETWORKS,
     MOST_SAMPLES,
     _check_quiet,
     _measure,
@@ -25,7 +24,6 @@ from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
-from laudc.predict.families import RESNET
 from laudc.predict.gpu.load import MODEL, VERSION
 from laudc.predict.gpu.model import gpu_model
 
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
 # All of ResNets: our GPU kernels of the other families have not been timed.
 DEFAULT_NETWORKS = 48
+_LEAST_NETWORKS = 12
 
 Progress = Callable[[str, float], None]
 
@@ -99,11 +98,10 @@ def calibrate_cuda(
     facts = measurer.facts()
     _require_same_gpu(profile, facts)
     most = MOST_SAMPLES // len(settings)
-    least = LEAST_NETWORKS[RESNET]
-    if not least <= networks <= most:
+    if not _LEAST_NETWORKS <= networks <= most:
         raise UserError(
             f"cannot calibrate with {networks} networks",
-            f"fewer than {least} do not determine the fit, and {most} make {MOST_SAMPLES} samples",
+            f"fewer than {_LEAST_NETWORKS} do not determine the fit, and {most} make {MOST_SAMPLES} samples",
             f"use --networks {min(DEFAULT_NETWORKS, most)}",
         )
     path = Path(output) if output is not None else _own_place(profile)
