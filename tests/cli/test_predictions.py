@@ -259,7 +259,7 @@ def test_search(capsys):
 
 def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):
     assert main(["calibrate", "--networks", "2", "-o", str(tmp_path / "a.yaml")]) == 2
-    assert "fewer than 12" in capsys.readouterr().err
+    assert "fewer than 18" in capsys.readouterr().err
     assert main(["calibrate", "--family", "vgg", "-o", str(tmp_path / "a.yaml")]) == 2
     assert "families vgg" in capsys.readouterr().err
     assert main(["calibrate", "--device", "v100", "-o", str(tmp_path / "a.yaml")]) == 2
