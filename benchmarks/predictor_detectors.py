@@ -19,6 +19,7 @@ import torch
 
 import laudc
 from laudc.engine.build import parse_onnx
+from laudc.engine.engine import Engine
 from laudc.engine.manifest import PORTABLE
 from laudc.engine.trace import trace_found
 from laudc.export import export
@@ -67,7 +68,7 @@ def compare(head: str, mode: str, size: tuple[int, int], threads: list[int], run
                     print(f"{name}, {count} threads: {ms:.1f} ms, predicted {us / 1e3:.1f} ({error:+.1%})", flush=True)
 
 
-def median_ms(engine: laudc.Engine, image: np.ndarray, runs: int) -> float:
+def median_ms(engine: Engine, image: np.ndarray, runs: int) -> float:
     """Of so many calls after one to warm up."""
     engine(image)
     times = []

@@ -185,6 +185,33 @@ def test_images_that_find_more_take_longer() -> None:
     assert latency[1].latency.worst_us > latency[1].samples_us.max()
 
 
+def test_forecasts_say_what_they_assume(tmp_path) -> None:
+    """On a GPU, whose model is there without any measurement."""
+    from laudc.cli.predict import forecast_text
+    from laudc.engine.trace import trace_found
+    from laudc.export import export
+    from laudc.ops import names
+    from laudc.predict.activation import activation_from_masks
+    from laudc.schedule.forecast import forecast
+    from tests.export.detector_files import two_stage_detector
+    from tests.export.models import noise
+
+    model = export(two_stage_detector("layer", "faster_rcnn"), input_size=(96, 128))
+    assumed = forecast(model, device="nano", activation=1.0)
+    assert assumed.found == {PROPOSALS: 1000, DETECTIONS: 100} and assumed.left_out == ()
+    assert "1000 proposals and 100 detections" in forecast_text(assumed)
+    masks = {
+        node.output[0]: np.ones((1, 1, 1, 1))
+        for node in model.graph.node
+        if node.op_type == "SpatialMasker" and names.split_mask_value(node.output[0])
+    }
+    found = trace_found(model, [noise(1, 3, 96, 128).numpy()])
+    known = forecast(model, device="nano", activation=activation_from_masks(masks, "one image", None, found))
+    assert known.found == {} and "was not measured" not in forecast_text(known)
+    assert known.plan.predicted is not None and assumed.plan.predicted is not None
+    assert known.plan.predicted["latency"]["mean_us"] < assumed.plan.predicted["latency"]["mean_us"]
+
+
 def test_terms_have_names_of_their_own() -> None:
     assert len(set(OUTSIDE_TERMS)) == len(OUTSIDE_TERMS)
     assert set(BEHIND_TERMS) < set(OUTSIDE_TERMS)
