@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from laudc.backends.native import find_library
-from laudc.ops.scheduled import BlockRecord, encode_blocks
+from laudc.ops.scheduled import BlockRecord
+from laudc.ops.scheduled_vit import VitRecord
 
 PRECISIONS = {"fp32": 0, "tf32": 1, "fp16": 2}
 OVERRIDE = "LAUDC_CUDA_LIBRARY"
@@ -85,9 +87,9 @@ class Library:
         if self.get(name, *arguments, error, _ERROR_BYTES) != 0:
             raise KernelError(f"{name}: {error.value.decode(errors='replace')}")
 
-    def create(self, records: Sequence[BlockRecord], precision: str) -> int:
+    def create(self, records: Sequence[BlockRecord | VitRecord], precision: str) -> int:
         """A run's handle."""
-        values = encode_blocks(records)
+        values = [int(value) for record in records for value in astuple(record)]
         array = (ctypes.c_int64 * len(values))(*values)
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         device = ctypes.byref(self.device)

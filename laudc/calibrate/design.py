@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,9 +130,12 @@ def draw_families(networks: Mapping[str, int]) -> list[Design]:
         detectors = networks[RESNET] // _DETECTOR_EVERY
         groups[RESNET] = draw_designs(networks[RESNET] - detectors)
         groups["detectors"] = draw_detectors(detectors)
-    found = [
-        ((number + 0.5) / len(group), design) for group in groups.values() for number, design in enumerate(group)
-    ]
+    return evenly_mixed(groups.values())
+
+
+def evenly_mixed(groups: Iterable[Sequence[Design]]) -> list[Design]:
+    """The designs of all groups, so that every stretch has its share of each."""
+    found = [((number + 0.5) / len(group), design) for group in groups for number, design in enumerate(group)]
     return [design for _, design in sorted(found, key=lambda one: one[0])]
 
 

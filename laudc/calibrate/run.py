@@ -29,7 +29,7 @@ MOST_SECONDS = 600.0
 # families each gets the same share of all networks.
 _SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 # So many networks determine the fit of a family.
-_LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
+LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
 _FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
@@ -171,8 +171,14 @@ def _thread_counts(wanted: Sequence[int] | None, usable: int) -> tuple[int, ...]
     return counts
 
 
-def _networks(families: Sequence[str], networks: int) -> dict[str, int]:
-    """Networks of each family, in proportion to its share. Raises UserError where that is impossible."""
+def _networks(
+    families: Sequence[str],
+    networks: int,
+    usual: int = DEFAULT_NETWORKS,
+    least: Mapping[str, int] = LEAST_NETWORKS,
+) -> dict[str, int]:
+    """Networks of each family, in proportion to its share; `usual`: how many of all families are measured, `least` of
+    each. Raises UserError where that is impossible."""
     unknown = sorted(set(families) - set(FAMILIES))
     if unknown or not families:
         raise UserError(
@@ -184,11 +190,11 @@ def _networks(families: Sequence[str], networks: int) -> dict[str, int]:
     total = sum(_SHARES[family] for family in chosen)
     numbers = {family: round(networks * _SHARES[family] / total) for family in chosen}
     for family, number in numbers.items():
-        if number < _LEAST_NETWORKS[family]:
+        if number < least[family]:
             raise UserError(
                 f"cannot calibrate with {networks} networks",
-                f"{number} would be of {TITLES[family]}; fewer than {_LEAST_NETWORKS[family]} do not determine the fit",
-                f"use --networks {DEFAULT_NETWORKS}",
+                f"{number} would be of {TITLES[family]}; fewer than {least[family]} do not determine the fit",
+                f"use --networks {usual}",
             )
     return numbers
 
@@ -253,7 +259,7 @@ def _measure(
 def _enough(designs: Sequence[Design], wanted: Sequence[Design]) -> bool:
     """Whether these networks determine the fits of all wanted families."""
     families = [design.family for design in designs]
-    return all(families.count(family) >= _LEAST_NETWORKS[family] for family in {one.family for one in wanted})
+    return all(families.count(family) >= LEAST_NETWORKS[family] for family in {one.family for one in wanted})
 
 
 def _again(

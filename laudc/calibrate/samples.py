@@ -27,7 +27,7 @@ class Sample:
         foreign: cores that other processes took meanwhile.
         pace_ns: what fixed pieces of work, one in cache and one from memory, took together just before or after,
             whichever was slower.
-        counts: per block conv1, conv2, tiles, conv3, channels, of the one image.
+        counts: the work of each block, as `laudc.predict.work.first_row` has it: of the one image, or means.
         block_ns: median of each block; None for blocks of the runtime, which have no clock.
     """
 

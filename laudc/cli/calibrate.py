@@ -48,7 +48,7 @@ def command(
       laudc calibrate --device h200 --measurements results.json -o h200.yaml
     """
     if is_cuda(device, measurements):
-        _calibrate_gpu(session, output, device, threads, networks, measurements, force)
+        _calibrate_gpu(session, output, device, threads, networks, family, measurements, force)
         return
     from laudc.calibrate import calibrate
     from laudc.calibrate.run import DEFAULT_NETWORKS
@@ -87,20 +87,31 @@ def _calibrate_gpu(
     device: str,
     threads: tuple[int, ...],
     networks: int | None,
+    family: tuple[str, ...],
     measurements: str | None,
     force: bool,
 ) -> None:
     from laudc.calibrate.cuda import calibrate_cuda
     from laudc.calibrate.cuda.gpu_check import calibrate_from_file
     from laudc.calibrate.cuda.run import DEFAULT_NETWORKS
+    from laudc.predict.families import FAMILIES
 
     if threads:
         raise UserError("threads are no matter of a GPU", "--threads is for CPUs", "leave it out")
+    if measurements is not None and family:
+        raise UserError(
+            "families cannot be chosen from a file", "scripts/gpu_check.sh measures LAUD-ResNets", "leave --family out"
+        )
     result = (
         calibrate_from_file(measurements, output, device=device)
         if measurements is not None
         else calibrate_cuda(
-            output, device=device, networks=networks or DEFAULT_NETWORKS, force=force, progress=session.progress
+            output,
+            device=device,
+            networks=networks or DEFAULT_NETWORKS,
+            families=family or FAMILIES,
+            force=force,
+            progress=session.progress,
         )
     )
     session.say(gpu_calibration_text(result))
@@ -109,11 +120,15 @@ def _calibrate_gpu(
 
 def gpu_calibration_text(result: CudaCalibration) -> str:
     """The outcome in a few lines."""
+    from laudc.predict.families import TITLES
+
     repeatable = "" if result.repeatability is None else f", repeatable to {result.repeatability:.1%}"
     lines = [f"{result.path}: {result.gpu}, {result.samples} samples ({result.blocks} blocks timed){repeatable}"]
     for precision, errors in result.held_out.items():
         parts = [f"{what} off by {errors[what]['mape']:.1%}" for what in ("networks", "blocks") if what in errors]
         lines.append(f"{precision}, on what was left out: {' and '.join(parts)} on average")
+        for family, found in errors.get("families", {}).items():
+            lines.append(f"  {TITLES[family]}: blocks off by {found['blocks']['mape']:.1%} on average")
     return "\n".join(lines)
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from laudc.backends import Backend
     from laudc.predict.activation import Activation
-    from laudc.schedule.choose import CostChooser
 
 # What each backend computes in.
 PRECISIONS = {"onnxruntime": ("fp32",), ONNXRUNTIME_CUDA: ("fp32", "tf32"), TENSORRT: ("fp32", "tf32", "fp16")}
@@ -124,14 +123,15 @@ def build_engine(
     _check_has_our_ops(proto, model)
 
     from laudc.schedule import lower, make_plan
+    from laudc.schedule.forecast import chooser_for
     from laudc.schedule.lower_gpu import for_gpu, lower_onnxruntime_cuda
 
     progress("scheduling")
     images = _batch(proto, profile, batch)
     chooser = None
     if cpu:
-        measure = functools.partial(_activation, proto, serialized, activation, calibrate_images)
-        chooser = _chooser(profile, proto, measure, batch=images, isa=about["active"])
+        measured = _activation(proto, serialized, activation, calibrate_images)
+        chooser = chooser_for(profile, proto, measured, batch=images, isa=about["active"])
     plan = make_plan(proto, choice=schedule, panel=about.get("panel", GPU_PANEL), chooser=chooser)
     plan = plan if cpu else for_gpu(plan)
     scheduled = lower(proto, plan) if cpu else lower_onnxruntime_cuda(proto, plan, precision)
@@ -162,22 +162,6 @@ def build_engine(
     return BuildResult(path, path.stat().st_size, manifest)
 
 
-def _chooser(
-    profile: DeviceProfile, model: onnx.ModelProto, make_activation: Callable[[], Activation], **about: Any
-) -> CostChooser | None:
-    """Chooses by predicted cost; None where the profile has no latency model for the network's kernels: then the rules
-    decide."""
-    from laudc.schedule.blocks import Graph
-    from laudc.schedule.forecast import chooser_for
-    from laudc.schedule.plan import block_records
-
-    chooser = chooser_for(profile, model, make_activation(), **about)
-    unknown = chooser is not None and any(
-        chooser.model.obstacle(record) for _, record in block_records(Graph(model), GPU_PANEL)
-    )
-    return None if unknown else chooser
-
-
 def _build_tensorrt(
     model: str | os.PathLike[str] | onnx.ModelProto,
     output: str | os.PathLike[str],
@@ -193,6 +177,7 @@ def _build_tensorrt(
 ) -> BuildResult:
     """An uncompiled engine, and the compiled one where this machine is the device."""
     from laudc.schedule import make_plan
+    from laudc.schedule.forecast import chooser_for
 
     check_precision(profile, precision)
     progress("reading the model")
@@ -200,8 +185,7 @@ def _build_tensorrt(
     _check_has_our_ops(proto, model)
     progress("scheduling")
     images = _batch(proto, profile, batch)
-    measure = functools.partial(make_activation, proto, serialized)
-    chooser = _chooser(profile, proto, measure, batch=images, precision=precision)
+    chooser = chooser_for(profile, proto, make_activation(proto, serialized), batch=images, precision=precision)
     plan = make_plan(proto, choice=schedule, panel=GPU_PANEL, chooser=chooser)
     here = _tensorrt_here(profile)
     manifest, members = uncompiled_engine(

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from typing import ClassVar
 
 VIT_RUN_OP = "VitRun"
+# Features of the widest attention head that the GPU kernels take (plugins/cuda/attention.cuh).
+WIDEST_GPU_HEAD = 128
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class VitRecord:
     first_only: int = 0
     panel: int = 64
     reserved: int = 0
+
+    #: The op that runs blocks with such records.
+    RUN_OP: ClassVar[str] = VIT_RUN_OP
 
     @property
     def head_dim(self) -> int:

@@ -63,8 +63,8 @@ class LatencyModel(Protocol):
     def last_cache(self) -> int:
         """Bytes of the cache in which weights may stay from one call to the next."""
 
-    def obstacle(self, record: Record) -> str:
-        """Why our kernels for the device do not cover a block; empty if they do."""
+    def variants(self, record: Record) -> tuple[Record, ...]:
+        """The records by which our kernels for the device can run a block; none where they do not cover it."""
 
     def batch_ns(self, record: Record, counts: Work, place: Place, groups: Array) -> Array:
         """Time of a block of ours for each call; `groups` (calls, batch) says which images a call computes."""

@@ -52,5 +52,5 @@ def latency_model(
         return TrustedModel(model, MEASURED if profile.measured else MEASURED_ELSEWHERE)
     from laudc.predict.gpu.model import gpu_model
 
-    on_gpu = gpu_model(profile, precision)
-    return TrustedModel(on_gpu, MODELLED if on_gpu.fit is None else MEASURED)
+    on_gpu = gpu_model(profile, precision, family=family)
+    return TrustedModel(on_gpu, MEASURED if on_gpu.measured else MODELLED)

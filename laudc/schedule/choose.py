@@ -84,10 +84,9 @@ class CostChooser:
 
     def _covered(self, block: BlockPlan, record: Record) -> BlockPlan:
         """The block's plan, dense where our kernels for the device do not cover it."""
-        obstacle = self.model.obstacle(record)
-        if block.execution == "dense" or not obstacle:
+        if block.execution == "dense" or self.model.variants(record):
             return block
-        return replace(block, execution="dense", reason=obstacle, record=None)
+        return replace(block, execution="dense", reason="our kernels for the device do not cover it", record=None)
 
     def _places(self, plan: Plan, records: Mapping[str, Record]) -> list[tuple[BlockPlan, Place]]:
         blocks = [PlannedBlock(block.name, records[block.name], block.execution) for block in plan.blocks]
@@ -98,7 +97,7 @@ class CostChooser:
         dense = _Option("dense", record, self.model.dense_ns(record, self.batch, place.far))
         if block.execution == "dense":
             return [dense]
-        found = [self._sparse(block.name, possible, place) for possible in _possible(record)]
+        found = [self._sparse(block.name, possible, place) for possible in self.model.variants(record)]
         return found if plan.choice == "sparse" else [*found, dense]
 
     def _sparse(self, name: str, record: Record, place: Place) -> _Option:
@@ -141,14 +140,6 @@ def _cost(arrival: tuple[float, list[_Option]]) -> float:
 
 def _scheduled(option: _Option) -> Scheduled:
     return Scheduled(option.record, option.execution)
-
-
-def _possible(record: Record) -> list[Record]:
-    """The records by which our kernels could run a block: of a bottleneck, one for each algorithm of conv2."""
-    if not isinstance(record, BlockRecord) or family_of(record) != RESNET:
-        return [record]
-    both = [Conv2Algorithm.DIRECT, Conv2Algorithm.WINOGRAD_2X2]
-    return [replace(record, conv2_algorithm=one) for one in (both if record.stride == 1 else both[:1])]
 
 
 def _plans(

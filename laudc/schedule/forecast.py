@@ -14,6 +14,7 @@ from laudc.predict.activation import Activation, activation_at_rate, load_activa
 from laudc.predict.behind import Behind
 from laudc.predict.families import TITLES, Record, family_of_network
 from laudc.predict.frame import Frame, frame_of_model
+from laudc.predict.interface import LatencyModel
 from laudc.predict.models import latency_model
 from laudc.predict.selection import Selecting, most_found, regions_and_objects
 from laudc.predict.sweep import Sweep, sweep_rates
@@ -108,8 +109,7 @@ def forecast(
     swept = None
     if sweep:
         planned = {block.name: block.record for block in plan.blocks if block.record is not None}
-        best = [(name, planned.get(name, record)) for name, record in records]
-        _check_sweep(chooser, best)
+        best = [(name, planned.get(name) or _only_variant(chooser.model, record)) for name, record in records]
         swept = sweep_rates(chooser.model, chooser.frame, best, batch=images)
     arch = str(metadata(proto).get("arch", "unknown"))
     behind = chooser.frame.behind if isinstance(chooser.frame, Frame) else Behind()
@@ -136,13 +136,15 @@ def _predictable_family(records: Sequence[tuple[str, Record]]) -> str:
     )
 
 
-def _check_sweep(chooser: CostChooser, records: Sequence[tuple[str, Record]]) -> None:
-    obstacle = next(filter(None, (chooser.model.obstacle(record) for _, record in records)), "")
-    if obstacle:
+def _only_variant(model: LatencyModel, record: Record) -> Record:
+    """How our kernels for the device would run a block that is planned dense: as the rules have it, where they can."""
+    possible = model.variants(record)
+    if not possible:
         raise UserError(
-            "there is nothing to sweep", f"{obstacle}, and what the runtime does costs the same at every rate",
-            "leave --sweep out",
+            "there is nothing to sweep", "our kernels for the device do not cover a block of the model, and what the "
+            "runtime does costs the same at every rate", "leave --sweep out",
         )  # fmt: skip
+    return record if record in possible else possible[0]
 
 
 def read_activation(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from laudc.devices.tensorrt import major
 from laudc.errors import UserError
 from laudc.ops.scheduled import DOMAIN, RECORDS, Conv2Algorithm
-from laudc.ops.scheduled_vit import VIT_RUN_OP, VitRecord
+from laudc.ops.scheduled_vit import VIT_RUN_OP, WIDEST_GPU_HEAD, VitRecord
 from laudc.schedule.blocks import Graph
 from laudc.schedule.half import to_half
 from laudc.schedule.lower import Lowering
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 PLUGIN_NAMESPACE = "laudc"
 PLUGIN_VERSION = "1"
-# The attention kernel's limit for one head.
-WIDEST_HEAD = 128
 
 
 class Precision(enum.IntEnum):
@@ -178,10 +176,13 @@ def _block_for_gpu(block: BlockPlan) -> BlockPlan:
     if record is None:
         return block
     if isinstance(record, VitRecord):
-        if record.head_dim <= WIDEST_HEAD:
+        if record.head_dim <= WIDEST_GPU_HEAD:
             return block
-        reason = f"the GPU kernels take attention heads of at most {WIDEST_HEAD} features, these have {record.head_dim}"
+        limit = f"the GPU kernels take attention heads of at most {WIDEST_GPU_HEAD} features"
+        reason = f"{limit}, these have {record.head_dim}"
         return dataclasses.replace(block, execution="dense", reason=reason, record=None)
+    if record.conv2_algorithm == Conv2Algorithm.DIRECT:
+        return block
     direct = dataclasses.replace(record, conv2_algorithm=Conv2Algorithm.DIRECT)
     return dataclasses.replace(block, record=direct, reason=describe(direct))
 

@@ -111,3 +111,15 @@ const char* error_text(int error) { return error == 2 ? "out of memory" : "emula
 
 }  // namespace cuda
 }  // namespace laudc
+
+// For tests in Python: what has been launched so far.
+extern "C" {
+
+int64_t laudc_emulated_launches() { return laudc::cuda::emulated::the_gpu().launches; }
+
+// GEMMs of a GemmKind in a TileShape.
+int laudc_emulated_gemms(int kind, int shape) { return laudc::cuda::emulated::the_gpu().gemms[kind][shape]; }
+
+int laudc_emulated_split_gemms() { return laudc::cuda::emulated::the_gpu().split_gemms; }
+
+}  // extern "C"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,13 +148,45 @@ def test_every_family_is_predicted_built_and_compared(other_family, calibrated, 
     assert again["schedule"]["predicted"]["images"] == 3
 
 
-def test_what_has_no_model_says_so(other_family, tiny_onnx, tmp_path, capsys):
-    nano = _json(capsys, "predict", other_family, "--device", "nano")
-    assert {block["execution"] for block in nano["schedule"]["blocks"]} == {"dense"}
-    assert "ResNets only" in nano["schedule"]["blocks"][0]["reason"]
-    assert main(["predict", str(other_family), "--device", "nano", "--sweep"]) == 2
+@pytest.mark.parametrize("device", ["nano", "tx2", "v100", "rtx3060", "rtx3090", "h200", "orin"])
+def test_every_family_is_predicted_on_gpus(other_family, device, tmp_path, capsys):
+    found = _json(capsys, "predict", other_family, "--device", device, "--activation", 0.3, "--sweep")
+    assert found["status"] == "modelled, not measured"
+    reasons = [block["reason"] for block in found["schedule"]["blocks"]]
+    assert all("predicted" in reason and ("(dense " in reason or "(sparse " in reason) for reason in reasons)
+    latency = found["schedule"]["predicted"]["latency"]
+    assert 0 < latency["mean_us"] <= latency["worst_us"] and latency["low_us"] is None
+    assert all(0 <= block["break_even"] <= 1 for block in found["sweep"]["blocks"])
+
+    engine = tmp_path / "a.laudc"
+    built = _json(capsys, "build-engine", other_family, "--device", device, "--activation", 0.3, "-o", engine)
+    schedule = built["manifest"]["schedule"]
+    assert schedule["predicted"]["status"] == "modelled, not measured"
+    assert [block["reason"] for block in schedule["blocks"]] == reasons
+    assert main(["predict", str(other_family), "--device", device, "--batch", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "modelled, not measured" in text
+    assert not [word for word in ("accura", "within", "error", "calibrated by") if word in text]
+
+
+def test_blocks_that_gpus_do_not_cover_stay_dense(capsys, tmp_path):
+    import onnx
+
+    from laudc.calibrate.synthetic_vit import VitDrawn, synthetic_vit, vit_masks
+    from tests.predict.models import VIT_SMALL
+
+    wide = replace(VIT_SMALL, dim=160, heads=1)
+    drawn = VitDrawn((0.5,) * 3, (1.0,) * 3, (True,) * 3, (True,) * 3)
+    path = tmp_path / "wide.onnx"
+    onnx.save(synthetic_vit(wide, vit_masks(wide, drawn, 0), 0), path)
+    found = _json(capsys, "predict", path, "--device", "nano")
+    assert {block["execution"] for block in found["schedule"]["blocks"]} == {"dense"}
+    assert "do not cover" in found["schedule"]["blocks"][0]["reason"]
+    assert main(["predict", str(path), "--device", "nano", "--sweep"]) == 2
     assert "nothing to sweep" in capsys.readouterr().err
 
+
+def test_what_has_no_model_says_so(other_family, tmp_path, capsys):
     data = yaml.safe_load(Path(load_profile("cpu").path).read_text())
     data["calibration"] = {**data["calibration"], "version": 3, "families": {}}
     path = tmp_path / "none.yaml"

@@ -10,16 +10,25 @@ import ctypes
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import pytest
 
 from laudc.backends.cuda_kernels import PRECISIONS, Device, Io, Library
+from laudc.calibrate.design import Design
+from laudc.calibrate.synthetic import Drawn
+from laudc.calibrate.synthetic_vit import VitDrawn
+from laudc.devices.gpu import GpuRecord
 from laudc.ops.packing import BlockWeights
 from laudc.ops.regnet_packing import RegNetWeights, pack_conv_block
 from laudc.ops.scheduled import COUNTS_PER_BLOCK, BlockRecord
+from laudc.predict.blueprint import Blueprint
+from laudc.predict.families import REGNET, VIT
+from laudc.predict.regnet_blueprint import RegNetBlueprint
+from tests.predict.models import REGNET_SMALL, SMALL, VIT_SMALL
 
 Array = np.ndarray
 EMULATION = Path("build/native/plugins/tests/liblaudc_cuda_emulation.so")
@@ -165,3 +174,66 @@ class DeviceArray:
     def fetch(self) -> None:
         """Copies the device's contents into `host`."""
         self._library.memory.copy(self.host.ctypes.data, self.address, self.host.nbytes)
+
+
+def emulated_kernels() -> Library:
+    """The kernels on the emulated GPU; the test is skipped where they are not built."""
+    if not EMULATION.exists():
+        message = f"{EMULATION} is not built: make native"
+        if os.environ.get("LAUDC_REQUIRE_NATIVE") == "1" or os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return Library(EMULATION.resolve())
+
+
+class HostCuda:
+    """The emulated GPU computes in the memory of the host; its clock ticks once per call."""
+
+    stream = 0
+
+    def __init__(self):
+        self.memory, self.calls = {}, 0
+
+    def allocate(self, size):
+        buffer = np.zeros(size + 256, np.uint8)
+        address = buffer.ctypes.data + 256 - buffer.ctypes.data % 256
+        self.memory[address] = buffer
+        return address
+
+    def free(self, address):
+        del self.memory[address]
+
+    def upload(self, address, array):
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+
+    def download(self, array, address):
+        ctypes.memmove(array.ctypes.data, address, array.nbytes)
+
+    def wait(self):
+        pass
+
+    def capture(self, work):
+        def replay():
+            self.calls += 1
+
+        return replay
+
+    def elapsed_us(self, work):
+        work()
+        return 10.0 + 0.01 * (self.calls % 3)
+
+    def gpu(self):
+        return GpuRecord("emulated", "8.0", "0.0", "0.0")
+
+
+def small_design(family: str) -> Design:
+    """A network of three stages or blocks whose kernels are soon emulated."""
+    if family == VIT:
+        vit = VitDrawn((0.5, 0.6, 0.5), (0.5, 0.5, 0.75), (True, True, True), (True, False, True))
+        return Design(7, replace(VIT_SMALL, input_size=48), vit, (False,) * 3, (False,) * 3)
+    if family == REGNET:
+        blueprint: Blueprint | RegNetBlueprint = replace(REGNET_SMALL, input_size=48)
+    else:
+        blueprint = replace(SMALL, input_size=48, width_mult=0.25)
+    count = sum(blueprint.layers)
+    return Design(7, blueprint, Drawn((0.5,) * count, (0.5,) * count), (False,) * count, (False,) * count)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laudc.devices import load_profile
 from laudc.ops import Geometry, names
 from laudc.ops.macs import BlockMasks, BlockShape, block_macs
 from laudc.ops.scheduled import RegNetRecord
@@ -23,7 +22,6 @@ from laudc.predict.cpu.model import Fit
 from laudc.predict.families import FAMILIES, REGNET, VIT, family_of, family_of_network, record_of
 from laudc.predict.frame import Frame, VitFrame
 from laudc.predict.interface import Place
-from laudc.predict.models import latency_model
 from laudc.predict.network import PlannedBlock, predict_network
 from laudc.predict.traffic import touched_floats
 from laudc.predict.work import count_work, first_row, full_work, work_of_row
@@ -207,26 +205,6 @@ def test_a_fit_of_any_family_survives_its_file(family) -> None:
     assert again.family == family
     with pytest.raises(ValueError, match="unknown terms"):
         Fit.from_dict({**fit.to_dict(), "outside_ns": {"nonsense": 1.0}}, family)
-
-
-def test_gpus_leave_other_families_to_the_runtime() -> None:
-    trusted = latency_model(load_profile("nano"), threads=1, family=VIT)
-    assert trusted is not None
-    for family, blueprint in BLUEPRINTS.items():
-        records = blueprint.blocks()
-        assert all("ResNets only" in trusted.model.obstacle(record) for _, record in records)
-        blocks = [PlannedBlock(name, record, "dense") for name, record in records]
-        predicted = predict_network(
-            trusted.model, FRAMES[family], blocks, activation_at_rate(records, 0.5, images=2), status="test"
-        )
-        assert predicted.latency.mean_us > 0
-        bigger = [replace(b, record=replace(b.record, **_wider(b.record))) for b in blocks]
-        more = sum(trusted.model.dense_ns(b.record) for b in bigger)
-        assert more > sum(trusted.model.dense_ns(b.record) for b in blocks)
-
-
-def _wider(record) -> dict[str, int]:
-    return {"hidden": 64 * record.hidden} if isinstance(record, VitRecord) else {"hin": 256, "win": 256}
 
 
 def test_the_frame_of_a_transformer_is_everything_before_its_blocks() -> None:

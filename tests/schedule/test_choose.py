@@ -7,14 +7,26 @@ from dataclasses import replace
 
 import pytest
 
-from laudc.ops.scheduled import Conv2Algorithm
+from laudc.devices import load_profile
+from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import activation_at_rate
+from laudc.predict.blueprint import Blueprint
+from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
 from laudc.predict.frame import Frame
+from laudc.predict.gpu.model import gpu_model
+from laudc.predict.regnet_blueprint import RegNetBlueprint
+from laudc.predict.vit_blueprint import VitBlueprint
 from laudc.schedule import BlockPlan, Plan
 from laudc.schedule.choose import CostChooser
-from tests.predict.models import SMALL, cpu_model
+from tests.predict.models import SMALL, VIT_FRAME, cpu_model
 
 RECORDS = SMALL.blocks()
+# As in real networks: the last ones of a ResNet and a RegNetY, on 7 by 7 pixels, and a transformer's.
+GPU_BLOCKS = {
+    RESNET: Blueprint(modes=("channel",) * 4, channel=(2,) * 4).blocks()[-1],
+    REGNET: RegNetBlueprint((1, 1, 1, 1), (64, 128, 320, 768), 16, ("channel",) * 4, (1,) * 4, (2,) * 4).blocks()[-1],
+    VIT: VitBlueprint(448, 7, (1344, 1344), (True,) * 2, (True,) * 2, (True,) * 2).blocks()[0],
+}
 
 
 def _plan(choice: str = "auto", execution: str = "sparse") -> Plan:
@@ -108,3 +120,29 @@ def test_what_the_user_forces_stays() -> None:
     assert {b.execution for b in dense.blocks} == {"dense"}
     assert {b.reason for b in dense.blocks} == {"by rule"}
     assert dense.blocks[0].record is None
+
+
+@pytest.mark.parametrize("device", ["nano", "tx2", "v100", "h200"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gpus_leave_blocks_to_the_runtime_where_nothing_is_skipped(family, device) -> None:
+    """Small maps, everything kept: deciding costs, and saves nothing."""
+    name, record = GPU_BLOCKS[family]
+    model = gpu_model(load_profile(device), "fp32", family=family)
+    frame = VIT_FRAME if family == VIT else Frame.of_blueprint(SMALL)
+    plan = Plan("auto", 64, (BlockPlan(name, "sparse", "by rule", record),))
+
+    def choose(rate: float, choice: str = "auto") -> BlockPlan:
+        activation = activation_at_rate([(name, record)], rate, images=8)
+        chooser = CostChooser(model, frame, activation, 1, "modelled, not measured")
+        chosen = chooser.choose(replace(plan, choice=choice), {name: record})
+        assert chosen.predicted["status"] == "modelled, not measured"
+        return chosen.blocks[0]
+
+    assert choose(1.0).execution == "dense"
+    forced = choose(0.5, "sparse")
+    assert forced.execution == "sparse" and "predicted" in forced.reason
+    # The one algorithm that the kernels have.
+    assert not isinstance(record, BlockRecord) or forced.record.conv2_algorithm == Conv2Algorithm.DIRECT
+    assert "Winograd" not in forced.reason
+    if device in ("nano", "tx2"):
+        assert choose(0.1).execution == "sparse"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from laudc.calibrate.fit import _block_intervals, _interval, error_summary
-from laudc.ops.scheduled import BlockRecord
-from laudc.predict.counts import Counts
-from laudc.predict.gpu.gemm import Gpu, Parts, Problem, gemm_parts, moved_ns
-from laudc.predict.gpu.load import GpuFit
+from laudc.predict.families import Record, family_of
+from laudc.predict.gpu.launch import Gpu
+from laudc.predict.gpu.load import FamilyIntervals, GpuFit
 from laudc.predict.gpu.model import GpuModel
 from laudc.predict.interface import Place
+from laudc.predict.traffic import far_share, touched_floats
+from laudc.predict.work import work_of_row
 
 Array = np.ndarray
 
@@ -31,7 +32,7 @@ _FIRST_REPLAY_US = 1.0
 class TimedBlock:
     """A block of ours, what its masks left (as `Sample.counts`), and the time of its graph in ns."""
 
-    record: BlockRecord
+    record: Record
     counts: tuple[float, ...]
     ns: float
 
@@ -48,72 +49,77 @@ class TimedNetwork:
     total_ns: float | None = None
 
 
-class _Recorder(GpuModel):
-    """A model that notes what launches consist of in place of adding up their times."""
-
-    def __init__(self, gpu: Gpu) -> None:
-        super().__init__(replace(gpu, launch_ns=0.0))
-        self.parts: list[Parts] = []
-
-    def _problem_ns(self, problem: Problem) -> Array:
-        self.parts.append(gemm_parts(problem, self.gpu))
-        return np.zeros(problem.rows.shape)
-
-    def _moved_ns(self, elements: Array) -> Array:
-        size = np.reshape(elements * self.gpu.element, -1)[:1]
-        nothing = np.zeros((1, 1))
-        self.parts.append(Parts(nothing, nothing, moved_ns(size, self.gpu)))
-        return np.zeros(np.shape(elements))
-
-
 @dataclass(frozen=True)
 class _Rows:
-    """Launches of all blocks: arithmetic and filling by tile (launches, tiles) and traffic (launches,), times how often
-    they happen; the block that each belongs to. Per block its launches, the time that nothing scales, what was measured
-    and the network. Per network what was measured, NaN where nothing was."""
+    """Launches of all blocks: parts of their time as `Launch` has them, whether they multiply on the GEMMs' units, and
+    the block that each belongs to. Per block its launches, what was measured, family and network. Per network what was
+    measured, NaN where nothing was, and its family."""
 
     compute: Array
     fill: Array
+    wait: Array
     memory: Array
+    on_gemm_units: Array
     owner: Array
     launches: Array
-    fixed: Array
     block_ns: Array
+    block_family: Array
     network: Array
     total_ns: Array
+    family: Array
 
     def predict(self, values: Array) -> tuple[Array, Array]:
-        """Times of blocks and networks; `values` as `_VALUES`."""
-        launch, compute, memory, replay = values
-        core = np.maximum((self.compute / compute + self.fill).min(axis=1), self.memory / memory)
-        blocks = self.fixed + self.launches * launch
+        """Times of blocks and networks; `values`: launch, efficiencies of GEMMs, of other arithmetic and of memory,
+        factor of latencies, and replay."""
+        launch, gemm, fp32, memory, latency, replay = values
+        compute = self.compute / np.where(self.on_gemm_units, gemm, fp32)
+        busy = self.fill * latency + np.maximum(compute, self.wait * latency)
+        core = np.maximum(busy, self.memory / memory)
+        blocks = self.launches * launch
         np.add.at(blocks, self.owner, core)
         networks = np.full(len(self.total_ns), replay)
         np.add.at(networks, self.network, blocks)
         return blocks + replay, networks
 
+    def of(self, networks: Array) -> _Rows:
+        """The rows of some networks, (networks,) bool."""
+        blocks = networks[self.network]
+        launches = blocks[self.owner]
+        numbers, places = np.cumsum(networks) - 1, np.cumsum(blocks) - 1
+        parts = (self.compute, self.fill, self.wait, self.memory, self.on_gemm_units, places[self.owner])
+        per_block = (self.launches, self.block_ns, self.block_family, numbers[self.network])
+        return _Rows(
+            *(values[launches] for values in parts),
+            *(values[blocks] for values in per_block),
+            *(values[networks] for values in (self.total_ns, self.family)),
+        )
+
 
 def _rows(gpu: Gpu, networks: Sequence[TimedNetwork]) -> _Rows:
-    launches: list[tuple[Array, Array, float, int]] = []
-    blocks: list[tuple[int, float, float, int]] = []
+    model = GpuModel(gpu)
+    launches: list[tuple[float, float, float, float, bool, int]] = []
+    blocks: list[tuple[int, float, str, int]] = []
     for number, network in enumerate(networks):
-        for block in network.blocks:
-            recorder = _Recorder(gpu)
-            counts = Counts(*(np.asarray([value]) for value in block.counts))
-            together = np.zeros((1, network.batch), int)
-            fixed = float(recorder.batch_ns(block.record, counts, Place(), together)[0])
-            # With a channel mask one launch computes every image by itself.
-            times = network.batch if block.record.channel_groups else 1
-            for part in recorder.parts:
-                compute, fill = (np.zeros(4) + value[:, 0] for value in (part.compute_ns, part.fill_ns))
-                launches.append((times * compute, times * fill, times * float(part.memory_ns[0]), len(blocks)))
-            blocks.append((len(recorder.parts), fixed, block.ns, number))
-    compute, fill, memory, owner = map(np.asarray, zip(*launches, strict=True))
-    count, fixed_ns, measured, of_network = map(np.asarray, zip(*blocks, strict=True))
+        together = np.zeros((1, network.batch), int)
+        works = [work_of_row(block.record, block.counts) for block in network.blocks]
+        touched = (touched_floats(b.record, work)[0] for b, work in zip(network.blocks, works, strict=True))
+        place = Place(far=far_share(float(sum(touched)), model.last_cache))
+        for block, work in zip(network.blocks, works, strict=True):
+            # Every block is a run of its own.
+            found = [
+                *model.launches(block.record, work, place, together),
+                *model.run_launches(block.record, network.batch),
+            ]
+            for one in found:
+                parts = (float(part[0]) for part in (one.compute_ns, one.fill_ns, one.wait_ns, one.memory_ns))
+                launches.append((*parts, one.on_gemm_units, len(blocks)))  # type: ignore[arg-type]
+            blocks.append((len(found), block.ns, family_of(block.record), number))
+    compute, fill, wait, memory, on_gemm_units, owner = map(np.asarray, zip(*launches, strict=True))
+    count, measured, families, of_network = map(np.asarray, zip(*blocks, strict=True))
     totals = [np.nan if network.total_ns is None else network.total_ns for network in networks]
     return _Rows(
-        compute, fill, memory, owner, count.astype(float), fixed_ns.astype(float), measured, of_network,
-        np.asarray(totals, float),
+        compute, fill, wait, memory, on_gemm_units, owner, count.astype(float), measured, families, of_network,
+        np.asarray(totals, float), np.asarray([family_of(network.blocks[0].record) for network in networks]),
     )  # fmt: skip
 
 
@@ -121,35 +127,78 @@ def fit_precision(gpu: Gpu, precision: str, networks: Sequence[TimedNetwork]) ->
     """Coefficients for a data type, with what they achieve on networks left out in turn. `gpu`: as its profile has it
     without a calibration."""
     own = [network for network in networks if network.precision == precision]
-    groups = list(dict.fromkeys(network.group for network in own))
-    found: list[tuple[Array, ...]] = []
-    for fold in range(min(_FOLDS, len(groups))):
-        out = set(groups[fold::_FOLDS])
-        values = _solve(gpu, _rows(gpu, [network for network in own if network.group not in out]))
-        unseen = _rows(gpu, [network for network in own if network.group in out])
-        found.append((*unseen.predict(values), unseen.block_ns, unseen.total_ns))
-    blocks, totals, block_ns, total_ns = (np.concatenate(values) for values in zip(*found, strict=True))
-    known = ~np.isnan(total_ns)
-    launch, compute, memory, replay = _solve(gpu, _rows(gpu, own))
+    rows = _rows(gpu, own)
+    unseen = _held_out(gpu, rows, [network.group for network in own])
+    errors = unseen.errors()
+    launch, gemm, fp32, memory, latency, replay = _solve(gpu, rows)
+    families = list(dict.fromkeys(map(str, unseen.block_family)))
     fit = GpuFit(
         precision,
-        float(launch) / 1e3,
-        float(compute),
-        float(memory),
-        float(replay) / 1e3,
-        tuple(_block_intervals(blocks, block_ns)),
-        _interval(totals[known], total_ns[known], _ANY_US) if known.sum() >= _FOLDS else None,
+        launch_us=float(launch) / 1e3,
+        compute_efficiency=float(gemm),
+        memory_efficiency=float(memory),
+        replay_us=float(replay) / 1e3,
+        fp32_efficiency=float(fp32),
+        latency_factor=float(latency),
+        families={family: unseen.of(family).intervals() for family in families},
     )
-    errors = {"blocks": error_summary(blocks, block_ns)}
-    if known.any():
-        errors["networks"] = error_summary(totals[known], total_ns[known])
+    if len(families) > 1:
+        errors["families"] = {family: unseen.of(family).errors() for family in families}
     return fit, errors
 
 
+@dataclass(frozen=True)
+class _HeldOut:
+    """Blocks and networks, predicted by fits that have not seen them."""
+
+    blocks: Array
+    block_ns: Array
+    block_family: Array
+    networks: Array
+    total_ns: Array
+    family: Array
+
+    def of(self, family: str) -> _HeldOut:
+        """Those of one family."""
+        blocks, networks = self.block_family == family, self.family == family
+        return _HeldOut(
+            self.blocks[blocks], self.block_ns[blocks], self.block_family[blocks],
+            self.networks[networks], self.total_ns[networks], self.family[networks],
+        )  # fmt: skip
+
+    def intervals(self) -> FamilyIntervals:
+        """What measurements lie in."""
+        known = ~np.isnan(self.total_ns)
+        enough = known.sum() >= _FOLDS
+        network = _interval(self.networks[known], self.total_ns[known], _ANY_US) if enough else None
+        return FamilyIntervals(tuple(_block_intervals(self.blocks, self.block_ns)), network)
+
+    def errors(self) -> dict[str, Any]:
+        """How far predictions are off."""
+        errors = {"blocks": error_summary(self.blocks, self.block_ns)}
+        known = ~np.isnan(self.total_ns)
+        if known.any():
+            errors["networks"] = error_summary(self.networks[known], self.total_ns[known])
+        return errors
+
+
+def _held_out(gpu: Gpu, rows: _Rows, group_of: Sequence[Hashable]) -> _HeldOut:
+    groups = list(dict.fromkeys(group_of))
+    found: list[tuple[Array, ...]] = []
+    for fold in range(min(_FOLDS, len(groups))):
+        left_out = set(groups[fold::_FOLDS])
+        out = np.asarray([group in left_out for group in group_of])
+        values, unseen = _solve(gpu, rows.of(~out)), rows.of(out)
+        blocks, networks = unseen.predict(values)
+        found.append((blocks, unseen.block_ns, unseen.block_family, networks, unseen.total_ns, unseen.family))
+    return _HeldOut(*(np.concatenate(values) for values in zip(*found, strict=True)))
+
+
 def _solve(gpu: Gpu, rows: _Rows) -> Array:
-    """Launch (ns), efficiencies of arithmetic and memory, and replay (ns) with the least relative error: Levenberg and
-    Marquardt's method on logarithms, with Huber's weights."""
-    start = np.log([max(gpu.launch_ns, 1.0), gpu.compute_efficiency, gpu.memory_efficiency, _FIRST_REPLAY_US * 1e3])
+    """What `_Rows.predict` takes, with the least relative error: Levenberg and Marquardt's method on logarithms, with
+    Huber's weights."""
+    factors = (gpu.compute_efficiency, gpu.fp32_efficiency, gpu.memory_efficiency, gpu.latency_factor)
+    start = np.log([max(gpu.launch_ns, 1.0), *factors, _FIRST_REPLAY_US * 1e3])
     at, damping = start, 1e-2
     error = _errors(rows, at)
     for _ in range(_ROUNDS):

@@ -140,7 +140,7 @@ class _Run:
         self._handle = library.create([block.record], setting.precision)
         cleanup.callback(library.get, "destroy", self._handle)
         element = np.float16 if setting.precision == "fp16" else np.float32
-        outputs = setting.batch * block.record.hout * block.record.wout * block.record.cout
+        outputs = setting.batch * block.outputs
         self._margins = np.zeros((setting.batch, int(library.get("margins", self._handle))), np.float32)
         self._packed = (ctypes.c_void_p * 1)(self._upload(block.packed))
         workspace = int(library.get("workspace_bytes", self._handle, setting.batch))
@@ -152,7 +152,7 @@ class _Run:
             packed=ctypes.cast(self._packed, ctypes.POINTER(ctypes.c_void_p)),
             prepared=prepared,
             y=self._allocate(outputs * np.dtype(element).itemsize),
-            margins=self._margins_at,
+            margins=self._margins_at if self._margins.size else None,
             margins_stride=self._margins.shape[1],
             workspace=self._allocate(workspace),
             workspace_bytes=workspace,
@@ -174,7 +174,7 @@ class _Run:
         self._library.call("enqueue", self._handle, ctypes.byref(self._io), self._cuda.stream)
 
     def counts(self) -> tuple[float, ...]:
-        """conv1, conv2, tiles, conv3, channels as `Sample.counts` has them."""
+        """As `Sample.counts` has them."""
         if self._margins.size:
             self._cuda.download(self._margins, self._margins_at)
         return mean_counts(self._record, self._margins)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.calibrate.cuda.fit import TimedBlock, TimedNetwork, fit_gpu
 from laudc.calibrate.cuda.setting import Setting, settings_for
-from laudc.calibrate.design import Design, draw_designs
+from laudc.calibrate.design import Design, draw_designs, evenly_mixed
 from laudc.calibrate.run import (
     MOST_SAMPLES,
     _check_quiet,
     _measure,
+    _networks,
     _own_place,
     _repeatability,
     _undisturbed,
@@ -24,15 +25,17 @@ from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
+from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
 from laudc.predict.gpu.load import MODEL, VERSION
-from laudc.predict.gpu.model import gpu_model
+from laudc.predict.gpu.model import gpu_of
 
 if TYPE_CHECKING:
     from laudc.calibrate.cuda.measure import CudaMeasurer
 
-# All of ResNets: our GPU kernels of the other families have not been timed.
+# Of all families together; three data types with two batches each make nearly as many samples as are allowed.
 DEFAULT_NETWORKS = 48
-_LEAST_NETWORKS = 12
+# So many networks of each family: few coefficients are fitted, and to all families together.
+LEAST_NETWORKS = {RESNET: 12, REGNET: 6, VIT: 6}
 
 Progress = Callable[[str, float], None]
 
@@ -73,6 +76,7 @@ def calibrate_cuda(
     *,
     device: str | os.PathLike[str],
     networks: int = DEFAULT_NETWORKS,
+    families: Sequence[str] = FAMILIES,
     force: bool = False,
     measurer: CudaMeasurer | None = None,
     progress: Progress = lambda step, share: None,
@@ -82,7 +86,8 @@ def calibrate_cuda(
     Args:
         output: profile to write; None: the user's own place, where `--device NAME` finds it.
         device: profile of a CUDA device that the result extends; it must describe this machine's GPU.
-        networks: how many networks are measured, each in every data type and batch.
+        networks: how many networks are measured, of all families together, each in every data type and batch.
+        families: which to measure, of `laudc.predict.families.FAMILIES`; predictions for the others stay modelled.
         force: write the profile even if the GPU was disturbed.
         measurer: what to measure with; None: the GPU of this machine.
         progress: called with the current step and its finished share.
@@ -97,19 +102,19 @@ def calibrate_cuda(
     measurer = _measurer(profile, settings) if measurer is None else measurer
     facts = measurer.facts()
     _require_same_gpu(profile, facts)
+    numbers = _networks(families, networks, DEFAULT_NETWORKS, LEAST_NETWORKS)
+    designs = evenly_mixed([draw_designs(count, family=family) for family, count in numbers.items()])
     most = MOST_SAMPLES // len(settings)
-    if not _LEAST_NETWORKS <= networks <= most:
+    if len(designs) > most:
         raise UserError(
             f"cannot calibrate with {networks} networks",
-            f"fewer than {_LEAST_NETWORKS} do not determine the fit, and {most} make {MOST_SAMPLES} samples",
+            f"{most} of them make {MOST_SAMPLES} samples, and no more are taken",
             f"use --networks {min(DEFAULT_NETWORKS, most)}",
         )
     path = Path(output) if output is not None else _own_place(profile)
-    side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": networks})
+    side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": numbers})
     path.parent.mkdir(parents=True, exist_ok=True)
-    designs = draw_designs(networks)
-    numbers = range(1, len(settings) + 1)
-    samples, repeats = _measure(measurer, designs, numbers, side, time.monotonic(), progress)
+    samples, repeats = _measure(measurer, designs, range(1, len(settings) + 1), side, time.monotonic(), progress)
     progress("fitting", 0.97)
     repeatability = _repeatability(samples, repeats)
     good = _undisturbed(samples)
@@ -164,8 +169,9 @@ def timed_networks(
         for (_, record), counts, ns in zip(
             by_index[sample.design].records(64), sample.counts, sample.block_ns, strict=True
         ):
-            assert isinstance(record, BlockRecord) and ns is not None
-            blocks.append(TimedBlock(replace(record, conv2_algorithm=Conv2Algorithm.DIRECT), counts, ns))
+            assert ns is not None
+            direct = {"conv2_algorithm": Conv2Algorithm.DIRECT} if isinstance(record, BlockRecord) else {}
+            blocks.append(TimedBlock(replace(record, **direct), counts, ns))  # type: ignore[arg-type]
         setting = settings[sample.threads - 1]
         found.append(TimedNetwork(sample.design, setting.precision, setting.batch, tuple(blocks), sample.total_ns))
     return found
@@ -183,7 +189,7 @@ def fit_and_save(
     import laudc
 
     plain = replace(profile, calibration={})
-    models = [(name, gpu_model(plain, name).gpu) for name in profile.dtypes]
+    models = [(name, gpu_of(plain, name)) for name in profile.dtypes]
     fits = fit_gpu(models, networks)
     blocks = sum(len(network.blocks) for network in networks)
     calibration = {

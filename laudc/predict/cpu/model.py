@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.behind import found_terms
 from laudc.predict.cpu.families import CPU_FAMILIES
-from laudc.predict.families import RESNET, TITLES, Record, family_of
+from laudc.predict.families import RESNET, Record, family_of
 from laudc.predict.frame import AnyFrame
 from laudc.predict.interface import Interval, Place, Scheduled
 from laudc.predict.residual import Residual
@@ -103,10 +104,13 @@ class CpuModel:
         """The interval of end-to-end predictions."""
         return self.fit.network_interval
 
-    def obstacle(self, record: Record) -> str:
-        """Nothing but blocks of another family."""
-        same = family_of(record) == self.fit.family
-        return "" if same else f"the model is one of {TITLES[self.fit.family]}"
+    def variants(self, record: Record) -> tuple[Record, ...]:
+        """See `LatencyModel.variants`: of a bottleneck, one for each algorithm of conv2."""
+        if family_of(record) != RESNET or not isinstance(record, BlockRecord):
+            return (record,)
+        direct = replace(record, conv2_algorithm=Conv2Algorithm.DIRECT)
+        winograd = replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2)
+        return (direct, winograd) if record.stride == 1 else (direct,)
 
     def batch_ns(self, record: Record, counts: Work, place: Place, groups: Array) -> Array:
         """Time of a block for each call; `groups` (calls, batch) says which images a call computes."""

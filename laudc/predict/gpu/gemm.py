@@ -1,10 +1,10 @@
-"""One indexed implicit GEMM on a GPU: rows of a list times a weight matrix, in tiles spread over multiprocessors.
+"""One indexed implicit GEMM of ours: rows of lists times a weight matrix, in tiles spread over multiprocessors.
 
-Own derivation. Against LAUDNet's simulator: rows of all samples and patches form one list, so tiles spread over all
+Own derivation. Against LAUDNet's simulator: rows of all samples and patches lie in lists, so tiles spread over all
 multiprocessors and a last, partly filled wave is paid for; work is what is kept, counted once (kept inputs times kept
-outputs); weights are read once per launch, whatever the batch; input is what the list's windows cover, halo shared;
-every byte goes to the level it comes from, not to memory and second-level cache both; coalescing counts for gathered
-and dense rows alike.
+outputs); weights come from memory once per launch, whatever the batch; input is what the lists' windows cover, halo
+shared; every byte goes to the level it comes from, and what tiles read again comes from the second-level cache;
+coalescing counts for gathered and dense rows alike.
 """
 
 from __future__ import annotations
@@ -13,106 +13,108 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from laudc.predict.gpu.launch import SECTOR_BYTES, TRIP_CYCLES, Gpu, Launch, beyond_cache, sectors, spread, traffic_ns
+from laudc.predict.gpu.tiles import Cut, cut_gemm
+
 Array = np.ndarray
 
-# Rows x columns of the thread blocks' tiles that kernels are built in; the fastest one for a problem is taken.
-TILES = ((128, 64), (64, 64), (64, 32), (32, 32))
-_SECTOR_BYTES = 32
-_THREADS_PER_BLOCK = 128
-_LATENCY_CYCLES = 600  # filling the pipeline of a tile: two trips to memory
-# What well-written kernels reach of the peak rates; a calibration replaces both.
-COMPUTE_EFFICIENCY = 0.75
-MEMORY_EFFICIENCY = 0.80
+_FILL_CYCLES = 2 * TRIP_CYCLES  # until a tile's rows are looked up and its first operands are there
+_PARTIAL_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU in one data type. macs_per_s: of one multiprocessor. Bandwidths in bytes per ns, times in ns."""
+class Matrix:
+    """A matrix of weights: `depth` inputs under each of `taps` taps, and `columns`; columns are kept or dropped in runs
+    of `run` neighbours."""
 
-    units: int
-    macs_per_s: float
-    clock_hz: float
-    resident: int  # thread blocks that share a multiprocessor
-    dram: float
-    l2: float
-    l2_bytes: float
-    element: int  # bytes
-    launch_ns: float
-    compute_efficiency: float = COMPUTE_EFFICIENCY
-    memory_efficiency: float = MEMORY_EFFICIENCY
+    depth: int
+    columns: int
+    taps: int = 1
+    run: int = 64
 
 
 @dataclass(frozen=True)
 class Problem:
-    """rows (calls,), depth and columns (calls,) or numbers; `taps` input pixels per row; `reads` distinct input pixels
-    (calls,); `inputs` channels of an input pixel; `extra` further floats moved per result (residual)."""
+    """A GEMM's work, arrays (calls, segments). A segment is a list of rows with kept inputs and outputs of its own.
 
+    Attributes:
+        matrix: its weights.
+        most_rows: of a segment, if nothing is skipped.
+        rows: listed rows.
+        reads: distinct input pixels that they read.
+        depth, columns: kept inputs and outputs.
+        inputs: channels of an input pixel that are read.
+        added: whether results are added to what the output holds.
+        far: share of the weights that come from memory.
+    """
+
+    matrix: Matrix
+    most_rows: int
     rows: Array
+    reads: Array
     depth: Array
     columns: Array
-    reads: Array
-    inputs: Array
-    extra: float = 0.0
+    added: bool = False
+    far: float = 1.0
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a launch is made of, at the peak rates: arithmetic and filling of pipelines for each of TILES (tiles,
-    calls), and memory traffic (calls,); all zero for calls without rows."""
-
-    compute_ns: Array
-    fill_ns: Array
-    memory_ns: Array
-
-
-def gemm_ns(problem: Problem, gpu: Gpu) -> Array:
-    """Time of one launch for each call, the launch itself included; 0 rows still launch and leave at once."""
-    parts = gemm_parts(problem, gpu)
-    compute = np.min(parts.compute_ns / gpu.compute_efficiency + parts.fill_ns, axis=0)
-    return gpu.launch_ns + np.maximum(compute, parts.memory_ns / gpu.memory_efficiency)
-
-
-def gemm_parts(problem: Problem, gpu: Gpu) -> Parts:
-    """The parts of one launch for each call."""
+def gemm(
+    name: str, problem: Problem, gpu: Gpu, *, tensor_cores: bool | None = None, only_small: bool = False
+) -> Launch:
+    """The launch; `tensor_cores` and `only_small` as for kernels that differ from the data type's own."""
+    matrix = problem.matrix
+    cut = cut_gemm(
+        gpu,
+        segments=problem.rows.shape[1],
+        rows=problem.most_rows,
+        depth=matrix.depth,
+        columns=matrix.columns,
+        taps=matrix.taps,
+        tensor_cores=tensor_cores,
+        only_small=only_small,
+    )
+    tile = cut.tile
+    mma = gpu.tensor_cores if tensor_cores is None else tensor_cores
+    rate = gpu.gemm_rate if mma == gpu.tensor_cores else gpu.fp32_rate
     busy = problem.rows * problem.depth * problem.columns > 0
-    compute, fill = zip(*(_tiled(problem, gpu, rows, columns) for rows, columns in TILES), strict=True)
-    return Parts(
-        np.where(busy, np.stack(compute), 0.0),
-        np.where(busy, np.stack(fill), 0.0),
-        np.where(busy, memory_ns(problem, gpu), 0.0),
+    down, across = np.ceil(problem.rows / tile.rows) * busy, np.ceil(problem.columns / tile.columns)
+    steps = matrix.taps * np.ceil(problem.depth / cut.step)
+    share = np.ceil(steps / cut.splits)
+    pieces = down * across * cut.splits
+    piece_ns = tile.rows * tile.columns * share * cut.step / rate * 1e9
+    shared = spread(pieces, piece_ns, gpu, threads=tile.threads, resident=cut.resident)
+    trips = np.max(share * busy, axis=1) / cut.ahead
+    return Launch(
+        name,
+        shared.compute_ns,
+        shared.waves * gpu.cycles_ns(_FILL_CYCLES),
+        shared.waves * trips * gpu.cycles_ns(TRIP_CYCLES),
+        _traffic(problem, gpu, cut, busy, down, across),
+        on_gemm_units=mma == gpu.tensor_cores,
     )
 
 
-def _tiled(problem: Problem, gpu: Gpu, tile_rows: int, tile_columns: int) -> tuple[Array, Array]:
-    tiles = np.ceil(problem.rows / tile_rows) * np.ceil(problem.columns / tile_columns)
-    slots = gpu.units * gpu.resident
-    waves = np.ceil(tiles / slots)
-    # Blocks that share a multiprocessor share its arithmetic; a last wave that is thin leaves it to fewer.
-    last = tiles - (waves - 1) * slots
-    per_tile = tile_rows * tile_columns * problem.depth / gpu.macs_per_s * 1e9
-    full = np.maximum(waves - 1, 0) * gpu.resident
-    compute = per_tile * (full + np.ceil(np.maximum(last, 1) / gpu.units))
-    return np.asarray(compute), np.maximum(waves, 1) * (_LATENCY_CYCLES / gpu.clock_hz * 1e9)
+def _traffic(problem: Problem, gpu: Gpu, cut: Cut, busy: Array, down: Array, across: Array) -> Array:
+    element, matrix = gpu.element, problem.matrix
+    touched = problem.depth * touched_columns(problem.columns, matrix, element) * matrix.taps * busy
+    weights = np.minimum(touched.sum(axis=1), matrix.depth * matrix.columns * matrix.taps) * element
+    inputs = (problem.reads * busy * sectors(problem.depth * element)).sum(axis=1)
+    results = (problem.rows * busy * sectors(problem.columns * element)).sum(axis=1)
+    maps = inputs + results
+    moved_results = results * (2 if problem.added else 1)
+    again = problem.rows * matrix.taps * sectors(problem.depth * element) * across * busy
+    passed = again.sum(axis=1) + (touched * down).sum(axis=1) * element + moved_results
+    if cut.splits > 1:
+        pieces = (down * across).sum(axis=1) * cut.splits
+        passed = passed + 2 * pieces * cut.tile.rows * cut.tile.columns * _PARTIAL_BYTES
+    # Maps that fill the cache leave no weights of the call before in it.
+    far = np.maximum(problem.far, beyond_cache(gpu, maps + weights))
+    return traffic_ns(gpu, passed, maps + weights * (1 - far), weights * far)
 
 
-def memory_ns(problem: Problem, gpu: Gpu) -> Array:
-    """Time to move weights, inputs and results at the peak bandwidths: from memory what the second-level cache cannot
-    hold, else from it."""
-    weights = problem.depth * problem.columns * gpu.element
-    inputs = problem.reads * sectors(problem.inputs * gpu.element)
-    results = problem.rows * sectors(problem.columns * gpu.element) * (1 + problem.extra)
-    total = weights + inputs + results
-    beyond = np.clip((total - gpu.l2_bytes / 2) / gpu.l2_bytes, 0, 1)
-    # Weights are cold in every inference: a network's weights exceed the cache.
-    far = weights + (inputs + results) * beyond
-    return np.asarray(np.maximum(far / gpu.dram, total / gpu.l2))
-
-
-def moved_ns(size: Array, gpu: Gpu) -> Array:
-    """Time to move so many bytes at the peak bandwidth of where they lie."""
-    return np.asarray(size / np.where(size > gpu.l2_bytes / 2, gpu.dram, gpu.l2))
-
-
-def sectors(size: Array) -> Array:
-    """Bytes that really move for a contiguous piece: whole sectors of 32 bytes."""
-    return np.asarray(np.ceil(np.asarray(size, float) / _SECTOR_BYTES) * _SECTOR_BYTES)
+def touched_columns(kept: Array, matrix: Matrix, element: int) -> Array:
+    """Columns of the sectors in which some column is kept; kept runs lie at random."""
+    per_sector = SECTOR_BYTES / element
+    runs = max(1.0, per_sector / matrix.run)
+    share = np.clip(kept / matrix.columns, 0, 1)
+    return np.asarray(np.maximum(kept, matrix.columns * (1 - (1 - share) ** runs)))

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from laudc.devices import DeviceProfile
 from laudc.errors import UserError
-from laudc.predict.gpu.gemm import Gpu
+from laudc.predict.families import FAMILIES
+from laudc.predict.gpu.launch import FP32_EFFICIENCY, Gpu
 from laudc.predict.interface import Interval
 
 MODEL = "laudc-cuda"
-VERSION = 1
+# Version 1 knew tiles that the kernels do not have, and no family but ResNets.
+VERSION = 2
+_NUMBERS = ("launch_us", "compute_efficiency", "fp32_efficiency", "memory_efficiency", "latency_factor", "replay_us")
+
+
+@dataclass(frozen=True)
+class FamilyIntervals:
+    """Intervals of a family that was measured."""
+
+    blocks: tuple[Interval, ...] = ()
+    network: Interval | None = None
+
+    def block(self, mean_us: float) -> Interval | None:
+        """That of blocks of this size."""
+        return next((one for one in self.blocks if mean_us <= one.up_to_us), None)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FamilyIntervals:
+        """From plain data. Raises KeyError or TypeError for anything else."""
+        network = data["network"]
+        blocks = tuple(Interval(**entry) for entry in data["blocks"])
+        return cls(blocks, None if network is None else Interval(**network))
 
 
 @dataclass(frozen=True)
 class GpuFit:
     """Coefficients for one data type.
 
-    launch_us: of a kernel in a replayed graph. compute_efficiency, memory_efficiency: of the profile's peak rates;
-    above 1 where the profile states too little. replay_us: fixed cost of replaying a graph, no part of predictions.
+    launch_us: of a kernel in a replayed graph. compute_efficiency, fp32_efficiency, memory_efficiency: as of `Gpu`, of
+    the profile's peak rates; above 1 where the profile states too little. latency_factor: as of `Gpu`. replay_us: fixed
+    cost of replaying a graph, no part of predictions. families: those that were measured.
     """
 
     precision: str
@@ -28,8 +51,9 @@ class GpuFit:
     compute_efficiency: float
     memory_efficiency: float
     replay_us: float = 0.0
-    block_intervals: tuple[Interval, ...] = ()
-    network_interval: Interval | None = None
+    fp32_efficiency: float = FP32_EFFICIENCY
+    latency_factor: float = 1.0
+    families: Mapping[str, FamilyIntervals] = field(default_factory=dict)
 
     def applied_to(self, gpu: Gpu) -> Gpu:
         """The GPU as it was measured."""
@@ -37,33 +61,28 @@ class GpuFit:
             gpu,
             launch_ns=self.launch_us * 1e3,
             compute_efficiency=self.compute_efficiency,
+            fp32_efficiency=self.fp32_efficiency,
             memory_efficiency=self.memory_efficiency,
+            latency_factor=self.latency_factor,
         )
-
-    def block_interval(self, mean_us: float) -> Interval | None:
-        """That of blocks of this size."""
-        return next((one for one in self.block_intervals if mean_us <= one.up_to_us), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a device profile."""
-        numbers = ("launch_us", "compute_efficiency", "memory_efficiency", "replay_us")
-        return {**asdict(self), **{name: float(f"{getattr(self, name):.4g}") for name in numbers}}
+        rounded = {name: float(f"{getattr(self, name):.4g}") for name in _NUMBERS}
+        families = {family: asdict(intervals) for family, intervals in self.families.items()}
+        return {"precision": self.precision, **rounded, "families": families}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GpuFit:
         """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
-        numbers = {
-            name: float(data[name]) for name in ("launch_us", "compute_efficiency", "memory_efficiency", "replay_us")
-        }
-        if min(numbers.values()) < 0 or min(numbers["compute_efficiency"], numbers["memory_efficiency"]) == 0:
+        numbers = {name: float(data[name]) for name in _NUMBERS}
+        if min(numbers.values()) < 0 or min(numbers[name] for name in _NUMBERS if not name.endswith("_us")) == 0:
             raise ValueError("coefficients must be positive")
-        network = data.get("network_interval")
-        return cls(
-            str(data["precision"]),
-            **numbers,
-            block_intervals=tuple(Interval(**entry) for entry in data.get("block_intervals", ())),
-            network_interval=None if network is None else Interval(**network),
-        )
+        unknown = set(data["families"]) - set(FAMILIES)
+        if unknown:
+            raise ValueError(f"unknown families {', '.join(sorted(map(str, unknown)))}")
+        families = {family: FamilyIntervals.from_dict(entry) for family, entry in data["families"].items()}
+        return cls(str(data["precision"]), **numbers, families=families)
 
 
 def gpu_fit(profile: DeviceProfile, precision: str) -> GpuFit | None:

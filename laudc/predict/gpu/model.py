@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 
 from laudc.devices import DTYPES, DeviceProfile
 from laudc.errors import UserError
-from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm, RegNetRecord
-from laudc.ops.scheduled_vit import VitRecord
+from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
+from laudc.ops.scheduled_vit import WIDEST_GPU_HEAD, VitRecord
 from laudc.predict.behind import Behind
-from laudc.predict.counts import Counts
 from laudc.predict.families import RESNET, Record, family_of
 from laudc.predict.frame import AnyFrame, Frame, VitFrame
-from laudc.predict.gpu.dense import Launch, Product, regnet_launches, vit_launches
-from laudc.predict.gpu.gemm import Gpu, Problem, gemm_ns, moved_ns
+from laudc.predict.gpu.dense import Moved, Product, RuntimeLaunch, dense_launches, runtime_ns
+from laudc.predict.gpu.families import GPU_FAMILIES
+from laudc.predict.gpu.launch import Gpu, Launch, traffic_ns
 from laudc.predict.gpu.load import GpuFit, gpu_fit
 from laudc.predict.interface import Interval, Place, Scheduled
 from laudc.predict.selection import Amounts
@@ -21,16 +24,27 @@ from laudc.predict.work import Work
 
 Array = np.ndarray
 
-_WINOGRAD_POINTS = 16
-_RESIDENT_THREADS = 256
-_SHARED_KIB_PER_BLOCK = 24
+# The first compute capabilities whose tensor cores our kernels use (plugins/cuda/run.cpp).
+_FIRST_TENSOR_SM = {"fp32": 10_000, "tf32": 80}
+_FIRST_HALF_SM = 70
+_STEM_EFFICIENCY = 0.5
+_FLOAT_BYTES = 4
 
 
-def gpu_model(profile: DeviceProfile, precision: str, *, graphs: bool = True) -> GpuModel:
-    """The model of a GPU in a data type; `graphs`: launches are replayed from a graph, not issued one by one.
+def gpu_model(profile: DeviceProfile, precision: str, *, graphs: bool = True, family: str = RESNET) -> GpuModel:
+    """The model of a GPU in a data type; `graphs`: launches are replayed from a graph, not issued one by one. `family`:
+    of the networks; a calibration that has not measured it gives no intervals.
 
     Raises UserError for a data type that the device does not compute in.
     """
+    gpu = gpu_of(profile, precision, graphs=graphs)
+    # Calibrations replay graphs.
+    fit = gpu_fit(profile, precision) if graphs else None
+    return GpuModel(gpu if fit is None else fit.applied_to(gpu), fit, family)
+
+
+def gpu_of(profile: DeviceProfile, precision: str, *, graphs: bool = True) -> Gpu:
+    """A profile's GPU as its data sheet has it. Raises UserError as `gpu_model` does."""
     rate = profile.dtypes.get(precision)
     if rate is None:
         why = profile.unsupported.get(precision, "the profile gives no rate for it")
@@ -40,23 +54,32 @@ def gpu_model(profile: DeviceProfile, precision: str, *, graphs: bool = True) ->
             f"use --precision with one of {', '.join(profile.dtypes)}",
         )
     clock = profile.compute.clock_ghz * 1e9
-    by_threads = profile.compute.max_threads // _RESIDENT_THREADS
-    by_shared = profile.compute.shared_kib // _SHARED_KIB_PER_BLOCK
-    launch = profile.launch.graph_us if graphs else profile.launch.stream_us
-    gpu = Gpu(
+    sm = _sm(profile)
+    tensor_cores = sm >= _FIRST_TENSOR_SM.get(precision, _FIRST_HALF_SM)
+    per_cycle = profile.compute.lanes
+    return Gpu(
+        sm=sm,
         units=int(profile.compute.units),
-        macs_per_s=rate.macs_per_cycle * clock,
+        # Without tensor cores our kernels multiply in fp32, also where the device could do so in packed halves.
+        gemm_rate=(rate.macs_per_cycle if tensor_cores else per_cycle) * clock,
+        fp32_rate=per_cycle * clock,
+        runtime_rate=rate.macs_per_cycle * clock,
+        tensor_cores=tensor_cores,
         clock_hz=clock,
-        resident=int(max(1, min(by_threads or 1, by_shared or 1, 4))),
+        max_threads=int(profile.compute.max_threads),
+        shared_bytes=profile.compute.shared_kib * 1024,
         dram=profile.memory.dram_gb_s,
         l2=profile.memory.l2_gb_s,
         l2_bytes=profile.memory.l2_kib * 1024,
         element=DTYPES[precision],
-        launch_ns=launch * 1e3,
+        launch_ns=(profile.launch.graph_us if graphs else profile.launch.stream_us) * 1e3,
     )
-    # Calibrations replay graphs.
-    fit = gpu_fit(profile, precision) if graphs else None
-    return GpuModel(gpu if fit is None else fit.applied_to(gpu), fit)
+
+
+def _sm(profile: DeviceProfile) -> int:
+    """10 · major + minor; of a profile that does not say, the newest."""
+    major, _, minor = profile.identity.compute_capability.partition(".")
+    return 10 * int(major) + int(minor or 0) if major.isdigit() else 90
 
 
 class GpuModel:
@@ -64,177 +87,105 @@ class GpuModel:
 
     threads = 0
 
-    def __init__(self, gpu: Gpu, fit: GpuFit | None = None) -> None:
+    def __init__(self, gpu: Gpu, fit: GpuFit | None = None, family: str = RESNET) -> None:
         self.gpu, self.fit = gpu, fit
-        self.network_interval = fit.network_interval if fit is not None else None
+        self._intervals = None if fit is None else fit.families.get(family)
+
+    @property
+    def measured(self) -> bool:
+        """Whether a calibration has measured the family on this GPU."""
+        return self._intervals is not None
+
+    @property
+    def network_interval(self) -> Interval | None:
+        """See `LatencyModel.network_interval`."""
+        return None if self._intervals is None else self._intervals.network
 
     @property
     def last_cache(self) -> int:
-        """Bytes of the second-level cache."""
-        return int(self.gpu.l2_bytes)
+        """Bytes of the second-level cache, were weights stored as floats."""
+        return int(self.gpu.l2_bytes * _FLOAT_BYTES / self.gpu.element)
 
     def block_interval(self, mean_us: float) -> Interval | None:
         """See `LatencyModel.block_interval`."""
-        return self.fit.block_interval(mean_us) if self.fit is not None else None
+        return None if self._intervals is None else self._intervals.block(mean_us)
 
-    def obstacle(self, record: Record) -> str:
-        """Of our GPU kernels, those for bottlenecks can be predicted."""
-        return "" if family_of(record) == RESNET else "the GPU model knows our kernels for ResNets only"
+    def variants(self, record: Record) -> tuple[Record, ...]:
+        """See `LatencyModel.variants`: conv2 is direct, heads have a limit."""
+        if isinstance(record, VitRecord):
+            return (record,) if record.head_dim <= WIDEST_GPU_HEAD else ()
+        return (replace(record, conv2_algorithm=Conv2Algorithm.DIRECT),)
+
+    def launches(self, record: Record, counts: Work, place: Place, groups: Array) -> list[Launch]:
+        """The launches of a block of ours; arguments as of `batch_ns`."""
+        return list(GPU_FAMILIES[family_of(record)].block(record, counts, groups, self.gpu, place.far))
 
     def batch_ns(self, record: Record, counts: Work, place: Place, groups: Array) -> Array:
-        """Time of a block of ours for each call. Rows of all images form one list: an image that skips adds nothing.
-
-        With channel masks every image has its own weights, so images are launched together but read weights each.
-        """
-        assert isinstance(record, BlockRecord) and isinstance(counts, Counts), self.obstacle(record)
-        batch = groups.shape[1]
-        if record.channel_groups:
-            return self._channel_ns(record, counts, groups)
-        return self._block_ns(record, counts.together(groups), batch)
-
-    def _channel_ns(self, record: BlockRecord, counts: Counts, groups: Array) -> Array:
-        one = self._block_ns(record, counts, 1)[groups]
-        # One launch serves all images of a call.
-        launches = self._launches(record) * self.gpu.launch_ns
-        return np.asarray((one - launches).sum(axis=1) + launches)
-
-    def _launches(self, record: BlockRecord) -> int:
-        maskers = (2 if record.mask_groups else 0) + (2 if record.channel_groups else 0)
-        winograd = record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2
-        return 3 + maskers + record.projection + (2 if winograd else 0)
-
-    def _block_ns(self, record: BlockRecord, counts: Counts, images: int) -> Array:
-        kept = counts.channels
-        total = self._maskers_ns(record, images, len(counts))
-        pixels = np.full(len(counts), float(record.hout * record.wout * images))
-        if record.projection:
-            total = total + self._gemm(pixels, record.cin, record.cout, pixels, record.cin)
-        total = total + self._gemm(counts.conv1, record.cin, kept, counts.conv1, record.cin)
-        total = total + self._conv2_ns(record, counts)
-        return total + self._gemm(counts.conv3, kept, record.cout, counts.conv3, kept, extra=1.0)
-
-    def _conv2_ns(self, record: BlockRecord, counts: Counts) -> Array:
-        kept = counts.channels
-        if record.conv2_algorithm != Conv2Algorithm.WINOGRAD_2X2:
-            return self._gemm(counts.conv2, 9 * kept, kept, counts.conv1, kept)
-        rows = counts.tiles * _WINOGRAD_POINTS
-        multiply = self._gemm(rows, kept, kept, rows, kept)
-        # The sixteen matrices are different weights.
-        more = (_WINOGRAD_POINTS - 1) * kept * kept * self.gpu.element / self.gpu.dram / self.gpu.memory_efficiency
-        there = self._moved_ns(counts.conv1 * kept + rows * kept)
-        back = self._moved_ns(rows * kept + counts.conv2 * kept)
-        return np.asarray(multiply + np.where(rows > 0, more, 0) + there + back)
-
-    def _maskers_ns(self, record: BlockRecord, images: int, calls: int) -> Array:
-        """Maskers read the input once; without a mask there is no masker and nothing is launched."""
-        reads = float(record.hin * record.win * record.cin * images)
-        total = 0.0
-        if record.mask_groups:
-            listed = float(record.hin * record.win * images)
-            total += float(self._moved_ns(np.asarray(reads))) + float(self._moved_ns(np.asarray(listed)))
-        if record.channel_groups:
-            inputs = record.masker_hidden or record.cin
-            weights = record.masker_hidden * record.cin + record.channel_groups * inputs
-            total += float(self._moved_ns(np.asarray(reads))) + float(self._moved_ns(np.asarray(float(weights))))
-            if record.channel_masker == ChannelMasker.CONV:
-                total += record.masker_hidden * reads / (self.gpu.units * self.gpu.macs_per_s) * 1e9
-        return np.full(calls, total)
-
-    def _gemm(
-        self,
-        rows: Array,
-        depth: Array | float,
-        columns: Array | float,
-        reads: Array,
-        inputs: Array | float,
-        extra: float = 0.0,
-    ) -> Array:
-        wide = (np.broadcast_to(np.asarray(value, float), rows.shape) for value in (depth, columns, reads, inputs))
-        deep, across, read, channels = wide
-        return self._problem_ns(Problem(np.asarray(rows, float), deep, across, read, channels, extra))
-
-    def _problem_ns(self, problem: Problem) -> Array:
-        return gemm_ns(problem, self.gpu)
-
-    def _moved_ns(self, elements: Array) -> Array:
-        """A launch that moves data and computes next to nothing."""
-        size = elements * self.gpu.element
-        return np.asarray(self.gpu.launch_ns + moved_ns(size, self.gpu) / self.gpu.memory_efficiency)
+        """Time of a block of ours for each call: all images of a call are launched together."""
+        return np.asarray(sum(launch.ns(self.gpu) for launch in self.launches(record, counts, place, groups)))
 
     def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block in the runtime's own kernels: everything computed, then masked."""
-        if isinstance(record, VitRecord):
-            return sum(map(self._launch_ns, vit_launches(record, batch)))
-        if isinstance(record, RegNetRecord):
-            maskers = float(self._maskers_ns(record, batch, 1)[0])
-            return maskers + sum(map(self._launch_ns, regnet_launches(record, batch)))
-        return self._dense_bottleneck_ns(record, batch)
+        return self._runtime_ns(dense_launches(record, batch), far)
 
-    def _launch_ns(self, launch: Launch) -> float:
-        one = np.ones(1)
-        if not isinstance(launch, Product):
-            return float(self._moved_ns(one * launch.values)[0])
-        # Products in one launch share it: their rows lie one after the other.
-        rows = one * launch.rows * launch.times
-        return float(self._gemm(rows, launch.depth, launch.columns, rows, launch.inputs, extra=launch.extra)[0])
-
-    def _dense_bottleneck_ns(self, record: BlockRecord, batch: int) -> float:
-        inner, outer = float(record.hin * record.win * batch), float(record.hout * record.wout * batch)
-        one = np.ones(1)
-        total = self._maskers_ns(record, batch, 1)
-        total = total + self._gemm(one * inner, record.cin, record.width, one * inner, record.cin)
-        total = total + self._gemm(one * outer, 9 * record.width, record.width, one * inner, record.width)
-        total = total + self._gemm(one * outer, record.width, record.cout, one * outer, record.width, extra=1.0)
-        if record.projection:
-            total = total + self._gemm(one * outer, record.cin, record.cout, one * outer, record.cin)
-        masked = record.cout * outer * bool(record.mask_groups)
-        masked += record.width * (inner + outer) * bool(record.channel_groups)
-        if masked:
-            total = total + self._moved_ns(one * 2 * masked)
-        return float(total[0])
+    def _runtime_ns(self, launches: Iterable[RuntimeLaunch], far: float) -> float:
+        return sum(runtime_ns(launch, self.gpu, far) for launch in launches)
 
     def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
         """Time of stem, head and input; both stems cost the same here."""
         return self._vit_frame_ns(frame, batch) if isinstance(frame, VitFrame) else self._conv_frame_ns(frame, batch)
 
+    def _arithmetic_ns(self, macs: float) -> float:
+        return macs / (self.gpu.units * self.gpu.runtime_rate * _STEM_EFFICIENCY) * 1e9
+
+    def _head(self, inputs: int, classes: int, batch: int) -> Product:
+        return Product(batch, inputs, classes, inputs)
+
     def _vit_frame_ns(self, frame: VitFrame, batch: int) -> float:
-        macs = frame.stem_macs * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
-        moved = float(self._moved_ns(np.asarray(2.0 * frame.stem_floats * batch)))
-        one = np.ones(1)
-        head = self._gemm(one * batch, frame.head_inputs, frame.classes, one * batch, frame.head_inputs)
-        return (frame.stem_nodes - 1) * self.gpu.launch_ns + macs + moved + float(head[0])
+        work = (Moved(2.0 * frame.stem_floats * batch), self._head(frame.head_inputs, frame.classes, batch))
+        macs = self._arithmetic_ns(frame.stem_macs * batch)
+        return (frame.stem_nodes - 1) * self.gpu.launch_ns + macs + self._runtime_ns(work, 1.0)
 
     def _conv_frame_ns(self, frame: Frame, batch: int) -> float:
         pixels = frame.height * frame.width / 4 * batch
-        macs = frame.stem_macs * batch / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
-        floats = pixels * (frame.stem_channels * 2.25 + 12)
-        stem = self.gpu.launch_ns + macs + float(self._moved_ns(np.asarray(floats)))
-        pooled = float(self._moved_ns(np.asarray(float(frame.head_inputs * frame.head_pixels * batch))))
-        one = np.ones(1)
-        head = self._gemm(one * batch, frame.head_inputs, frame.classes, one * batch, frame.head_inputs)
-        return stem + pooled + float(head[0]) + self._behind_ns(frame.behind, batch)
+        work = (
+            Moved(pixels * (frame.stem_channels * 2.25 + 12)),
+            Moved(float(frame.head_inputs * frame.head_pixels * batch)),
+            self._head(frame.head_inputs, frame.classes, batch),
+        )
+        stem = self.gpu.launch_ns + self._arithmetic_ns(frame.stem_macs * batch)
+        return stem + self._runtime_ns(work, 1.0) + self._behind_ns(frame.behind, batch)
 
     def _behind_ns(self, behind: Behind, batch: int) -> float:
         """Neck, heads and second stage of a detector, every operator a launch."""
         if not behind.nodes:
             return 0.0
-        macs = (behind.pointwise + behind.spatial + behind.products + behind.spread) * batch
-        values = behind.weights + (2 * behind.written + behind.ranked + behind.sampled) * batch
-        computed = macs / (self.gpu.units * self.gpu.macs_per_s * 0.5) * 1e9
-        return (behind.nodes - 1) * self.gpu.launch_ns + computed + float(self._moved_ns(np.asarray(float(values))))
+        macs = self._arithmetic_ns((behind.pointwise + behind.spatial + behind.products + behind.spread) * batch)
+        values = Moved(float(behind.weights + (2 * behind.written + behind.ranked + behind.sampled) * batch))
+        return (behind.nodes - 1) * self.gpu.launch_ns + macs + self._runtime_ns((values,), 1.0)
 
     def found_ns(self, amounts: Amounts) -> Array:
         """RoIAlign reads four values for each that it interpolates; suppression reads both boxes of a pair."""
-        values = 4 * amounts.sampled + 8 * amounts.compared
-        return np.asarray(moved_ns(values * self.gpu.element, self.gpu) / self.gpu.memory_efficiency)
+        size = (4 * amounts.sampled + 8 * amounts.compared) * self.gpu.element
+        return np.asarray(traffic_ns(self.gpu, size, size) / self.gpu.memory_efficiency)
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
-        """A change of layout between a run of ours and the runtime's kernels; nothing within either."""
-        known = before or block
-        if known is None or before is None or (block is not None and before.sparse == block.sparse):
-            return 0.0
-        if block is None and not before.sparse:
-            return 0.0
-        record = before.record
-        assert isinstance(record, BlockRecord), self.obstacle(record)
-        return float(self._moved_ns(np.asarray(2.0 * record.hout * record.wout * record.cout * batch)))
+        """What begins and ends with a run of ours; nothing within one, or between blocks of the runtime."""
+        total = 0.0
+        if before is not None and before.sparse and not (block is not None and block.sparse):
+            about = GPU_FAMILIES[family_of(before.record)]
+            total += self._run_ns((about.closing, about.leaving), before.record, batch)
+        if block is not None and block.sparse and not (before is not None and before.sparse):
+            about = GPU_FAMILIES[family_of(block.record)]
+            total += self._run_ns((about.opening, about.entering), block.record, batch)
+        return total
+
+    def run_launches(self, record: BlockRecord | VitRecord, batch: int) -> list[Launch]:
+        """What a run of this block alone adds to the block's own launches."""
+        about, groups = GPU_FAMILIES[family_of(record)], np.zeros((1, batch), int)
+        return [*about.opening(record, groups, self.gpu), *about.closing(record, groups, self.gpu)]
+
+    def _run_ns(self, parts: Iterable[object], record: Record, batch: int) -> float:
+        groups = np.zeros((1, batch), int)
+        found = (launch for part in parts for launch in part(record, groups, self.gpu))  # type: ignore[operator]
+        return sum(float(launch.ns(self.gpu)[0]) for launch in found)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from laudc.backends.cuda_kernels import Library
 from laudc.calibrate.cuda.fit import TimedBlock, TimedNetwork, fit_precision
 from laudc.calibrate.cuda.gpu_check import calibrate_from_file
 from laudc.calibrate.cuda.measure import CudaMeasurer
@@ -21,32 +17,54 @@ from laudc.calibrate.cuda.setting import Setting, settings_for
 from laudc.calibrate.design import draw_designs
 from laudc.calibrate.samples import Sample
 from laudc.devices import load_profile
-from laudc.devices.gpu import GpuRecord
 from laudc.devices.profile import MEASURED, MODELLED
 from laudc.errors import CheckFailed, UserError
-from laudc.ops.scheduled import Conv2Algorithm, encode_blocks
-from laudc.predict.counts import Counts, full_counts
+from laudc.ops.scheduled import BlockRecord, Conv2Algorithm, encode_blocks
+from laudc.ops.scheduled_vit import VitRecord
+from laudc.predict.activation import activation_at_rate
+from laudc.predict.counts import full_counts
 from laudc.predict.decisions import mean_counts
+from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
 from laudc.predict.gpu.load import GpuFit
-from laudc.predict.gpu.model import GpuModel, gpu_model
+from laudc.predict.gpu.model import GpuModel, gpu_model, gpu_of
 from laudc.predict.interface import Place
 from laudc.predict.models import latency_model
+from laudc.predict.traffic import far_share, touched_floats
+from laudc.predict.work import count_work, first_row, full_work, work_of_row
+from tests.cuda.support import HostCuda, emulated_kernels, small_design
 
-EMULATION = Path("build/native/plugins/tests/liblaudc_cuda_emulation.so")
-NETWORKS = 14
+NETWORKS = 28
 TRUTH = {
-    "fp32": GpuFit("fp32", 2.4, 0.55, 0.62, 3.0),
-    "tf32": GpuFit("tf32", 2.4, 0.35, 0.62, 3.0),
-    "fp16": GpuFit("fp16", 2.4, 0.30, 0.50, 3.0),
+    "fp32": GpuFit("fp32", 2.4, 0.55, 0.62, 3.0, 0.50, 1.3),
+    "tf32": GpuFit("tf32", 2.4, 0.35, 0.62, 3.0, 0.50, 1.3),
+    "fp16": GpuFit("fp16", 2.4, 0.30, 0.50, 3.0, 0.45, 0.8),
 }
 
 
-def _true_ns(profile, precision, batch, record, counts):
-    """What a block takes on the made-up GPU, its replay left out."""
-    fit = TRUTH[precision]
-    model = GpuModel(fit.applied_to(gpu_model(replace(profile, calibration={}), precision).gpu))
-    one = Counts(*(np.asarray([value]) for value in counts))
-    return float(model.batch_ns(record, one, Place(), np.zeros((1, batch), int))[0])
+def _true_ns(profile, precision, batch, blocks):
+    """What (record, counts) of each block takes in a run of its own on the made-up GPU, replays left out."""
+    model = GpuModel(TRUTH[precision].applied_to(gpu_of(profile, precision)))
+    works = [work_of_row(record, counts) for record, counts in blocks]
+    touched = sum(float(touched_floats(record, work)[0]) for (record, _), work in zip(blocks, works, strict=True))
+    place = Place(far=far_share(touched, model.last_cache))
+    together = np.zeros((1, batch), int)
+    return [
+        float(model.batch_ns(record, work, place, together)[0])
+        + sum(float(launch.ns(model.gpu)[0]) for launch in model.run_launches(record, batch))
+        for (record, _), work in zip(blocks, works, strict=True)
+    ]
+
+
+def _direct(record):
+    return replace(record, conv2_algorithm=Conv2Algorithm.DIRECT) if isinstance(record, BlockRecord) else record
+
+
+def _made_up_counts(record, random):
+    """What made-up masks leave of a block."""
+    made_up = activation_at_rate(
+        [("b", record)], float(random.uniform(0.2, 1)), images=1, seed=int(random.integers(1 << 30))
+    )
+    return first_row(count_work(record, made_up.masks_of("b"), 1))
 
 
 class MadeUpGpu:
@@ -69,15 +87,12 @@ class MadeUpGpu:
             raise KeyboardInterrupt
         self.measured.append((design.index, kind, threads))
         setting = self.settings[threads - 1]
-        rows, times = [], []
-        for _, drawn in design.records(64):
-            record = replace(drawn, conv2_algorithm=Conv2Algorithm.DIRECT)
-            share = float(self.random.uniform(0.2, 1))
-            full = full_counts(record)
-            values = (full.conv1, full.conv2, full.tiles, full.conv3)
-            counts = (*(share * float(value[0]) for value in values), float(full.channels[0]))
-            rows.append(counts)
-            times.append(_true_ns(self.profile, setting.precision, setting.batch, record, counts) * self._factor())
+        random = np.random.default_rng(design.index)
+        blocks = [(_direct(drawn), _made_up_counts(_direct(drawn), random)) for _, drawn in design.records(64)]
+        rows = [counts for _, counts in blocks]
+        times = [
+            ns * self._factor() for ns in _true_ns(self.profile, setting.precision, setting.batch, blocks)
+        ]
         replay = TRUTH[setting.precision].replay_us * 1e3
         total = sum(times) * self._factor() + replay
         blocks = tuple(ns + replay for ns in times)
@@ -93,20 +108,30 @@ def calibrated(tmp_path_factory):
     return path, calibrate_cuda(path, device="h200", networks=NETWORKS, measurer=MadeUpGpu())
 
 
+@pytest.fixture(scope="module")
+def of_resnets(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gpu") / "resnets.yaml"
+    return path, calibrate_cuda(path, device="h200", networks=14, families=[RESNET], measurer=MadeUpGpu())
+
+
 def test_the_truth_is_found_and_written(calibrated) -> None:
     path, result = calibrated
     assert result.samples == NETWORKS * 6
     assert result.held_out["fp16"]["networks"]["mape"] < 0.05
+    assert set(result.held_out["fp16"]["families"]) == set(FAMILIES)
     assert not list(path.parent.glob("*.part"))
     profile = load_profile(path)
     assert profile.calibration["machine"]["gpu"] == "NVIDIA made-up"
     for precision, truth in TRUTH.items():
-        model = gpu_model(profile, precision)
+        for family in FAMILIES:
+            model = gpu_model(profile, precision, family=family)
+            assert 0.8 < model.network_interval.low < 1 < model.network_interval.high < 1.2
+            assert model.block_interval(10.0) is not None
         assert model.fit.launch_us == pytest.approx(truth.launch_us, rel=0.1)
         assert model.fit.memory_efficiency == pytest.approx(truth.memory_efficiency, rel=0.1)
         assert model.fit.compute_efficiency == pytest.approx(truth.compute_efficiency, rel=0.15)
-        assert 0.8 < model.network_interval.low < 1 < model.network_interval.high < 1.2
-        assert model.block_interval(10.0) is not None
+        assert model.fit.latency_factor == pytest.approx(truth.latency_factor, rel=0.1)
+        assert model.fit.fp32_efficiency == pytest.approx(truth.fp32_efficiency, rel=0.15)
     # One launch at a time is another cost, which was not measured.
     assert gpu_model(profile, "fp16", graphs=False).fit is None
 
@@ -118,7 +143,22 @@ def test_only_what_was_measured_is_called_so(calibrated) -> None:
     assert latency_model(load_profile("h200"), threads=0, precision="fp16").status == MODELLED
 
 
-@pytest.mark.parametrize("change", [{"model": "laudc-cpu"}, {"version": 99}, {"fits": [{"precision": "fp16"}]}])
+def test_families_that_were_not_measured_stay_modelled(of_resnets) -> None:
+    path, result = of_resnets
+    assert "families" not in result.held_out["fp16"]
+    profile = load_profile(path)
+    found = {family: latency_model(profile, threads=0, precision="fp16", family=family) for family in FAMILIES}
+    assert {family: one.status for family, one in found.items()} == {RESNET: MEASURED, REGNET: MODELLED, VIT: MODELLED}
+    assert found[RESNET].model.network_interval is not None
+    for family in (REGNET, VIT):
+        assert found[family].model.network_interval is None and found[family].model.block_interval(10.0) is None
+        # What the GPU reaches is known all the same.
+        assert found[family].model.gpu.launch_ns == found[RESNET].model.gpu.launch_ns
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "laudc-cpu"}, {"version": 1}, {"version": 99}, {"fits": [{"precision": "fp16"}]}]
+)
 def test_a_damaged_calibration_is_named(calibrated, tmp_path, change) -> None:
     data = yaml.safe_load(calibrated[0].read_text())
     data["calibration"].update(change)
@@ -154,6 +194,8 @@ def test_impossible_calibrations(tmp_path) -> None:
     for networks in (3, 100):
         with pytest.raises(UserError, match=f"annot calibrate with {networks} networks"):
             calibrate_cuda(tmp_path / "a.yaml", device="h200", networks=networks, measurer=MadeUpGpu())
+    with pytest.raises(UserError, match="families vgg"):
+        calibrate_cuda(tmp_path / "a.yaml", device="h200", families=["vgg"], measurer=MadeUpGpu())
     assert not list(tmp_path.iterdir())
 
 
@@ -169,6 +211,7 @@ def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys) -> None:
     told = capsys.readouterr().err
     assert "there is no GPU here" in told and "--measurements" in told and "Traceback" not in told
     assert main(["calibrate", "--device", "h200", "--threads", "2"]) == 2
+    assert main(["calibrate", "--device", "h200", "--measurements", "results.json", "--family", "vit"]) == 2
     assert main(["calibrate", "--measurements", "results.json"]) == 2
     assert "hold measurements of GPUs" in " ".join(capsys.readouterr().err.split())
 
@@ -176,53 +219,37 @@ def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys) -> None:
 # ---- the measurer itself, on the emulated kernels -------------------------------------------------------------------
 
 
-class HostCuda:
-    """The emulated GPU computes in the memory of the host; its clock ticks once per call."""
-
-    stream = 0
-
-    def __init__(self):
-        self.memory, self.calls = {}, 0
-
-    def allocate(self, size):
-        buffer = np.zeros(size + 256, np.uint8)
-        address = buffer.ctypes.data + 256 - buffer.ctypes.data % 256
-        self.memory[address] = buffer
-        return address
-
-    def free(self, address):
-        del self.memory[address]
-
-    def upload(self, address, array):
-        ctypes.memmove(address, array.ctypes.data, array.nbytes)
-
-    def download(self, array, address):
-        ctypes.memmove(array.ctypes.data, address, array.nbytes)
-
-    def wait(self):
-        pass
-
-    def capture(self, work):
-        def replay():
-            self.calls += 1
-
-        return replay
-
-    def elapsed_us(self, work):
-        work()
-        return 10.0 + 0.01 * (self.calls % 3)
-
-    def gpu(self):
-        return GpuRecord("emulated", "8.0", "0.0", "0.0")
-
-
 @pytest.fixture(scope="module")
 def emulated():
-    if not EMULATION.exists():
-        if os.environ.get("LAUDC_REQUIRE_NATIVE") == "1" or os.environ.get("CI"):
-            pytest.fail(f"{EMULATION} is not built")
-        pytest.skip("the emulated kernels are not built: make native")
-    return Library(EMULATION.resolve())
+    return emulated_kernels()
+
+
+def test_blocks_of_every_family_are_measured(emulated, monkeypatch) -> None:
+    from laudc.calibrate.cuda import measure
+
+    monkeypatch.setattr(measure, "draw_designs", lambda count: [small_design(RESNET)])
+    measurer = CudaMeasurer(HostCuda(), emulated, [Setting("fp32", 1), Setting("fp16", 2)])
+    for family in (REGNET, VIT):
+        design = small_design(family)
+        for threads, setting in enumerate(measurer.settings, start=1):
+            sample = measurer.measure(design, "sparse", threads)
+            (network,) = timed_networks([design], [sample], measurer.settings)
+            assert (network.batch, network.precision) == (setting.batch, setting.precision)
+            for index, block in enumerate(network.blocks):
+                work, full = work_of_row(block.record, block.counts), full_work(block.record)
+                assert block.ns > 0
+                if isinstance(block.record, VitRecord):
+                    share = design.drawn.token[index] if block.record.token_policy else 1.0
+                    assert work.tokens[0] == pytest.approx(1 + share * (block.record.tokens - 1), abs=1)
+                    kept = design.drawn.head[index] * block.record.heads if block.record.head_policy else work.heads[0]
+                    assert work.heads[0] == round(kept)
+                    assert work.transforms[0] == (design.drawn.transforms[index] or not block.record.layer_policy)
+                elif block.record.channel_groups:
+                    kept = design.drawn.channel[index] * full.channels[0]
+                    each = block.record.width // block.record.channel_groups
+                    assert work.channels[0] == pytest.approx(kept, abs=each)
+                elif block.record.spatial_cells * setting.batch > 40:
+                    assert work.c[0] / full.c[0] == pytest.approx(design.drawn.spatial[index], abs=0.1)
 
 
 def test_what_the_kernels_decide_is_counted(emulated, monkeypatch) -> None:
@@ -278,7 +305,8 @@ def _results(path, number=60, **changes):
         full = full_counts(record)
         counts = [float(v[0]) for v in (full.conv1, full.conv2, full.tiles, full.conv3, full.channels)]
         batch, precision = (1, 128)[index % 2], ("fp16", "tf32")[index // 2 % 2]
-        ns = _true_ns(profile, precision, batch, record, counts) + TRUTH[precision].replay_us * 1e3
+        (block,) = _true_ns(profile, precision, batch, [(record, counts)])
+        ns = block + TRUTH[precision].replay_us * 1e3
         rows.append(
             {
                 "name": "x", "mode": str(index % 4), "stage": index % 3, "batch": batch, "precision": precision,
@@ -300,7 +328,8 @@ def test_a_profile_from_a_file(tmp_path, capsys) -> None:
     assert "NVIDIA made-up, 60 samples" in capsys.readouterr().out
     profile = load_profile(output)
     fit = gpu_model(profile, "fp16").fit
-    assert fit.launch_us == pytest.approx(2.4, rel=0.15) and fit.network_interval is None
+    assert fit.launch_us == pytest.approx(2.4, rel=0.15) and fit.families[RESNET].network is None
+    assert latency_model(profile, threads=0, precision="fp16", family=VIT).status == MODELLED
     assert latency_model(profile, threads=0, precision="fp32").status == MODELLED
 
 
@@ -332,7 +361,7 @@ def test_one_disturbed_block_does_not_pull_the_fit_along() -> None:
         full = full_counts(record)
         counts = tuple(float(v[0]) for v in (full.conv1, full.conv2, full.tiles, full.conv3, full.channels))
         for batch in (1, 64):
-            ns = _true_ns(profile, "fp16", batch, record, counts) + 3000
+            ns = _true_ns(profile, "fp16", batch, [(record, counts)])[0] + 3000
             networks.append(TimedNetwork(index, "fp16", batch, (TimedBlock(record, counts, ns),)))
     clean, _ = fit_precision(gpu, "fp16", networks)
     networks[3] = replace(networks[3], blocks=(replace(networks[3].blocks[0], ns=10 * networks[3].blocks[0].ns),))
