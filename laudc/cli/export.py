@@ -24,9 +24,9 @@ from laudc.cli.types import ImageSize
 )
 @click.option(
     "--head",
-    metavar="FOLDER",
-    help="Detector backbones: a saved model of the transformers library (Mask2Former, Deformable DETR) whose head "
-    "follows the backbone.",
+    metavar="mmdet|FOLDER",
+    help="Detectors: the checkpoint's own head as MMDetection builds it (mmdet: DDQ-DETR, Mask2Former), or the head of "
+    "a saved model of the transformers library (FOLDER: Mask2Former, Deformable DETR).",
 )
 @shared_options
 @click.pass_obj

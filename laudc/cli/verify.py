@@ -18,6 +18,7 @@ from laudc.cli.session import Session, shared_options
 @click.option("--seed", default=0, show_default=True, help="Seed of the made images.")
 @click.option("--arch", metavar="NAME", help="As for export, if the reference is a checkpoint.")
 @click.option("--config", metavar="FILE", help="As for export, if the reference is a checkpoint.")
+@click.option("--head", metavar="mmdet|FOLDER", help="As for export, if the target was exported with one.")
 @click.option("--threads", type=int, help="Threads of the runtime [default: one per core].")
 @shared_options
 @click.pass_obj
@@ -33,6 +34,7 @@ def command(
     seed: int,
     arch: str | None,
     config: str | None,
+    head: str | None,
     threads: int | None,
 ) -> None:
     """Compares TARGET, an engine or portable ONNX, with its reference: logits and every mask decision.
@@ -55,6 +57,7 @@ def command(
         arch=arch,
         config=config,
         threads=threads,
+        head=head,
         progress=session.progress,
     )
     session.write({"kind": "verify", **report.to_dict()})

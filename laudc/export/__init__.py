@@ -48,8 +48,9 @@ def export(
         se_pool: RegNetY with spatial masks only. "all" averages over all positions before squeeze-excitation, as
             the network was trained; "active" over kept positions only, which is faster and another network,
             whose outputs differ. None takes what the configuration says, "all" by default.
-        head: detector backbones only: a transformers model (Mask2Former, Deformable DETR), or the folder it was saved
-            to, whose head is put behind the backbone's maps; needs transformers and onnxscript.
+        head: detector backbones only: what is put behind the maps of backbone or neck; needs onnxscript. "mmdet": the
+            checkpoint's own head (DDQ-DETR, Mask2Former), built by MMDetection 3; a transformers model (Mask2Former,
+            Deformable DETR), or the folder it was saved to.
 
     Returns:
         The model; input `input` (N, 3, H, W) float32, output `logits` (N, classes), or a detector's outputs.
@@ -63,11 +64,11 @@ def export(
     source = load_source(checkpoint_or_model, arch=arch, config=config, se_pool=se_pool)
     model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch and head is None, opset=opset)
     if head is not None:
+        from laudc.export.head_choice import find_head
         from laudc.export.heads import with_head
-        from laudc.export.transformers_heads import transformers_head
 
         height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
-        model = with_head(model, transformers_head(head, (height, width)))
+        model = with_head(model, find_head(head, checkpoint_or_model, config, source, (height, width)))
     if output is not None:
         write_model(model, output)
     return model

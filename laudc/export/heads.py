@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +25,18 @@ class Head:
 
     module: a torch module in eval mode that is called with the maps, finest first; outputs: names of the tensors that
     it returns; channels: of the maps that it takes, the last ones of the backbone.
+    traceable: the same computation in a form that torch can export; the module itself where that is None.
+    operators: makes the exporter's table of what our own torch operators become.
+    classes: how many there are, where the outputs do not tell. about: what it is, and of which library.
     """
 
     module: Any
     outputs: tuple[str, ...]
     channels: tuple[int, ...]
+    traceable: Any = None
+    operators: Callable[[], Mapping[Any, Callable[..., Any]]] | None = None
+    classes: int | None = None
+    about: str = ""
 
 
 def with_head(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
@@ -40,15 +49,31 @@ def with_head(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
 
     shapes = known_shapes(model)
     maps = [output.name for output in model.graph.output][-len(head.channels) :]
-    found = tuple(shapes[name][1] if len(shapes[name]) == 4 else None for name in maps)
-    if found != head.channels:
+    check_channels(head, [shapes[name][1] if len(shapes[name]) == 4 else None for name in maps])
+    exported = _exported(head, [shapes[name] for name in maps], model_opset(model) or 0)
+    joined = _spliced(model, exported, maps, head.outputs)
+    _describe(joined, head)
+    return joined
+
+
+def check_channels(head: Head, found: Sequence[int | None]) -> None:
+    """Raises UserError where maps of `found` channels are not those that the head takes."""
+    if tuple(found) != head.channels:
         raise UserError(
             "the head does not fit the backbone",
             f"it takes maps of {_listed(head.channels)} channels, the backbone makes {_listed(found)}",
             "Give the head that was trained with this backbone, and a checkpoint whose stages are its outputs",
         )
-    exported = _exported(head, [shapes[name] for name in maps], model_opset(model) or 0)
-    return _spliced(model, exported, maps, head.outputs)
+
+
+def _describe(model: onnx.ModelProto, head: Head) -> None:
+    """Say in the metadata which head this is, and how many classes it knows."""
+    for entry in model.metadata_props:
+        if entry.key == "laudc.config" and head.classes is not None:
+            entry.value = json.dumps({**json.loads(entry.value), "num_classes": head.classes}, sort_keys=True)
+    if head.about:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "laudc.head", json.dumps(head.about)
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -62,12 +87,12 @@ def _exported(head: Head, shapes: Sequence[Any], opset: int) -> onnx.ModelProto:
     maps = tuple(torch.zeros(*shape) for shape in shapes)
     names = [f"map{i}" for i in range(len(maps))]
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with _silence():
             program = torch.onnx.export(
-                head.module,
+                head.module if head.traceable is None else head.traceable,
                 maps,
                 dynamo=True,
+                custom_translation_table=None if head.operators is None else dict(head.operators()),
                 opset_version=opset,
                 input_names=names,
                 output_names=list(head.outputs),
@@ -89,6 +114,20 @@ def _exported(head: Head, shapes: Sequence[Any], opset: int) -> onnx.ModelProto:
             "Export the backbone alone (leave the head out)",
         )
     return exported
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what the exporter says about its own work."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _require_exporter() -> None:

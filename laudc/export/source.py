@@ -11,6 +11,7 @@ from laudc.errors import UserError
 
 if TYPE_CHECKING:
     from laudnet import AnyConfig, AnyNetwork, LoadedCheckpoint
+    from laudnet.checkpoint import DetectorFile
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -92,6 +93,23 @@ def load_checkpoint(
             f"Leave out --arch, or use --arch {loaded.config.arch}",
         )
     return loaded
+
+
+def read_detector_file(path: str | os.PathLike[str], *, config: Config | AnyConfig | None = None) -> DetectorFile:
+    """Everything in a detector's checkpoint, with the training configuration in the file `config` or in the checkpoint.
+
+    Raises:
+        UserError: a file cannot be used.
+    """
+    import laudnet
+    from laudnet.checkpoint import read_detector_file as read
+
+    is_told = isinstance(config, (str, os.PathLike)) and os.fspath(config).endswith(".py")
+    training = _read_training(config) if is_told else None  # type: ignore[arg-type]
+    try:
+        return read(path, training)
+    except laudnet.CheckpointError as error:
+        raise _user_error(error) from error
 
 
 def _load(

@@ -46,7 +46,10 @@ def transformers_head(model: str | os.PathLike[str] | Any, image_size: tuple[int
             "known are mask2former and deformable_detr",
             "Export the backbone alone (leave the head out)",
         )
-    return Head(_behind_maps(loaded.eval(), held, image_size, keys), outputs, tuple(channels))
+    from transformers import __version__
+
+    module = _behind_maps(loaded.eval(), held, image_size, keys)
+    return Head(module, outputs, tuple(channels), about=f"{kind} of transformers {__version__}")
 
 
 def _load(folder: str | os.PathLike[str]) -> Any:

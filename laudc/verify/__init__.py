@@ -33,6 +33,7 @@ def verify(
     arch: str | None = None,
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     threads: int | None = None,
+    head: str | os.PathLike[str] | Any = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> VerifyReport:
     """Run target and reference on the same images and compare logits and masks separately.
@@ -59,14 +60,16 @@ def verify(
         arch: as for `laudc.export`, if the reference is a checkpoint.
         config: as for `laudc.export`, if the reference is a checkpoint.
         threads: of ONNX Runtime; None lets it choose.
+        head: as for `laudc.export`, if the target was exported with it and the reference is a checkpoint: its own
+            library runs it behind the checkpoint's maps, one image at a time.
         progress: called with the name of each step as it begins.
 
     Raises:
-        UserError: a file cannot be used, or the two are not the same network.
+        UserError: a file cannot be used, the two are not the same network, or the head's library is not installed.
     """
     from laudc.verify.run import Options, run_verify
 
-    options = Options(atol, rtol, tie_margin, batch, limit, seed, arch, config, threads)
+    options = Options(atol, rtol, tie_margin, batch, limit, seed, arch, config, threads, head)
     return run_verify(target, reference, images, options, progress)
 
 

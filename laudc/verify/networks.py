@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from laudc.backends.interface import join_outputs
+from laudc.detect.queries import answers_with_boxes, answers_with_masks
+from laudc.detect.second_stage import has_found
 from laudc.errors import UserError
 from laudc.ops import names
 from laudc.verify.detections import FoundLayout, layout_of
@@ -24,13 +26,15 @@ class Network(Protocol):
 
     `size` is (height, width) of its input, None if any will do; `fixed_batch` is the only batch size it
     takes, if any; `preprocess` is its metadata about the preparation of images. `found` says how objects lie in the
-    outputs of a detector that selects them, as far as the file tells.
+    outputs of a detector that selects them, as far as the file tells. `head` says what head of another library it ends
+    with, "" for none.
     """
 
     size: tuple[int, int] | None
     fixed_batch: int | None
     preprocess: Mapping[str, Any]
     found: FoundLayout | None
+    head: str
 
     def run(self, images: Array) -> Outcome:
         """Run one batch."""
@@ -38,6 +42,8 @@ class Network(Protocol):
 
 class TorchNetwork:
     """A checkpoint, run by torch on the CPU."""
+
+    head = ""
 
     def __init__(
         self,
@@ -64,6 +70,52 @@ class TorchNetwork:
         return Outcome(found.logits.numpy(), tuple(_torch_block(block) for block in found.blocks))
 
 
+class TorchWithHead:
+    """A detector's checkpoint, and behind its maps a head that its own library runs, not the form that is exported.
+
+    Args:
+        head: as for `laudc.export`. size: (height, width) of the images.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        head: str | os.PathLike[str] | Any,
+        size: tuple[int, int],
+        *,
+        arch: str | None,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None,
+    ) -> None:
+        from laudc.export.head_choice import find_head
+        from laudc.export.source import load_source
+
+        source = load_source(path, arch=arch, config=config)
+        try:
+            self._head = find_head(head, path, config, source, size)
+        except UserError as error:
+            raise UserError(f"nothing was compared: {error.what}", error.why, error.fix) from error
+        self.head = self._head.about
+        self.size: tuple[int, int] | None = size
+        # Heads take one image at a time.
+        self.fixed_batch: int | None = 1
+        self.preprocess = source.preprocess
+        self.found: FoundLayout | None = None
+        self._model: Any = source.model.eval()
+
+    def run(self, images: Array) -> Outcome:
+        """Run one image; margins and means are known."""
+        import torch
+
+        from laudc.export.heads import check_channels
+
+        with torch.no_grad():
+            outputs, blocks = self._model.run_outputs(torch.from_numpy(images))
+            maps = outputs[-len(self._head.channels) :]
+            check_channels(self._head, [x.shape[1] for x in maps])
+            found = self._head.module(*maps)
+        return Outcome(join_outputs([y.numpy() for y in found]), tuple(_torch_block(block.trace()) for block in blocks))
+
+
 def _torch_block(block: Any) -> BlockOutcome:
     decisions = {}
     for kind in _KINDS:
@@ -83,6 +135,7 @@ class PortableNetwork:
         instrumented = with_means_as_outputs(model)
         known = metadata(model).get("preprocess")
         self.preprocess: Mapping[str, Any] = known if isinstance(known, Mapping) else {}
+        self.head = _head_behind([output.name for output in model.graph.output], metadata(model).get("config"))
         self.fixed_batch: int | None
         self.fixed_batch, size = _input_shape(model)
         self.size: tuple[int, int] | None = size
@@ -174,11 +227,22 @@ class EngineNetwork:
         self.found = layout_of([output.name for output in outputs], [output.shape for output in outputs], size)
         self.fixed_batch = batch if isinstance(batch, int) else None
         self.preprocess: Mapping[str, Any] = self._engine.manifest.preprocess
+        self.head = _head_behind([output.name for output in outputs], self._engine.manifest.config)
 
     def run(self, images: Array) -> Outcome:
         """Run one batch; margins are known, means are not."""
         logits, margins = self._engine.trace(images)
         return Outcome(logits, tuple(_engine_block(name, kinds) for name, kinds in margins.items()))
+
+
+def _head_behind(outputs: Sequence[str], config: Any) -> str:
+    """Which kind of head of another library makes outputs of these names; "" for none."""
+    if answers_with_masks(outputs):
+        return "masks for queries"
+    if answers_with_boxes(outputs):
+        return "boxes for queries"
+    own = config.get("head", "none") if isinstance(config, Mapping) else "none"
+    return "boxes for distinct queries" if has_found(outputs) and own == "none" else ""
 
 
 def _engine_block(name: str, margins: Mapping[str, Array | None]) -> BlockOutcome:
@@ -197,14 +261,25 @@ def open_network(
     config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     threads: int | None = None,
     checkpoints: bool = True,
+    head: str | os.PathLike[str] | Any = None,
+    size: tuple[int, int] | None = None,
 ) -> Network:
     """Open what `path` holds, going by its content: an engine bundle, a checkpoint or an ONNX model.
+
+    Args:
+        head: of a checkpoint, as for `laudc.export`; size: (height, width) of the images that it is for.
 
     Raises:
         UserError: the file cannot be read or holds none of them; with `checkpoints` false, also for a
             checkpoint.
     """
     kind = _kind(path)
+    if head is not None and kind != "checkpoint":
+        raise UserError(
+            f"{os.fspath(path)} takes no head",
+            "it is an exported model or an engine, which has its head inside",
+            "Leave --head out, or give the checkpoint as --reference",
+        )
     if kind == "engine":
         return EngineNetwork(path, threads)
     if kind == "onnx":
@@ -217,6 +292,9 @@ def open_network(
             "only an exported model or an engine can be verified",
             "Export it first with laudc export, and give the checkpoint as --reference",
         )
+    if head is not None:
+        assert size is not None
+        return TorchWithHead(path, head, size, arch=arch, config=config)
     return TorchNetwork(path, arch=arch, config=config)
 
 

@@ -28,6 +28,7 @@ class Options:
     arch: str | None
     config: str | os.PathLike[str] | Mapping[str, Any] | None
     threads: int | None
+    head: str | os.PathLike[str] | Any = None
 
 
 def run_verify(
@@ -42,10 +43,17 @@ def run_verify(
     progress("loading")
     ours = open_network(target, threads=options.threads, checkpoints=False)
     theirs = open_network(
-        reference, arch=options.arch, config=options.config, threads=options.threads, checkpoints=True
+        reference,
+        arch=options.arch,
+        config=options.config,
+        threads=options.threads,
+        checkpoints=True,
+        head=options.head,
+        size=ours.size,
     )
+    _check_heads(ours, theirs)
     size = _common_size(ours, theirs)
-    make = default_images if ours.found is None else uneven_images
+    make = uneven_images if ours.found is not None or ours.head else default_images
     batch_images, description = gather_images(
         images, size, ours.preprocess, seed=options.seed, limit=options.limit, make=make
     )
@@ -85,6 +93,22 @@ def _check_options(options: Options) -> None:
             raise UserError(
                 f"the option {name} is {value}", "at least one image must be run", "Give 1 or more"
             )
+
+
+def _check_heads(target: Network, reference: Network) -> None:
+    """Raises UserError where just one of them ends with a head of another library."""
+    if target.head and not reference.head:
+        raise UserError(
+            f"nothing was compared: the target ends with a head of another library ({target.head})",
+            "the reference ends with the maps that this head takes",
+            "Give --head as for laudc export, so that the library runs the head behind the reference",
+        )
+    if reference.head and not target.head:
+        raise UserError(
+            f"nothing was compared: the reference ends with a head ({reference.head}), and the target does not",
+            "it was exported without --head",
+            "Leave --head out, or export the target with it",
+        )
 
 
 def _common_size(target: Network, reference: Network) -> tuple[int, int]:

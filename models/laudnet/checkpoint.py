@@ -35,7 +35,7 @@ from .families import (
     name_of_tensors,
 )
 from .hyper_set import read_config_from_hyper_set
-from .mmdetection import TRAINING
+from .mmdetection import TRAINING, training_config
 from .untrusted import Inert, check_tensors, read, some, unpickle
 from .vit_config import VitConfig
 
@@ -58,6 +58,14 @@ class LoadedCheckpoint:
     source_kind: SourceKind
     sha256: str
     metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DetectorFile:
+    """What a detector's checkpoint holds besides our part: tensors by name, and the training configuration, if any."""
+
+    tensors: Mapping[str, Tensor]
+    training: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,24 @@ def load_checkpoint(
         raise _unknown_configuration(file, contents.tensors)
     model = _assemble(file, chosen, contents.tensors)
     return LoadedCheckpoint(model, chosen, contents.kind, hashlib.sha256(data).hexdigest(), contents.metrics)
+
+
+def read_detector_file(path: str | os.PathLike[str], training: Mapping[str, Any] | None = None) -> DetectorFile:
+    """All tensors of a checkpoint, those that `load_checkpoint` leaves out too. `training`: as for `load_checkpoint`.
+
+    Raises CheckpointError for everything that can be wrong with a file.
+    """
+    file = Path(path)
+    data = read(file)
+    content = unpickle(file, data)
+    if not isinstance(content, Mapping):
+        raise _no_tensors(file, content)
+    tensors = _tensors(file, content)
+    check_tensors(file, tensors, len(data))
+    try:
+        return DetectorFile(tensors, training if training is not None else training_config(content))
+    except ValueError as error:
+        raise CheckpointError(str(file), f"its configuration is not usable: {error}", _CONFIG_FIX) from None
 
 
 def save_checkpoint(
@@ -140,8 +166,7 @@ def _unknown_configuration(file: Path, tensors: Mapping[str, Tensor]) -> Checkpo
 
 def _interpret(file: Path, content: object, file_size: int, *, use_own_config: bool) -> _Contents:
     if not isinstance(content, Mapping):
-        what = "a pickled object of a foreign class" if isinstance(content, Inert) else type(content).__name__
-        raise CheckpointError(str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead")
+        raise _no_tensors(file, content)
     tensors = _tensors(file, content)
     check_tensors(file, tensors, file_size)
     family = family_of_tensors(tensors)
@@ -166,6 +191,11 @@ def _interpret(file: Path, content: object, file_size: int, *, use_own_config: b
         looks = f" (its tensors look like those of {family.name})" if family is not None else ""
         raise CheckpointError(str(file), f"its configuration is not usable: {error}{looks}", _CONFIG_FIX) from None
     return _Contents(tensors, kind, config, metrics)
+
+
+def _no_tensors(file: Path, content: object) -> CheckpointError:
+    what = "a pickled object of a foreign class" if isinstance(content, Inert) else type(content).__name__
+    return CheckpointError(str(file), f"it holds {what}, not a dict of tensors", "save a state_dict() instead")
 
 
 def _own_config(file: Path, content: Mapping[Any, Any]) -> AnyConfig:

@@ -1,7 +1,7 @@
 """Reads MMDetection's configuration files, which are Python, as data: nothing in them is executed.
 
-What is understood: assignments of literals, `dict(...)`, arithmetic of numbers, lists joined with `+`, names assigned
-before, and `_base_` files. A value that is anything else is left out, as if it were not there.
+What is understood: assignments of literals, `dict(...)`, arithmetic of numbers, lists joined with `+` or repeated with
+`*`, names assigned before, and `_base_` files. A value that is anything else is left out, as if it were not there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 _LARGEST_FILE = 1 << 20
 _DEEPEST = 16
+_LONGEST_LIST = 1 << 14
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -115,6 +116,7 @@ def _entries(pairs: Iterable[tuple[str, ast.expr]], known: Mapping[str, Any]) ->
 def _computed(op: ast.operator, left: Any, right: Any) -> Any:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (left, right))
     lists = isinstance(op, ast.Add) and isinstance(left, list) and isinstance(right, list)
-    if not numbers and not lists:
+    repeated = isinstance(op, ast.Mult) and isinstance(left, list) and type(right) is int
+    if not numbers and not lists and not (repeated and len(left) * right <= _LONGEST_LIST):
         raise _Unreadable
     return _ARITHMETIC[type(op)](left, right)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .detector_config import DetectorConfig
 from .detector_layers import ChannelMapper, FeaturePyramid, RetinaHead
-from .network import DynamicNetwork, ModelRun
+from .network import BlockRun, DynamicNetwork, ModelRun
 from .resnet import Bottleneck, ResNetTrunk
 from .two_stage import RoiHead, RpnHead
 
@@ -63,15 +63,19 @@ class LaudDetector(DynamicNetwork):
 
     def run(self, x: Tensor) -> ModelRun:
         """As `forward`, with every block's decisions."""
-        runs = []
+        outputs, runs = self.run_outputs(x)
+        return ModelRun(_joined(outputs), runs, (x.shape[2], x.shape[3]))
+
+    def run_outputs(self, x: Tensor) -> tuple[list[Tensor], tuple[BlockRun, ...]]:
+        """As `outputs`, with every block's decisions."""
+        runs: list[BlockRun] = []
 
         def step(name: str, block: Bottleneck, y: Tensor) -> Tensor:
             y, block_run = block.run(y, name)
             runs.append(block_run)
             return y
 
-        outputs = self._finish(x, step)
-        return ModelRun(_joined(outputs), tuple(runs), (x.shape[2], x.shape[3]))
+        return self._finish(x, step), tuple(runs)
 
     def _finish(self, x: Tensor, step: Callable[[str, Bottleneck, Tensor], Tensor]) -> list[Tensor]:
         self._check_input(x)
