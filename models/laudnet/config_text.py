@@ -116,7 +116,13 @@ def _entries(pairs: Iterable[tuple[str, ast.expr]], known: Mapping[str, Any]) ->
 def _computed(op: ast.operator, left: Any, right: Any) -> Any:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (left, right))
     lists = isinstance(op, ast.Add) and isinstance(left, list) and isinstance(right, list)
-    repeated = isinstance(op, ast.Mult) and isinstance(left, list) and type(right) is int
-    if not numbers and not lists and not (repeated and len(left) * right <= _LONGEST_LIST):
+    if not numbers and not lists and not (isinstance(op, ast.Mult) and _is_repeatable(left, right)):
         raise _Unreadable
     return _ARITHMETIC[type(op)](left, right)
+
+
+def _is_repeatable(values: Any, times: Any) -> bool:
+    """Whether this is a list of plain values that does not grow beyond all bounds."""
+    if not isinstance(values, list) or type(times) is not int:
+        return False
+    return len(values) * times <= _LONGEST_LIST and not any(isinstance(value, (list, dict)) for value in values)

@@ -24,6 +24,11 @@ __import__('os').system('touch {tmp_path / "made"}')
     assert not (tmp_path / "made").exists()
 
 
+def test_lists_are_repeated_within_bounds() -> None:
+    found = read_config_text("classes = 3\nweights = [1.0] * classes + [0.1]\nlong = [0] * 100000\nnested = [[0]] * 2\n")
+    assert found == {"classes": 3, "weights": [1.0, 1.0, 1.0, 0.1]}
+
+
 def test_base_files_lie_beneath(tmp_path: Path) -> None:
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "a.py").write_text("x = dict(a=1, b=dict(c=2, d=3))\ny = [1]\n")
