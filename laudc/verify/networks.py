@@ -104,11 +104,14 @@ class TorchWithHead:
 
     def run(self, images: Array) -> Outcome:
         """Run one image; margins and means are known."""
+        import warnings
+
         import torch
 
         from laudc.export.heads import check_channels
 
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the library warns of is not for our users
             outputs, blocks = self._model.run_outputs(torch.from_numpy(images))
             maps = outputs[-len(self._head.channels) :]
             check_channels(self._head, [x.shape[1] for x in maps])
