@@ -86,6 +86,9 @@ def test_a_transformers_head_behind_our_backbone(kind: str, tmp_path: Path, phot
         for ours, theirs in zip(found, wanted, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=5e-5 * max(1.0, float(np.abs(theirs).max())))
     assert len(run_onnxruntime(dense_twin(graph), {"input": x.numpy()})) == 2
+    verify = ["verify", str(engine), "--reference", str(file)]
+    assert main([*verify, "--head", str(folder)]) == 0
+    assert main(verify) == 2
     assert main(["run", str(engine), str(photos), "--score", "0.01", "--draw", str(tmp_path / "found")]) == 0
     assert len(list((tmp_path / "found").iterdir())) == 3
 
