@@ -2,7 +2,7 @@
 tensors, and what non-maximum suppression keeps has a fixed length.
 
 Everything here works on the library's own modules and weights. The library's forward functions are what the tests and
-`laudc verify` compare with.
+`laudc verify` compare with. Torch is imported with this module, so only `mmdetection_heads` imports it.
 """
 
 from __future__ import annotations

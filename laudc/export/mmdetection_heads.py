@@ -8,7 +8,7 @@ code; `mmdetection_graph` has the form of it that can be exported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def mmdetection_head(name: str, file: DetectorFile, size: tuple[int, int], *, wi
         )
     library = _library(name)
     head = build(library, _Request(name, model, file.tensors, size, with_neck))
-    return Head(**{**vars(head), "about": f"{kind} of MMDetection {library.version}"})
+    return replace(head, about=f"{kind} of MMDetection {library.version}")
 
 
 def _library(name: str) -> SimpleNamespace:

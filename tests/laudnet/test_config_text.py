@@ -25,7 +25,8 @@ __import__('os').system('touch {tmp_path / "made"}')
 
 
 def test_lists_are_repeated_within_bounds() -> None:
-    found = read_config_text("classes = 3\nweights = [1.0] * classes + [0.1]\nlong = [0] * 100000\nnested = [[0]] * 2\n")
+    text = "classes = 3\nweights = [1.0] * classes + [0.1]\nlong = [0] * 100000\nnested = [[0]] * 2\n"
+    found = read_config_text(text)
     assert found == {"classes": 3, "weights": [1.0, 1.0, 1.0, 0.1]}
 
 
