@@ -154,7 +154,7 @@ def test_without_the_library_the_rest_is_exported_all_the_same(
 def test_heads_need_a_detectors_checkpoint() -> None:
     with pytest.raises(UserError, match="a model in memory was given"):
         export(small_backbone("DDQDETR"), input_size=SIZE, head="mmdet")
-    with pytest.raises(UserError, match="it is no detector's backbone"):
+    with pytest.raises(UserError, match="It is no detector's backbone"):
         export(small_model("channel"), head="mmdet")
 
 
@@ -171,7 +171,7 @@ def library_file(path: Path, kind: str) -> Path:
     model = read_config_text(CONFIGS[kind])["model"]
     torch.manual_seed(0)
     if kind == "DDQDETR":
-        model["encoder"].pop("num_cp"), model["decoder"].pop("num_cp")
+        del model["encoder"]["num_cp"], model["decoder"]["num_cp"], model["data_preprocessor"]
         detector = MODELS.build(ConfigDict({**model, "backbone": {"type": torch.nn.Identity}, "train_cfg": None}))
     else:
         detector = torch.nn.Module()
