@@ -156,7 +156,7 @@ class _FakeEngine:
     def __init__(self, model: laudnet.LaudResNet) -> None:
         self._model = model
         self.input_shape = ("N", 3, 64, 64)
-        self.manifest = SimpleNamespace(preprocess={}, outputs=())
+        self.manifest = SimpleNamespace(config={}, preprocess={}, outputs=())
 
     def trace(self, images: np.ndarray) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
         found = laudnet.trace(self._model, torch.from_numpy(images))
