@@ -48,7 +48,8 @@ mkdir -p "$work/made"
 cp "$work/runner/laudc-runner" "$work/made/"
 find "$work/plugins" -name 'liblaudc_trt*.so' -exec cp {} "$work/made/" ';'
 ls "$work/made"/liblaudc_trt*.so > /dev/null || { echo "error: no plugin library was built" >&2; exit 2; }
-rm -rf "$output"
-mv "$work/made" "$output"
+# Only our files are replaced, each at once: the folder may hold other things, and the runner may be running.
+mkdir -p "$output"
+mv -f "$work/made"/* "$output/"
 rm -rf "$work"
 echo "built $output for sm $sm"

@@ -11,6 +11,12 @@ namespace {
 
 constexpr size_t kStaticShared = 48 * 1024;
 
+// An error that we tell ourselves is not left for whoever asks CUDA for the thread's last one.
+int reported(cudaError_t error) {
+  if (error != cudaSuccess) cudaGetLastError();
+  return static_cast<int>(error);
+}
+
 struct CudaLauncher {
   cudaStream_t stream;
 
@@ -21,10 +27,15 @@ struct CudaLauncher {
       const cudaError_t allowed =
           cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes));
-      if (allowed != cudaSuccess) return static_cast<int>(allowed);
+      if (allowed != cudaSuccess) return reported(allowed);
     }
-    kernel<<<grid, threads, shared_bytes, stream>>>(params);
-    return static_cast<int>(cudaGetLastError());
+    // Not by <<<>>>, whose only report is the thread's last error: that may be left over from somebody else's call.
+    Params copy = params;
+    void* arguments[] = {&copy};
+    const cudaError_t launched =
+        cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(grid)),
+                         dim3(static_cast<unsigned>(threads)), arguments, shared_bytes, stream);
+    return reported(launched);
   }
 };
 
@@ -78,16 +89,16 @@ int launch_convert(bool half, const ConvertParams& params, int grid, Stream stre
 }
 
 int fill_zero(void* memory, size_t bytes, Stream stream) {
-  return static_cast<int>(cudaMemsetAsync(memory, 0, bytes, cuda_stream(stream)));
+  return reported(cudaMemsetAsync(memory, 0, bytes, cuda_stream(stream)));
 }
 
 int copy_memory(const void* from, void* to, size_t bytes, Stream stream) {
-  return static_cast<int>(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
+  return reported(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
 }
 
 int copy_rows(const void* from, size_t from_stride, void* to, size_t to_stride, size_t bytes, size_t rows,
               Stream stream) {
-  return static_cast<int>(
+  return reported(
       cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, rows, cudaMemcpyDeviceToDevice, cuda_stream(stream)));
 }
 
@@ -103,16 +114,17 @@ int current_device(laudc_cuda_device* device) {
   if (error == cudaSuccess) error = cudaFuncGetAttributes(&kernel, reinterpret_cast<const void*>(convert<float>));
   device->sm = std::min(10 * major + minor, kernel.ptxVersion);
   device->multiprocessors = count;
-  return static_cast<int>(error);
+  return reported(error);
 }
 
-int allocate(size_t bytes, void** memory) { return static_cast<int>(cudaMalloc(memory, bytes)); }
+int allocate(size_t bytes, void** memory) { return reported(cudaMalloc(memory, bytes)); }
 
 void release(void* memory) { cudaFree(memory); }
 
 bool is_capturing(Stream stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(cuda_stream(stream), &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
+  // Asked about the legacy stream while another is captured, CUDA answers with an error: that one is not.
+  return reported(cudaStreamIsCapturing(cuda_stream(stream), &status)) == 0 && status != cudaStreamCaptureStatusNone;
 }
 
 const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
   const void* x;              /* [batch][laudc_cuda_x_shape(run)], fp16 if the precision is, else fp32; a map is not
                                  negative */
-  const float* const* packed; /* host array: the packed weights of each block */
+  const float* const* packed; /* host array: the packed weights of each block, 16-byte aligned */
   const void* prepared;       /* filled by laudc_cuda_prepare; null if laudc_cuda_prepared_bytes is 0 */
   void* y;                    /* [batch][laudc_cuda_y_shape(run)], type of x; not x itself */
   int32_t* counts;            /* [batch][blocks][4], or null */

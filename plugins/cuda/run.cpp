@@ -11,6 +11,8 @@ namespace laudc {
 namespace cuda {
 namespace {
 
+// What one thread loads of weights at once.
+constexpr uintptr_t kVectorBytes = 16;
 constexpr int kFirstVoltaSm = 70, kFirstTuringSm = 75, kFirstMmaSm = 80;
 
 GemmKind kind_of(Precision precision, int sm) {
@@ -93,6 +95,11 @@ std::string Run::complaint_about_call(const laudc_cuda_io& io) const {
            " aligned to 256 are needed";
   }
   if (prepared_elements_ > 0 && io.prepared == nullptr) return "the weights were not prepared";
+  for (int64_t block = 0; block < block_count(); ++block) {
+    if (aligned(io.packed[block], kVectorBytes)) continue;
+    return "the packed weights of block " + std::to_string(block) + " are not aligned to " +
+           std::to_string(kVectorBytes) + " bytes";
+  }
   return std::string();
 }
 

@@ -188,6 +188,10 @@ TEST(bad_calls_are_refused) {
   call.io.prepared = nullptr;
   refused("not prepared");
   call.io = good;
+  const float* const shifted[] = {good.packed[0] + 1};
+  call.io.packed = shifted;
+  refused("block 0 are not aligned");
+  call.io = good;
   call.io.batch = INT64_C(1) << 40;
   refused("too large");
   CHECK(laudc_cuda_workspace_bytes(call.run.get(), INT64_C(1) << 40) == 0);
