@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from laudc.devices.gpu import GpuRecord
 
 LIBRARY = "liblaudc_ort_cuda.so"
-OVERRIDE = "LAUDC_CUDA_LIBRARY"
+OVERRIDE = "LAUDC_ORT_CUDA_LIBRARY"
 _PROVIDER = "CUDAExecutionProvider"
 
 

@@ -91,9 +91,9 @@ def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: M
         fit.block,
         fit.outside,
         fit.residual,
-        tuple(_block_intervals(chosen.blocks, chosen.blocks_measured)),
+        tuple(block_intervals(chosen.blocks, chosen.blocks_measured)),
         # Engines are ours throughout, or nearly so.
-        _interval(calls[ours], totals[ours], _ANY_US),
+        conformal_interval(calls[ours], totals[ours], _ANY_US),
         fit.family,
     )
     errors = {"blocks": error_summary(chosen.blocks, chosen.blocks_measured), "networks": error_summary(calls, totals)}
@@ -212,19 +212,19 @@ def error_summary(predicted: Array, measured: Array) -> dict[str, float]:
     }
 
 
-def _block_intervals(predicted: Array, measured: Array) -> list[Interval]:
+def block_intervals(predicted: Array, measured: Array) -> list[Interval]:
     """Small blocks are predicted less exactly than large ones, so each size has its own interval."""
     found = []
     low = 0.0
     for high in (*_INTERVAL_LIMITS_US, _ANY_US):
         inside = (predicted > low * 1e3) & (predicted <= high * 1e3)
         if inside.sum() >= 20:
-            found.append(_interval(predicted[inside], measured[inside], high))
+            found.append(conformal_interval(predicted[inside], measured[inside], high))
         low = high
     return found
 
 
-def _interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
+def conformal_interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
     """Split-conformal: the quantiles of measured over predicted, with the finite-sample correction."""
     ratio = np.sort(measured / predicted)
     count = len(ratio)

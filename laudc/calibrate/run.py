@@ -16,7 +16,7 @@ import numpy as np
 from laudc.calibrate.design import Design, draw_families
 from laudc.calibrate.measure import CpuMeasurer, Measurer
 from laudc.calibrate.samples import Sample, SideFile
-from laudc.devices import DeviceProfile, load_profile, save_profile
+from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import CheckFailed, UserError
 from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
 
@@ -112,16 +112,16 @@ def calibrate(
     numbers = _networks(families, networks)
     designs = draw_families(numbers)
     _check_samples(designs, measurer, len(counts))
-    path = Path(output) if output is not None else _own_place(profile)
+    path = Path(output) if output is not None else user_profile_path(profile.id)
     side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": numbers, "threads": list(counts)})
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    samples, repeats = _measure(measurer, designs, counts, side, begin, progress)
+    samples, repeats = take_samples(measurer, designs, counts, side, begin, progress)
     progress("fitting", 0.97)
-    repeatability = _repeatability(samples, repeats)
-    good = _undisturbed(samples)
+    repeatability = median_drift(samples, repeats)
+    good = undisturbed_samples(samples)
     disturbed = 1 - len(good) / len(samples)
-    _check_quiet(repeatability, disturbed, force, side.path)
+    require_quiet(repeatability, disturbed, force, side.path)
     calibration = fit_all(designs, _usable(designs, samples, good), facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
@@ -152,12 +152,6 @@ def measurer_for(profile: DeviceProfile) -> Measurer:
         f"it is a {profile.kind} device, which is measured in another way",
         f"run laudc calibrate --device {profile.id} on the device itself, or call laudc.calibrate.cuda.calibrate_cuda",
     )
-
-
-def _own_place(profile: DeviceProfile) -> Path:
-    from laudc.devices import user_profile_path
-
-    return user_profile_path(profile.id)
 
 
 def _thread_counts(wanted: Sequence[int] | None, usable: int) -> tuple[int, ...]:
@@ -227,7 +221,7 @@ def _kept_families(profile: DeviceProfile, facts: Mapping[str, Any]) -> dict[str
         return {}
 
 
-def _measure(
+def take_samples(
     measurer: Measurer,
     designs: Sequence[Design],
     threads: Sequence[int],
@@ -273,7 +267,7 @@ def _again(
     """Disturbed samples are measured once more while there is time; the better ones are kept."""
     by_index = {design.index: design for design in designs}
     found = {sample.key: sample for sample in samples}
-    good = {sample.key for sample in _undisturbed(samples)}
+    good = {sample.key for sample in undisturbed_samples(samples)}
     for number, key in enumerate(key for key in list(found) if key not in good):
         if time.monotonic() - begin > MOST_SECONDS:
             break
@@ -286,7 +280,7 @@ def _again(
     return list(found.values())
 
 
-def _undisturbed(samples: Sequence[Sample]) -> list[Sample]:
+def undisturbed_samples(samples: Sequence[Sample]) -> list[Sample]:
     """Samples of a quiet machine at its usual pace."""
     best = {
         threads: float(np.quantile([s.pace_ns for s in samples if s.threads == threads], USUAL_BEST))
@@ -312,13 +306,15 @@ def _usable(designs: Sequence[Design], samples: Sequence[Sample], good: Sequence
     return [sample for sample in samples if sample.key in undisturbed or (family[sample.design], sample.threads) in few]
 
 
-def _repeatability(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:
+def median_drift(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:
+    """Median relative difference of what was measured twice; 0 where nothing was."""
     first = {sample.key: sample.total_ns for sample in samples}
     moved = [abs(again.total_ns / first[again.key] - 1) for again in repeats if again.key in first]
     return round(statistics.median(moved), 4) if moved else 0.0
 
 
-def _check_quiet(repeatability: float, disturbed: float, force: bool, side: Path) -> None:
+def require_quiet(repeatability: float, disturbed: float, force: bool, side: Path) -> None:
+    """Raises CheckFailed, and removes the samples kept in `side`, if the machine was too noisy and not `force`."""
     if force or (repeatability <= _MOST_DRIFT and disturbed <= _MOST_DISTURBED):
         return
     side.unlink(missing_ok=True)

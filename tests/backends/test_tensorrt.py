@@ -409,7 +409,7 @@ def test_a_driver_update_asks_for_a_new_build(one_world, tiny_onnx, tmp_path, mo
 
 
 def test_onnxruntime_cuda_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setenv("LAUDC_CUDA_LIBRARY", str(tmp_path / "no.so"))
+    monkeypatch.setenv("LAUDC_ORT_CUDA_LIBRARY", str(tmp_path / "no.so"))
     backend = backends.get("onnxruntime-cuda")
     reason = backend.is_available().reason
     assert "onnxruntime-gpu" in reason and "liblaudc_ort_cuda.so is missing" in reason

@@ -1,6 +1,6 @@
 """The plugin library in a real TensorRT registry (no GPU is needed).
 
-LAUDC_TRT_LIBRARY names the library, built for the major version that is installed; skipped without it. From PyPI: the
+LAUDC_TENSORRT_PLUGIN names the library, built for the major version that is installed; skipped without it. From PyPI: the
 lean runtimes of TensorRT 10 and 11, and the whole of 8.6.0 (Python 3.8 to 3.10, with nvidia-cudnn-cu12 below 9).
 """
 
@@ -24,7 +24,7 @@ import pytest
 from laudc.ops.scheduled import ABI_VERSION, REGNET_RUN_OP, RUN_OP, BlockRecord, RegNetRecord, encode_blocks
 from laudc.ops.scheduled_vit import VIT_RUN_OP, VitRecord, encode_vit_blocks
 
-LIBRARY = os.environ.get("LAUDC_TRT_LIBRARY")
+LIBRARY = os.environ.get("LAUDC_TENSORRT_PLUGIN")
 BOTTLENECK = {"cin": 8, "width": 4, "cout": 8, "stride": 1, "hin": 5, "win": 6, "projection": 0}
 REGNET = {**BOTTLENECK, "width": 8, "group": 2, "squeeze": 3}
 VIT = {"tokens": 5, "dim": 8, "heads": 2, "hidden": 16, "token_policy": 1}
@@ -81,7 +81,7 @@ def operator(request: pytest.FixtureRequest) -> Any:
 def trt() -> Any:
     """TensorRT's Python module, full or lean."""
     if not LIBRARY:
-        pytest.skip("LAUDC_TRT_LIBRARY is not set")
+        pytest.skip("LAUDC_TENSORRT_PLUGIN is not set")
     for name in ("tensorrt", "tensorrt_lean_bindings", "tensorrt_lean"):
         try:
             return importlib.import_module(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from laudc.calibrate.fit import _block_intervals, _interval, error_summary
+from laudc.calibrate.fit import block_intervals, conformal_interval, error_summary
 from laudc.predict.families import Record, family_of
 from laudc.predict.gpu.launch import Gpu
 from laudc.predict.gpu.load import FamilyIntervals, GpuFit
@@ -170,8 +170,8 @@ class _HeldOut:
         """What measurements lie in."""
         known = ~np.isnan(self.total_ns)
         enough = known.sum() >= _FOLDS
-        network = _interval(self.networks[known], self.total_ns[known], _ANY_US) if enough else None
-        return FamilyIntervals(tuple(_block_intervals(self.blocks, self.block_ns)), network)
+        network = conformal_interval(self.networks[known], self.total_ns[known], _ANY_US) if enough else None
+        return FamilyIntervals(tuple(block_intervals(self.blocks, self.block_ns)), network)
 
     def errors(self) -> dict[str, Any]:
         """How far predictions are off."""

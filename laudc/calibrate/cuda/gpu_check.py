@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from laudc.calibrate.cuda.fit import TimedBlock, TimedNetwork
-from laudc.calibrate.cuda.run import CudaCalibration, _require_same_gpu, fit_and_save
-from laudc.calibrate.run import _own_place
-from laudc.devices import load_profile
+from laudc.calibrate.cuda.run import CudaCalibration, fit_and_save, require_same_gpu
+from laudc.devices import load_profile, user_profile_path
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, decode_blocks
 
@@ -48,14 +47,14 @@ def calibrate_from_file(
             f"{type(error).__name__}: {error}",
             "give the results.json of scripts/gpu_check.sh of this laudc",
         ) from error
-    _require_same_gpu(profile, facts)
+    require_same_gpu(profile, facts)
     if len(networks) < _LEAST_BLOCKS:
         raise UserError(
             f"{path} holds too few measurements",
             f"{len(networks)} blocks can be used, {_LEAST_BLOCKS} are the least",
             "run scripts/gpu_check.sh without --quick",
         )
-    target = Path(output) if output is not None else _own_place(profile)
+    target = Path(output) if output is not None else user_profile_path(profile.id)
     target.parent.mkdir(parents=True, exist_ok=True)
     return fit_and_save(target, profile, networks, facts, _METHOD, {})
 

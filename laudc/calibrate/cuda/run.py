@@ -14,15 +14,14 @@ from laudc.calibrate.cuda.setting import Setting, settings_for
 from laudc.calibrate.design import Design, draw_designs, evenly_mixed
 from laudc.calibrate.run import (
     MOST_SAMPLES,
-    _check_quiet,
-    _measure,
     _networks,
-    _own_place,
-    _repeatability,
-    _undisturbed,
+    median_drift,
+    require_quiet,
+    take_samples,
+    undisturbed_samples,
 )
 from laudc.calibrate.samples import Sample, SideFile
-from laudc.devices import DeviceProfile, load_profile, save_profile
+from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
@@ -101,7 +100,7 @@ def calibrate_cuda(
     settings = settings_for(profile)
     measurer = _measurer(profile, settings) if measurer is None else measurer
     facts = measurer.facts()
-    _require_same_gpu(profile, facts)
+    require_same_gpu(profile, facts)
     numbers = _networks(families, networks, DEFAULT_NETWORKS, LEAST_NETWORKS)
     designs = evenly_mixed([draw_designs(count, family=family) for family, count in numbers.items()])
     most = MOST_SAMPLES // len(settings)
@@ -111,15 +110,15 @@ def calibrate_cuda(
             f"{most} of them make {MOST_SAMPLES} samples, and no more are taken",
             f"use --networks {min(DEFAULT_NETWORKS, most)}",
         )
-    path = Path(output) if output is not None else _own_place(profile)
+    path = Path(output) if output is not None else user_profile_path(profile.id)
     side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": numbers})
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples, repeats = _measure(measurer, designs, range(1, len(settings) + 1), side, time.monotonic(), progress)
+    samples, repeats = take_samples(measurer, designs, range(1, len(settings) + 1), side, time.monotonic(), progress)
     progress("fitting", 0.97)
-    repeatability = _repeatability(samples, repeats)
-    good = _undisturbed(samples)
+    repeatability = median_drift(samples, repeats)
+    good = undisturbed_samples(samples)
     disturbed = 1 - len(good) / len(samples)
-    _check_quiet(repeatability, disturbed, force, side.path)
+    require_quiet(repeatability, disturbed, force, side.path)
     used = good if len(good) > len(samples) / 2 else samples
     more = {"repeatability": repeatability, "disturbed": round(disturbed, 3)}
     result = fit_and_save(path, profile, timed_networks(designs, used, settings), facts, MEASURED_HERE, more)
@@ -148,7 +147,7 @@ def _measurer(profile: DeviceProfile, settings: Sequence[Setting]) -> CudaMeasur
         raise UserError(f"the CUDA kernels {path} cannot be used", str(error), "build them for this GPU") from error
 
 
-def _require_same_gpu(profile: DeviceProfile, facts: Mapping[str, Any]) -> None:
+def require_same_gpu(profile: DeviceProfile, facts: Mapping[str, Any]) -> None:
     wanted = profile.identity.compute_capability
     if wanted and str(facts["sm"]) != wanted:
         raise UserError(
