@@ -99,13 +99,15 @@ gpu-compile: $(VENV)/.installed-dev
 	  || echo "NVRTC could not be installed" >&2
 	$(BIN)/python tools/gpu_compile_check.py --report build/gpu-compile.json
 
-# Numerics on this machine's GPU: every vector, every precision, under compute-sanitizer where it is installed. Needs
-# nvcc and a Python with numpy, onnx and pytest; no network.
+# Numerics on this machine's GPU: the native tests of all operators and the vectors that every implementation shares, in
+# every precision, under compute-sanitizer where it is installed. Needs nvcc and a Python with numpy, onnx and pytest; no
+# network.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 SANITIZER = $(shell command -v compute-sanitizer >/dev/null && echo compute-sanitizer --error-exitcode 1)
 test-gpu:
 	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU \
 	  || { echo "make test-gpu needs an NVIDIA GPU: nvidia-smi finds none" >&2; exit 2; }
+	scripts/gpu_check.sh --out build/gpu-check --only operators $(if $(SANITIZER),--sanitize)
 	cmake -S plugins/cuda -B build/cuda -DLAUDC_CUDA_ARCHITECTURES=native
 	cmake --build build/cuda --parallel
 	PYTHONPATH=models:. LAUDC_CUDA_LIBRARY=build/cuda/liblaudc_cuda.so \

@@ -1,21 +1,29 @@
 #!/usr/bin/env bash
 # Builds laudc's CUDA kernels on this machine, checks their numbers, and measures them against the best dense
-# alternative. Needs a GPU, nvcc and a Python with PyTorch (CUDA build) and NumPy; no network, no ONNX, nothing installed.
+# alternative. Needs a GPU, nvcc and a Python 3.10 or newer with PyTorch (CUDA build) and NumPy; no network, no CMake,
+# no ONNX, nothing installed.
 #
-#   scripts/gpu_check.sh [--out FOLDER] [--quick] [--no-compile] [--tensorrt FOLDER --engines FOLDER]
+#   scripts/gpu_check.sh [--out FOLDER] [--minutes N] [--only PART,...] [--quick] [--no-compile] [--sanitize]
+#                        [--tensorrt FOLDER --engines FOLDER]
 #
-#   --out FOLDER       results and builds [default: out/gpu-check]: results.json, table.txt
-#   --quick            fewer cases and runs: a minute instead of about twenty
-#   --no-compile       leave torch.compile out of the dense alternatives
-#   --tensorrt FOLDER  an unpacked TensorRT (include, lib): also builds laudc-runner and the plugins
+#   --out FOLDER       results and builds [default: out/gpu-check]: results.json, table.txt, operators.txt
+#   --minutes N        begin nothing new after N minutes; the same command goes on where it stopped (exit code 4 until
+#                      everything is measured)
+#   --only PART,...    some of: operators (every operator against its reference, by the native tests), numerics (blocks
+#                      of real size against PyTorch), launch (cost of launches), networks, blocks, engines
+#   --quick            fewer cases and runs: a few minutes instead of about an hour
+#   --no-compile       leave torch.compile out of the dense alternatives: most of the time goes there
+#   --sanitize         operators also under compute-sanitizer: memcheck, racecheck, synccheck
+#   --tensorrt FOLDER  an unpacked TensorRT (include, lib): also builds laudc-runner and the plugins (needs CMake)
 #   --engines FOLDER   uncompiled .laudc files for it: compiled and profiled through laudc-runner
 #   --dry-run          say what would be done
-# PYTHON, CUDACXX and JOBS are taken from the environment. Exit code 3: something was measured and is not right.
+# PYTHON and CUDACXX are taken from the environment. Exit code 3: something was measured and is not right.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=$root/out/gpu-check
-tensorrt='' engines='' dry_run=''
+tensorrt='' engines='' dry_run='' minutes='' sanitize=''
+parts=operators,numerics,launch,networks,blocks,engines
 options=()
 
 fail() {
@@ -27,17 +35,23 @@ usage() { sed -n '2,/^set -/p' "${BASH_SOURCE[0]}" | sed -n 's/^# \{0,1\}//p'; }
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --out | --tensorrt | --engines)
-      [ $# -ge 2 ] || fail "$1 needs a folder"
+    --out | --tensorrt | --engines | --minutes | --only)
+      [ $# -ge 2 ] || fail "$1 needs a value"
       case $1 in
         --out) out=$2 ;;
         --tensorrt) tensorrt=$2 ;;
         --engines) engines=$2 ;;
+        --minutes) minutes=$2 ;;
+        --only) parts=$2 ;;
       esac
       shift 2
       ;;
     --quick | --no-compile)
       options+=("$1")
+      shift
+      ;;
+    --sanitize)
+      sanitize=1
       shift
       ;;
     --dry-run)
@@ -51,6 +65,18 @@ while [ $# -gt 0 ]; do
     *) fail "there is no option '$1'; see $0 --help" ;;
   esac
 done
+
+case $minutes in *[!0-9]*) fail "--minutes needs a whole number, not '$minutes'" ;; esac
+for part in ${parts//,/ }; do
+  case $part in
+    operators | numerics | launch | networks | blocks | engines) ;;
+    *) fail "--only knows no part '$part'; see $0 --help" ;;
+  esac
+done
+[ -z "$tensorrt" ] || [ -n "$engines" ] || fail "--tensorrt needs --engines: a folder with uncompiled .laudc files"
+
+wanted() { case ,$parts, in *,"$1",*) return 0 ;; *) return 1 ;; esac }
+out_of_time() { [ -n "$minutes" ] && [ "$SECONDS" -ge $((minutes * 60)) ]; }
 
 step() { # TITLE COMMAND...
   echo "== $1"
@@ -66,27 +92,94 @@ step() { # TITLE COMMAND...
 python=${PYTHON:-python3}
 nvcc=${CUDACXX:-nvcc}
 if ! command -v "$nvcc" > /dev/null && [ -x /usr/local/cuda/bin/nvcc ]; then nvcc=/usr/local/cuda/bin/nvcc; fi
-if [ -z "$dry_run" ]; then
+
+# Parts that PyTorch takes part in.
+measured=''
+for part in numerics launch networks blocks; do
+  if wanted "$part"; then measured+=${measured:+,}$part; fi
+done
+
+# Of the device that PyTorch takes, which CUDA_VISIBLE_DEVICES may choose.
+compute_capability() {
+  if [ -z "$measured" ]; then
+    sm=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d '. ')
+    [ -n "$sm" ] || fail "nvidia-smi finds no GPU: there is none in this container, or no driver"
+    return
+  fi
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2> /dev/null ||
+    fail "$python is not a Python 3.10 or newer; set PYTHON to one that has PyTorch"
+  "$python" -c 'import numpy, torch' 2> /dev/null || fail "$python has no NumPy or no PyTorch; set PYTHON to one with both"
+  sm=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())' 2> /dev/null) ||
+    fail "PyTorch of $python sees no GPU: there is none in this container, no driver, or it is a CPU build"
+}
+
+check_machine() {
   command -v "$nvcc" > /dev/null || fail "nvcc was not found; install the CUDA toolkit or set CUDACXX"
-  command -v nvidia-smi > /dev/null || fail "nvidia-smi was not found: there is no driver, or no GPU in this container"
-  "$python" -c 'import numpy, torch; assert torch.cuda.is_available()' 2> /dev/null ||
-    fail "$python has no PyTorch that sees the GPU; set PYTHON to one that does"
+  compute_capability
+  local known
+  known=$("$nvcc" --list-gpu-code 2> /dev/null || true)
+  [ -z "$known" ] || grep -qx "sm_$sm" <<< "$known" ||
+    fail "this GPU is sm_$sm, which $nvcc is too old (or too new) to compile for; set CUDACXX to another"
   mkdir -p "$out"
   out=$(cd "$out" && pwd)
-fi
+}
+
+sm=90 # of a dry run
+[ -n "$dry_run" ] || check_machine
 [ -z "$tensorrt" ] || [ -e "$tensorrt/include/NvInfer.h" ] || [ -n "$dry_run" ] ||
   fail "$tensorrt has no include/NvInfer.h: give the folder of an unpacked TensorRT"
-
-compute_capability() { nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d '. '; }
-sm=$([ -n "$dry_run" ] && echo 90 || compute_capability)
+library=$out/liblaudc_cuda.so
 
 # By nvcc alone: a machine with CUDA and PyTorch need not have CMake.
 build_kernels() {
+  local stamp made
+  made="sm_$sm $("$nvcc" --version | tail -n 1)"
+  stamp=$(cat "$library.made" 2> /dev/null || true)
+  if [ "$stamp" = "$made" ] && [ -z "$(find "$root/plugins/core" "$root/plugins/cuda" -newer "$library" -type f)" ]; then
+    echo "   is there already"
+    return
+  fi
+  rm -f "$library.made"
   "$nvcc" -std=c++14 -O3 -shared -Xcompiler -fPIC,-fvisibility=hidden -Xptxas -v -cudart static \
-    -gencode "arch=compute_$sm,code=sm_$sm" -I "$root/plugins" -o "$out/liblaudc_cuda.so" \
+    -gencode "arch=compute_$sm,code=sm_$sm" -I "$root/plugins" -o "$library" \
     "$root"/plugins/core/*.cpp \
     "$root"/plugins/cuda/*.cpp "$root"/plugins/cuda/*.cu 2> "$out/ptxas.txt" ||
     { tail -n 30 "$out/ptxas.txt" >&2; fail "the kernels do not compile; all of it is in $out/ptxas.txt"; }
+  echo "$made" > "$library.made"
+}
+
+# The native tests of the kernels, on this GPU in place of the emulated one.
+check_operators() {
+  local name tests=$root/plugins/tests failed=0 tool done=$out/operators.done
+  local tools=('')
+  if [ -e "$done" ] && [ "$(cat "$done")" = "sanitize: $sanitize" ] &&
+    [ -z "$(find "$root/plugins" "$library" -newer "$done" -type f)" ]; then
+    echo "   right, by an earlier call"
+    return
+  fi
+  if [ -n "$sanitize" ]; then
+    command -v compute-sanitizer > /dev/null || fail "--sanitize needs compute-sanitizer, which comes with CUDA"
+    tools+=(memcheck racecheck synccheck)
+  fi
+  rm -f "$done"
+  : > "$out/operators.txt"
+  for name in run regnet vit; do
+    "$nvcc" -std=c++17 -O1 -cudart static -I "$root/plugins" -o "$out/test_cuda_$name" "$tests/test_cuda_$name.cpp" \
+      "$tests/real_gpu.cpp" "$tests/emulated_device.cpp" "$root"/plugins/core/*.cpp \
+      -Xlinker -rpath,"$out" -L"$out" -llaudc_cuda || fail "the native tests do not compile"
+    for tool in "${tools[@]}"; do
+      echo "test_cuda_$name${tool:+ under $tool}" >> "$out/operators.txt"
+      ${tool:+compute-sanitizer --tool "$tool" --error-exitcode 1} "$out/test_cuda_$name" >> "$out/operators.txt" 2>&1 ||
+        failed=1
+    done
+  done
+  grep -v '^ok ' "$out/operators.txt" || true
+  if [ "$failed" -ne 0 ]; then
+    echo "   FAILED: all of it is in $out/operators.txt"
+    return 3
+  fi
+  echo "   all of $(grep -c '^ok ' "$out/operators.txt") right"
+  echo "sanitize: $sanitize" > "$done"
 }
 
 run_engines() {
@@ -96,18 +189,32 @@ run_engines() {
   for engine in "$engines"/*.laudc; do
     [ -e "$engine" ] || fail "there are no .laudc files in $engines"
     name=$(basename "$engine" .laudc)
+    [ -e "$out/$name.profile.json" ] && continue # measured by an earlier call
     "$out/device/laudc-runner" build "$engine" -o "$out/$name.finished.laudc"
     "$out/device/laudc-runner" profile "$out/$name.finished.laudc" --runs 200 --json "$out/$name.profile.json"
   done
 }
 
-step "building the CUDA kernels for sm_$sm" build_kernels
+# What this call leaves open, and what was wrong, outlasts the steps that follow.
 status=0
-PYTHONPATH=$root/scripts:$root step "numerics and measurements" \
-  "$python" -m gpu_check --library "$out/liblaudc_cuda.so" --out "$out" ${options[@]+"${options[@]}"} || status=$?
-if [ -n "$tensorrt" ]; then
-  [ -n "$engines" ] || fail "--tensorrt needs --engines: a folder with uncompiled .laudc files"
-  export TENSORRT_ROOT=$tensorrt
-  step "TensorRT engines through laudc-runner" run_engines
+keep_status() { [ "$1" -eq 0 ] || { [ "$status" -ne 0 ] && [ "$status" -ne 4 ]; } || status=$1; }
+
+step "building the CUDA kernels for sm_$sm" build_kernels
+if wanted operators; then step "every operator against its reference" check_operators || keep_status $?; fi
+if [ -n "$measured" ]; then
+  [ -z "$minutes" ] || options+=(--seconds "$((minutes * 60 > SECONDS ? minutes * 60 - SECONDS : 0))")
+  # What torch.compile has tuned is found again by the next call.
+  export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$out/inductor}
+  PYTHONPATH=$root/scripts:$root step "measurements" "$python" -m gpu_check \
+    --library "$library" --out "$out" --only "$measured" ${options[@]+"${options[@]}"} || keep_status $?
 fi
+if [ -n "$tensorrt" ] && wanted engines; then
+  if out_of_time; then
+    keep_status 4
+  else
+    export TENSORRT_ROOT=$tensorrt
+    step "TensorRT engines through laudc-runner" run_engines
+  fi
+fi
+[ "$status" -ne 4 ] || echo "not everything is measured yet: give the same command again"
 exit "$status"

@@ -1,4 +1,4 @@
-// Runs with random weights on the emulated GPU, checked against the plain double-precision reference.
+// Runs with random weights on the tests' GPU, checked against the plain double-precision reference.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "tests/cuda_families.h"
 #include "tests/emulated_device.h"
 #include "tests/emulated_gpu.h"
+#include "tests/gpu.h"
 
 namespace laudc {
 namespace test {
@@ -18,8 +19,10 @@ namespace test {
 // Memory that starts as NaN and ends where it ends, aligned as cudaMalloc aligns.
 class DeviceMemory {
  public:
-  explicit DeviceMemory(size_t bytes) : data_(std::aligned_alloc(256, (bytes + 255) / 256 * 256)) {
-    std::memset(data_.get(), 0xff, (bytes + 255) / 256 * 256);
+  explicit DeviceMemory(size_t bytes) : data_(gpu_allocate(bytes)) { std::memset(data_.get(), 0xff, bytes); }
+  template <class T>
+  explicit DeviceMemory(const std::vector<T>& values) : DeviceMemory(values.size() * sizeof(T)) {
+    if (!values.empty()) std::memcpy(data_.get(), values.data(), values.size() * sizeof(T));
   }
   template <class T = void>
   T* as() const {
@@ -28,7 +31,7 @@ class DeviceMemory {
 
  private:
   struct Free {
-    void operator()(void* p) const { std::free(p); }
+    void operator()(void* p) const { gpu_free(p); }
   };
   std::unique_ptr<void, Free> data_;
 };
@@ -100,8 +103,9 @@ struct GpuNetworkOf {
   struct Call {
     std::unique_ptr<laudc_cuda_run, void (*)(laudc_cuda_run*)> run{nullptr, laudc_cuda_destroy};
     std::vector<const float*> packed;
-    std::vector<DeviceMemory> memory;  // x, y, prepared, workspace
-    GpuResults results;
+    std::vector<DeviceMemory> weights;
+    std::vector<DeviceMemory> memory;  // x, y, prepared, workspace, counts, margins
+    size_t count_values, margin_values;
     laudc_cuda_io io;
   };
 
@@ -110,29 +114,33 @@ struct GpuNetworkOf {
     Call call;
     char error[256] = "";
     const Record list = record_list();
-    const laudc_cuda_device device = cuda::emulated::the_gpu().device;
+    const laudc_cuda_device device = gpu_for(cuda::emulated::the_gpu().device);
     call.run.reset(laudc_cuda_create(Family::op(), list.data(), list.size(), precision, &device, error, sizeof(error)));
     CHECK(call.run != nullptr && error[0] == '\0');
     if (call.run == nullptr) return call;
     const laudc_cuda_run* run = call.run.get();
-    for (const Floats& p : packed) call.packed.push_back(p.data());
+    for (const Floats& p : packed) {
+      call.weights.emplace_back(p);
+      call.packed.push_back(call.weights.back().template as<float>());
+    }
     const int64_t batch = static_cast<int64_t>(x.size() / input_floats());
     const size_t element = precision == LAUDC_CUDA_FP16 ? 2 : 4;
     const size_t workspace = laudc_cuda_workspace_bytes(run, batch);
+    call.count_values = index(batch) * blocks.size() * 4;
+    call.margin_values = index(batch * laudc_cuda_margins(run));
     for (const size_t bytes :
-         {x.size() * element, index(batch) * output_floats() * element, laudc_cuda_prepared_bytes(run), workspace}) {
+         {x.size() * element, index(batch) * output_floats() * element, laudc_cuda_prepared_bytes(run), workspace,
+          call.count_values * sizeof(int32_t), call.margin_values * sizeof(float)}) {
       call.memory.emplace_back(bytes);
     }
     store(x, call.memory[0].as());
-    call.results.margins.assign(index(batch * laudc_cuda_margins(run)), -1.0f);
-    call.results.counts.assign(index(batch) * blocks.size() * 4, -1);
-    CHECK(laudc_cuda_prepare(run, call.packed.data(), call.memory[2].as(), nullptr, error, sizeof(error)) == 0);
+    CHECK(gpu_prepare(run, call.packed.data(), call.memory[2].as(), error, sizeof(error)) == 0);
     call.io = {call.memory[0].as(),
                call.packed.data(),
                call.memory[2].as(),
                call.memory[1].as(),
-               call.results.counts.data(),
-               call.results.margins.data(),
+               call.memory[4].template as<int32_t>(),
+               call.memory[5].template as<float>(),
                laudc_cuda_margins(run),
                call.memory[3].as(),
                workspace,
@@ -144,9 +152,12 @@ struct GpuNetworkOf {
     Call call = prepare_call(x);
     if (call.run == nullptr) return GpuResults();
     char error[256] = "";
-    CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
-    call.results.y = load(call.memory[1].as(), index(call.io.batch) * output_floats());
-    return call.results;
+    CHECK(gpu_run(call.run.get(), &call.io, error, sizeof(error)) == 0);
+    GpuResults results;
+    results.y = load(call.memory[1].as(), index(call.io.batch) * output_floats());
+    results.counts.assign(call.io.counts, call.io.counts + call.count_values);
+    results.margins.assign(call.io.margins, call.io.margins + call.margin_values);
+    return results;
   }
 
   void store(const Floats& from, void* to) const {
@@ -238,10 +249,10 @@ void check_outputs_left_out(Network* network, Random* random) {
   call.io.counts = nullptr;
   call.io.margins = nullptr;
   char error[256] = "";
-  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
+  CHECK(gpu_run(call.run.get(), &call.io, error, sizeof(error)) == 0);
   CHECK(network->load(call.memory[1].as(), all.y.size()) == all.y);
   call.io.batch = 0;
-  CHECK(laudc_cuda_enqueue(call.run.get(), &call.io, nullptr, error, sizeof(error)) == 0);
+  CHECK(gpu_run(call.run.get(), &call.io, error, sizeof(error)) == 0);
 }
 
 typedef GpuNetworkOf<BottleneckFamily> GpuNetwork;

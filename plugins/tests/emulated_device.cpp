@@ -265,11 +265,13 @@ const LaneWords* exchange(const uint32_t* words, int count) {
   return warp.words[slot];
 }
 
+void require_aligned(const void* address, uintptr_t bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes != 0) die("an address is not aligned");
+}
+
 void copy_async(void* to, const void* from, int bytes, bool valid) {
-  if (reinterpret_cast<uintptr_t>(to) % static_cast<uintptr_t>(bytes) != 0 ||
-      (valid && reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(bytes) != 0)) {
-    die("a background copy is not aligned");
-  }
+  require_aligned(to, static_cast<uintptr_t>(bytes));
+  if (valid) require_aligned(from, static_cast<uintptr_t>(bytes));
   const Copy copy = {to, from, bytes, valid};
   if (machine.late_copies) {
     machine.fibers[static_cast<size_t>(machine.current)].open.push_back(copy);

@@ -42,6 +42,9 @@ void copy_async(void* to, const void* from, int bytes, bool valid);
 void copy_commit();
 void copy_wait(int pending);
 
+// Ends the program if the address is not a multiple of `bytes`, as the GPU would.
+void require_aligned(const void* address, uintptr_t bytes);
+
 float half_to_float(uint16_t bits);
 uint16_t float_to_half(float value);
 
@@ -112,6 +115,7 @@ inline void load_matrices(const void* row, uint32_t out[4], bool transposed) {
   std::memcpy(words, &row, sizeof(row));
   const emulated::LaneWords* lanes = emulated::exchange(words, 2);
   const int lane = thread_index() % kWarp;
+  emulated::require_aligned(row, 16);
   for (int matrix = 0; matrix < 4; ++matrix) {
     uint16_t pair[2];
     for (int e = 0; e < 2; ++e) {

@@ -4,6 +4,7 @@
 
 #include "cuda/dispatch.cuh"
 #include "tests/emulated_gpu.h"
+#include "tests/gpu.h"
 
 namespace laudc {
 namespace cuda {
@@ -110,6 +111,26 @@ bool is_capturing(Stream) { return gpu.capturing; }
 const char* error_text(int error) { return error == 2 ? "out of memory" : "emulated error"; }
 
 }  // namespace cuda
+
+namespace test {
+
+void* gpu_allocate(size_t bytes) { return std::aligned_alloc(256, (bytes + 255) / 256 * 256); }
+
+void gpu_free(void* memory) { std::free(memory); }
+
+laudc_cuda_device gpu_for(const laudc_cuda_device& wanted) { return wanted; }
+
+int gpu_prepare(const laudc_cuda_run* run, const float* const* packed, void* prepared, char* error, size_t error_size) {
+  return laudc_cuda_prepare(run, packed, prepared, nullptr, error, error_size);
+}
+
+int gpu_run(const laudc_cuda_run* run, const laudc_cuda_io* io, char* error, size_t error_size) {
+  return laudc_cuda_enqueue(run, io, nullptr, error, error_size);
+}
+
+bool gpu_counts_launches() { return true; }
+
+}  // namespace test
 }  // namespace laudc
 
 // For tests in Python: what has been launched so far.

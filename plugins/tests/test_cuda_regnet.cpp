@@ -1,5 +1,5 @@
-// RegNetY blocks as CUDA kernels, run thread by thread on the emulated GPU: every mode, precision and group width, on
-// random masks and sizes that fit no tile.
+// RegNetY blocks as CUDA kernels, run thread by thread on the emulated GPU or on a real one: every mode, precision and
+// group width, on random masks and sizes that fit no tile.
 #include "tests/cuda_network.h"
 
 namespace laudc {

@@ -1,5 +1,5 @@
-// Transformer blocks as CUDA kernels, run thread by thread on the emulated GPU: every policy and precision, widths that
-// fit no vector, more tokens than a tile has.
+// Transformer blocks as CUDA kernels, run thread by thread on the emulated GPU or on a real one: every policy and
+// precision, widths that fit no vector, more tokens than a tile has.
 #include "tests/cuda_network.h"
 
 namespace laudc {

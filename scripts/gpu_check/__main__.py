@@ -1,16 +1,23 @@
-"""python -m gpu_check --library liblaudc_cuda.so --out FOLDER [--quick] [--no-compile]"""
+"""python -m gpu_check --library liblaudc_cuda.so --out FOLDER [--only PART,...] [--seconds N] [--quick]"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from laudc.files import sha256_file
+
 from .cases import BATCHES, MODES, RATES, block_cases
+from .jobs import Job, Stopped, Worker
+from .journal import FAILED, Journal
 from .native import Library
+
+PARTS = ("numerics", "launch", "networks", "blocks")
+WRONG, UNFINISHED = 3, 4
 
 
 def device_facts(library: Library) -> dict[str, Any]:
@@ -29,43 +36,64 @@ def device_facts(library: Library) -> dict[str, Any]:
     }
 
 
+def jobs_of(part: str, library: Library, *, quick: bool, compiled: bool) -> Iterable[Job[Any]]:
+    """What a part consists of."""
+    from .measure import Bench, block_jobs, launch_cost, network_jobs
+    from .numerics import check_jobs, numeric_cases
+    from .timing import event_clock
+
+    bench = Bench(library, event_clock(), runs=20 if quick else 50, compiled=compiled)
+    if part == "numerics":
+        return check_jobs(library, numeric_cases())
+    if part == "launch":
+        return [Job("launch", lambda: launch_cost(bench))]
+    if part == "networks":
+        return network_jobs(bench, MODES, (0.5,) if quick else RATES, BATCHES)
+    return block_jobs(bench, block_cases(quick=quick))
+
+
+def work(worker: Worker, parts: Sequence[str], library: Library, *, quick: bool, compiled: bool) -> bool:
+    """Whether all of these parts are done."""
+    done = [worker.work_off(part, jobs_of(part, library, quick=quick, compiled=compiled)) for part in parts]
+    return all(done)
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs everything; 3 when some result is wrong."""
+    """Runs what is open; 3 when some result is wrong, 4 when there was no time for everything."""
     parser = argparse.ArgumentParser(prog="gpu_check", description=__doc__)
     parser.add_argument("--library", required=True)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--seconds", type=float, help="begin nothing new after that")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args(words)
+    deadline = None if options.seconds is None else time.monotonic() + options.seconds
 
     import torch
 
-    from .measure import Bench, launch_overhead, measure_blocks, measure_networks
-    from .numerics import check_all, numeric_cases
-    from .report import document, numerics_summary, table, write
-    from .timing import event_clock
+    from .report import Findings, summary, write
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     library = Library(options.library)
-    checks = check_all(library, numeric_cases())
-    print(numerics_summary(checks), flush=True)
-    bench = Bench(
-        library,
-        event_clock(),
-        runs=20 if options.quick else 50,
-        compiled=not options.no_compile,
-        say=lambda text: print(f"  {text}", file=sys.stderr, flush=True),
-    )
-    launch = launch_overhead(bench)
-    # Compiling every block would take hours; whole networks are compared with compiled ones.
-    blocks = measure_blocks(dataclasses.replace(bench, compiled=False), block_cases(quick=options.quick))
-    networks = measure_networks(bench, MODES, (0.5,) if options.quick else RATES, BATCHES)
-    overhead = ", ".join(f"{name.removesuffix('_us')} {value:.1f} µs" for name, value in launch.items())
-    text = f"{numerics_summary(checks)}\nper launch: {overhead}\n\n{table(networks)}\n\n{table(blocks)}"
-    write(options.out, document(device_facts(library), launch, checks, blocks, networks), text)
-    print(text)
-    return 0 if all(check.passed for check in checks) else 3
+    facts = device_facts(library)
+    compiled = not options.no_compile
+    setting = {"device": facts, "library": sha256_file(options.library), "quick": options.quick, "compiled": compiled}
+    journal = Journal(options.out / "measured.jsonl", setting)
+    worker = Worker(journal, deadline, say=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
+    stopped = ""
+    try:
+        done = work(worker, options.only.split(","), library, quick=options.quick, compiled=compiled)
+    except Stopped as error:
+        done, stopped = False, str(error)
+    findings = Findings.of(journal, facts, complete=done)
+    write(options.out, findings)
+    print(summary(findings))
+    if stopped:
+        print(f"stopped: {stopped}\nThe same command goes on with the case after it.", file=sys.stderr)
+    wrong = journal.without_result(FAILED) or not all(check.passed for check in findings.checks)
+    return WRONG if wrong else 0 if done else UNFINISHED
 
 
 if __name__ == "__main__":

@@ -19,28 +19,33 @@ BATCHES = (1, 128)
 
 @dataclass(frozen=True)
 class Case:
-    """One block in one mode. `granularity` is the patch side (spatial, both), else 0; `rate` what its masks keep."""
+    """One block in one mode. `granularity` is the patch side (spatial, both), else 0; `rate` what its masks keep.
+
+    `first`: the block that begins the stage, with a projection and, but for the first stage, a stride.
+    """
 
     stage: int
     mode: str
     granularity: int
     rate: float
     batch: int
+    first: bool = False
 
     @property
     def name(self) -> str:
         """Short and unique."""
         grain = f" S{self.granularity}" if self.granularity else ""
-        return f"stage{self.stage + 1} {self.mode}{grain} {self.rate:.0%} batch {self.batch}"
+        first = " first" if self.first else ""
+        return f"stage{self.stage + 1}{first} {self.mode}{grain} {self.rate:.0%} batch {self.batch}"
 
     @property
     def record(self) -> BlockRecord:
-        """An identity block of the stage: the kind that most blocks are."""
-        return block_record(self.stage, self.mode, self.granularity, first=False)
+        """The block's record."""
+        return block_record(self.stage, self.mode, self.granularity, first=self.first)
 
 
 def block_record(stage: int, mode: str, granularity: int, *, first: bool) -> BlockRecord:
-    """A block of a stage; `first` blocks project and, but for the first stage, stride."""
+    """A block of a stage; most are not `first`, and have an identity residual."""
     _, width, cout, side = STAGES[stage]
     stride = 2 if first and stage > 0 else 1
     cin = cout if not first else 64 if stage == 0 else STAGES[stage - 1][2]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -17,6 +17,7 @@ from laudc.predict.decisions import mean_counts
 from laudc.profile.records import Timing
 
 from .cases import Case, block_macs, network_records
+from .jobs import Job
 from .native import Library, Run
 from .reference import DenseBlock, exact_margins, masked_block
 from .timing import Call, Clock, as_graph, in_turn
@@ -37,7 +38,6 @@ class Bench:
     make: Callable[..., Any] = Run
     graph: Callable[[Call], Call] = as_graph
     device: str = "cuda"
-    say: Callable[[str], None] = print
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,14 @@ class Row:
         """Plain data for JSON, with the derived figures."""
         return {**asdict(self), "best_dense": self.best_dense, "speedup": self.speedup}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Row:
+        """What `to_dict` made."""
+        own = {field.name: data[field.name] for field in fields(cls)}
+        own["times"] = {name: Timing(**timing) for name, timing in own["times"].items()}
+        own["counts"] = None if own["counts"] is None else tuple(own["counts"])
+        return cls(**own)
+
 
 def dense_candidates(
     module: torch.nn.Module, x: torch.Tensor, *, compiled: bool, graph: Callable[[Call], Call]
@@ -92,6 +100,7 @@ def dense_candidates(
 
     candidates = {"cudnn": eager, "cudnn graph": graph(eager)}
     if compiled:
+        torch._dynamo.reset()  # it gives up, silently, on code that was compiled for several modules before
         fast = torch.compile(module, mode="max-autotune-no-cudagraphs")
 
         def run_compiled() -> Any:
@@ -105,29 +114,41 @@ def dense_candidates(
     return candidates
 
 
-def measure_blocks(bench: Bench, cases: Iterable[Case]) -> list[Row]:
-    """Every case in every precision."""
-    rows = []
-    for case in cases:
+def block_jobs(bench: Bench, cases: Iterable[Case]) -> Iterator[Job[Row]]:
+    """Every case in every precision. Those of a stage and batch come together: they share the dense block."""
+    for _, group in itertools.groupby(cases, key=lambda case: (case.batch, case.stage)):
+        same = list(group)
         for precision, dtype in PAIRS.items():
-            bench.say(f"{case.name} {precision}")
-            rows.append(_measure_block(bench, case, precision, dtype))
-    return rows
+            setup = functools.cache(functools.partial(_block_setup, bench, same[0], dtype))
+            for case in same:
+                yield Job(f"{case.name} {precision}", functools.partial(_measure_block, bench, case, precision, setup))
 
 
-def _measure_block(bench: Bench, case: Case, precision: str, dtype: torch.dtype) -> Row:
+@dataclass(frozen=True)
+class BlockSetup:
+    """What the cases of one stage, batch and type share: the input and the dense candidates."""
+
+    x: torch.Tensor
+    dense: dict[str, Call]
+
+
+def _block_setup(bench: Bench, case: Case, dtype: torch.dtype) -> BlockSetup:
     record = case.record
-    random = np.random.default_rng(0)
-    pixels = np.abs(random.standard_normal((case.batch, record.cin, record.hin, record.win), dtype=np.float32))
-    x = torch.from_numpy(pixels).to(bench.device, dtype)
+    torch.manual_seed(0)
+    x = torch.randn(case.batch, record.cin, record.hin, record.win).abs_().to(bench.device, dtype)
+    block = make_block(record, 1.0, x)
+    return BlockSetup(x, dense_candidates(DenseBlock(block), x, compiled=bench.compiled, graph=bench.graph))
+
+
+def _measure_block(bench: Bench, case: Case, precision: str, setup: Callable[[], BlockSetup]) -> Row:
+    record, x, dense = case.record, setup().x, setup().dense
     # One image is computed or skipped as a whole: both are measured, and weighed with the rate afterwards.
     single = case.mode == "layer" and case.batch == 1
-    blocks = [make_block(record, case.rate, pixels, keep_layer=keep) for keep in ((True, False) if single else (True,))]
+    blocks = [make_block(record, case.rate, x, keep_layer=keep) for keep in ((True, False) if single else (True,))]
     sparse = [_make(bench, [block], precision, case.batch) for block in blocks]
     given = x.permute(0, 2, 3, 1).contiguous()
     calls = {f"laudc{index or ''}": bench.graph(lambda run=run: run(given)) for index, run in enumerate(sparse)}
     try:
-        dense = dense_candidates(DenseBlock(blocks[0]), x, compiled=bench.compiled, graph=bench.graph)
         times = in_turn({**calls, **dense}, bench.clock, bench.runs)
         counts = None if single else mean_counts(record, sparse[0].margins[:, : record.margins].cpu().numpy())
     finally:
@@ -177,33 +198,52 @@ class Stem(torch.nn.Module):
         return functional.max_pool2d(functional.relu(self.conv(x)), 3, 2, 1)
 
 
-def measure_networks(bench: Bench, modes: Iterable[str], rates: Iterable[float], batches: Iterable[int]) -> list[Row]:
+def network_jobs(
+    bench: Bench, modes: Sequence[str], rates: Sequence[float], batches: Sequence[int]
+) -> Iterator[Job[Row]]:
     """The whole of ResNet-101: one run of 33 blocks between the framework's stem and head, in one CUDA graph."""
-    rows = []
-    for batch, mode, rate in itertools.product(batches, modes, rates):
+    for batch in batches:
         for precision, dtype in PAIRS.items():
-            bench.say(f"resnet101 {mode} {rate:.0%} batch {batch} {precision}")
-            rows.append(_measure_network(bench, mode, rate, batch, precision, dtype))
-    return rows
+            setup = functools.cache(functools.partial(_network_setup, bench, batch, dtype))
+            for mode, rate in itertools.product(modes, rates):
+                run = functools.partial(_measure_network, bench, mode, rate, batch, precision, setup)
+                yield Job(f"resnet101 {mode} {rate:.0%} batch {batch} {precision}", run)
 
 
-def _measure_network(bench: Bench, mode: str, rate: float, batch: int, precision: str, dtype: torch.dtype) -> Row:
+@dataclass(frozen=True)
+class NetworkSetup:
+    """What the networks of one batch and type share: images, the framework's part, and the dense candidates."""
+
+    images: torch.Tensor
+    stem: torch.nn.Module
+    head: torch.nn.Module
+    dense: dict[str, Call]
+
+
+def _network_setup(bench: Bench, batch: int, dtype: torch.dtype) -> NetworkSetup:
     torch.manual_seed(0)
     images = torch.randn(batch, 3, 224, 224).to(bench.device, dtype).to(memory_format=torch.channels_last)
     stem = Stem().to(bench.device, dtype).to(memory_format=torch.channels_last)
     head = torch.nn.Linear(2048, 1000).to(bench.device, dtype)
-    blocks = network_blocks(mode, rate, stem, images)
+    network = DenseNetwork(stem, network_blocks("layer", 1.0, stem, images[:1]), head)
+    dense = dense_candidates(network, images, compiled=bench.compiled, graph=bench.graph)
+    return NetworkSetup(images, stem, head, dense)
+
+
+def _measure_network(
+    bench: Bench, mode: str, rate: float, batch: int, precision: str, setup: Callable[[], NetworkSetup]
+) -> Row:
+    shared = setup()
+    blocks = network_blocks(mode, rate, shared.stem, shared.images)
     run = _make(bench, blocks, precision, batch)
 
     def sparse() -> Any:
         with torch.no_grad():
-            x = stem(images).permute(0, 2, 3, 1).contiguous()
-            return head(run(x).mean((1, 2)))
+            x = shared.stem(shared.images).permute(0, 2, 3, 1).contiguous()
+            return shared.head(run(x).mean((1, 2)))
 
     try:
-        network = DenseNetwork(stem, blocks, head)
-        dense = dense_candidates(network, images, compiled=bench.compiled, graph=bench.graph)
-        times = in_turn({"laudc": bench.graph(sparse), **dense}, bench.clock, bench.runs)
+        times = in_turn({"laudc": bench.graph(sparse), **shared.dense}, bench.clock, bench.runs)
         kept = _kept_share(run, blocks)
     finally:
         run.close()
@@ -219,7 +259,7 @@ def network_blocks(mode: str, rate: float, stem: torch.nn.Module, images: torch.
         for index, record in enumerate(network_records(mode)):
             # Spread evenly over the network where one image is kept or skipped as a whole.
             keep = int((index + 1) * rate + 1e-9) > int(index * rate + 1e-9)
-            block = make_block(record, rate, x.cpu().numpy(), seed=index, keep_layer=keep)
+            block = make_block(record, rate, x, seed=index, keep_layer=keep)
             blocks.append(block)
             x = masked_block(block, x, exact_margins(block, x))
     return blocks
@@ -232,8 +272,21 @@ def _kept_share(run: Any, blocks: Sequence[Block]) -> float:
     return float(counts[:, :, 2:].sum()) / possible
 
 
-def launch_overhead(bench: Bench) -> dict[str, float]:
+@dataclass(frozen=True)
+class LaunchCost:
     """Microseconds per tiny kernel in a stream and in a graph, and of a read-back by the host."""
+
+    stream_us: float
+    graph_us: float
+    sync_us: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def launch_cost(bench: Bench) -> LaunchCost:
+    """Measures it."""
     value = torch.zeros(1, device=bench.device)
     count = 200
 
@@ -241,7 +294,6 @@ def launch_overhead(bench: Bench) -> dict[str, float]:
         for _ in range(count):
             value.add_(1)
 
-    calls: dict[str, Call] = {"stream_us": chain, "graph_us": bench.graph(chain), "sync_us": value.item}
-    times = in_turn(calls, bench.clock, 20)
-    per = {"stream_us": count, "graph_us": count, "sync_us": 1}
-    return {name: timing.median_us / per[name] for name, timing in times.items()}
+    calls: dict[str, Call] = {"stream": chain, "graph": bench.graph(chain), "sync": value.item}
+    times = {name: timing.median_us for name, timing in in_turn(calls, bench.clock, 20).items()}
+    return LaunchCost(times["stream"] / count, times["graph"] / count, times["sync"])

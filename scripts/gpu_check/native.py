@@ -13,6 +13,8 @@ from laudc.ops.scheduled import BlockRecord
 
 __all__ = ["KernelError", "Library", "Run"]
 
+_ALIGNMENT = 256
+
 
 class Run:
     """A run of blocks with its weights on `device`, for calls of `batch` images."""
@@ -53,7 +55,11 @@ class Run:
     def _bytes(self, size: int) -> Any:
         import torch
 
-        return torch.empty(size, dtype=torch.uint8, device=self._device) if size else None
+        if not size:
+            return None
+        memory = torch.empty(size + _ALIGNMENT, dtype=torch.uint8, device=self._device)
+        first = -memory.data_ptr() % _ALIGNMENT  # the CPU's allocator, which tests use, aligns less than the GPU's
+        return memory[first : first + size]
 
     def _stream(self) -> int:
         import torch

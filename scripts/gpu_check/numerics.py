@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from .cases import Case
+from .jobs import Job
 from .native import Library, Run
 from .reference import exact_margins, masked_block
 from .weights import make_block
@@ -39,18 +41,24 @@ class Check:
 
 
 def numeric_cases() -> Iterator[Case]:
-    """Small stages, adversarial rates: nothing kept, one cell, half, everything."""
+    """Blocks of every stage, those that begin one included; nothing kept, a little, half, everything."""
     kinds = ((3, "spatial", 1), (2, "spatial", 7), (2, "layer", 0), (2, "channel", 0), (2, "both", 2))
     for stage, mode, grain in kinds:
         for rate in (0.0, 0.1, 0.5, 1.0):
             yield Case(stage, mode, grain, rate, _BATCH)
+    for stage, grain in ((0, 4), (1, 4), (2, 2), (3, 1)):
+        for mode in ("spatial", "layer", "channel", "both"):
+            yield Case(stage, mode, grain if mode in ("spatial", "both") else 0, 0.5, _BATCH, first=True)
 
 
-def check_all(
+def check_jobs(
     library: Library, cases: Iterable[Case], *, make: Callable[..., Any] = Run, device: str = "cuda"
-) -> list[Check]:
-    """Runs all cases in all precisions."""
-    return [check(library, case, precision, make=make, device=device) for case in cases for precision in TOLERANCES]
+) -> Iterator[Job[Check]]:
+    """All cases in all precisions."""
+    for case in cases:
+        for precision in TOLERANCES:
+            run = functools.partial(check, library, case, precision, make=make, device=device)
+            yield Job(f"{case.name} {precision}", run)
 
 
 def check(
@@ -60,7 +68,7 @@ def check(
     random = np.random.default_rng(case.stage)
     record = case.record
     pixels = np.abs(random.standard_normal((case.batch, record.cin, record.hin, record.win))).astype(np.float32)
-    block = make_block(record, case.rate, pixels, seed=7)
+    block = make_block(record, case.rate, torch.from_numpy(pixels), seed=7)
     run = make(library, [record], [block.packed], precision=precision, batch=case.batch, device=device)
     try:
         x = torch.from_numpy(pixels).to(device).to(run.dtype)

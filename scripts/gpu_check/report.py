@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laudc.report.tables import Column, number, render_table, times
+
+from .journal import FAILED, SKIPPED, Journal
 
 if TYPE_CHECKING:
     from .measure import Row
@@ -55,28 +58,62 @@ def numerics_summary(checks: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
-def document(
-    device: dict[str, Any],
-    launch: dict[str, float],
-    checks: Sequence[Check],
-    blocks: Sequence[Row],
-    networks: Sequence[Row],
-) -> dict[str, Any]:
-    """Everything, as plain data."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "gpu-check",
-        "device": device,
-        "clock": "CUDA events; candidates in turn; laudc always as one CUDA graph",
-        "launch": launch,
-        "numerics": [check.to_dict() for check in checks],
-        "blocks": [row.to_dict() for row in blocks],
-        "networks": [row.to_dict() for row in networks],
-    }
+@dataclass(frozen=True)
+class Findings:
+    """All that was found so far; `complete`: nothing that was asked for is open."""
+
+    device: Mapping[str, Any]
+    launch: Mapping[str, float]
+    checks: Sequence[Check]
+    blocks: Sequence[Row]
+    networks: Sequence[Row]
+    failed: Sequence[Mapping[str, Any]]
+    skipped: Sequence[Mapping[str, Any]]
+    complete: bool
+
+    @classmethod
+    def of(cls, journal: Journal, device: Mapping[str, Any], *, complete: bool) -> Findings:
+        """What a journal holds."""
+        from .measure import Row
+        from .numerics import Check
+
+        blocks, networks = ([Row.from_dict(row) for row in journal.results(part)] for part in ("blocks", "networks"))
+        launch = next(iter(journal.results("launch")), {})
+        checks = [Check(**check) for check in journal.results("numerics")]
+        failed, skipped = journal.without_result(FAILED), journal.without_result(SKIPPED)
+        return cls(device, launch, checks, blocks, networks, failed, skipped, complete)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "gpu-check",
+            "complete": self.complete,
+            "device": dict(self.device),
+            "clock": "CUDA events; candidates in turn; laudc always as one CUDA graph",
+            "launch": dict(self.launch),
+            "numerics": [check.to_dict() for check in self.checks],
+            "blocks": [row.to_dict() for row in self.blocks],
+            "networks": [row.to_dict() for row in self.networks],
+            "failed": list(self.failed),
+            "skipped": list(self.skipped),
+        }
 
 
-def write(folder: Path, data: dict[str, Any], text: str) -> None:
+def summary(findings: Findings) -> str:
+    """Everything for people."""
+    texts = [numerics_summary(findings.checks)] if findings.checks else []
+    if findings.launch:
+        costs = (f"{name.removesuffix('_us')} {value:.1f} µs" for name, value in findings.launch.items())
+        texts.append(f"per launch: {', '.join(costs)}")
+    texts += [table(rows) for rows in (findings.networks, findings.blocks) if rows]
+    for title, cases in (("FAILED", findings.failed), ("left out", findings.skipped)):
+        texts += [f"{title}: {case['part']}: {case['name']}: {case['why']}" for case in cases]
+    return "\n\n".join(texts)
+
+
+def write(folder: Path, findings: Findings) -> None:
     """results.json and table.txt."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    (folder / "table.txt").write_text(text + "\n")
+    (folder / "results.json").write_text(json.dumps(findings.to_dict(), indent=1) + "\n")
+    (folder / "table.txt").write_text(summary(findings) + "\n")

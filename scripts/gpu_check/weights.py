@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from laudc.ops.packing import BlockWeights, MaskerWeights, pack_block
 from laudc.ops.scheduled import BlockRecord
@@ -27,10 +29,11 @@ class Block:
         return pack_block(self.record, self.weights)
 
 
-def make_block(record: BlockRecord, rate: float, x: np.ndarray, seed: int = 0, *, keep_layer: bool = True) -> Block:
+def make_block(record: BlockRecord, rate: float, x: torch.Tensor, seed: int = 0, *, keep_layer: bool = True) -> Block:
     """Weights that keep activations in range, and maskers that keep `rate` of what they decide on `x` (B,C,H,W).
 
-    A layer masker decides all images alike if there is one (`keep_layer` says how), else by image.
+    Equal seeds give equal convolutions, whatever the masks are. A layer masker decides all images alike if there is one
+    (`keep_layer` says how), else by image.
     """
     random = np.random.default_rng(seed)
 
@@ -51,19 +54,13 @@ def make_block(record: BlockRecord, rate: float, x: np.ndarray, seed: int = 0, *
     return Block(r, weights)
 
 
-def pool_cells(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """(B,C,H,W) → (B,C,rows,columns): means of equal windows, which all cases here have."""
-    batch, channels, height, width = x.shape
-    windows = x.reshape(batch, channels, rows, height // rows, columns, width // columns)
-    return windows.mean(axis=(3, 5), dtype=np.float64)
-
-
 def _spatial_masker(
-    r: BlockRecord, rate: float, x: np.ndarray, random: Any, keep_layer: bool
+    r: BlockRecord, rate: float, x: torch.Tensor, random: Any, keep_layer: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     weight = np.zeros((2, r.cin, 1, 1), np.float32)
     weight[0, :, 0, 0] = random.standard_normal(r.cin).astype(np.float32)
-    margins = np.einsum("bchw,c->bhw", pool_cells(x, r.mask_h, r.mask_w), weight[0, :, 0, 0]).ravel()
+    pooled = functional.adaptive_avg_pool2d(x.float(), (r.mask_h, r.mask_w)).double()
+    margins = (pooled * torch.from_numpy(weight[0]).to(pooled)).sum(1).flatten().cpu().numpy()
     if margins.size == 1:
         threshold = margins[0] - (_DECIDED if keep_layer else -_DECIDED)
     else:

@@ -16,7 +16,10 @@ torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from gpu_check import __main__ as command  # noqa: E402
 from gpu_check import cases, measure, native, numerics, report  # noqa: E402
+from gpu_check.jobs import Job, Stopped, Worker  # noqa: E402
+from gpu_check.journal import FAILED, SKIPPED, Journal  # noqa: E402
 from gpu_check.reference import DenseBlock, exact_margins, masked_block  # noqa: E402
 from gpu_check.weights import make_block  # noqa: E402
 
@@ -78,8 +81,8 @@ class FakeLibrary:
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.5, 1.0])
 def test_maskers_keep_what_was_asked_for(mode, rate):
     record = SMALL[mode]
-    x = _input(record)
-    margins = exact_margins(make_block(record, rate, x), torch.from_numpy(x)).numpy()
+    x = torch.from_numpy(_input(record))
+    margins = exact_margins(make_block(record, rate, x), x).numpy()
     cells = record.spatial_cells
     if cells:
         assert (margins[:, :cells] >= 0).mean() == rate
@@ -89,16 +92,28 @@ def test_maskers_keep_what_was_asked_for(mode, rate):
 
 
 def test_one_image_is_decided_as_a_whole():
-    record, x = SMALL["layer"], _input(SMALL["layer"], 1)
+    record, x = SMALL["layer"], torch.from_numpy(_input(SMALL["layer"], 1))
     for keep in (True, False):
         block = make_block(record, 0.5, x, keep_layer=keep)
-        assert bool(exact_margins(block, torch.from_numpy(x))[0, 0] >= 0) is keep
+        assert bool(exact_margins(block, x)[0, 0] >= 0) is keep
+
+
+def test_dense_weights_do_not_depend_on_the_masks():
+    """One dense block is measured against all modes and rates."""
+    record = SMALL["channel"]
+    x = torch.from_numpy(_input(record))
+    one = make_block(record, 0.25, x)
+    for mode in ("spatial", "layer"):
+        other = make_block(SMALL[mode], 1.0, x)
+        for name in ("conv1", "conv2", "conv3"):
+            for mine, its in zip(getattr(one.weights, name), getattr(other.weights, name), strict=True):
+                np.testing.assert_array_equal(mine, its)
 
 
 def test_the_reference_is_the_dense_block_when_everything_is_kept():
     for record in SMALL.values():
         x = torch.from_numpy(_input(record))
-        block = make_block(record, 1.0, x.numpy())
+        block = make_block(record, 1.0, x)
         dense = DenseBlock(block)(x)
         torch.testing.assert_close(masked_block(block, x, torch.ones(len(x), record.margins)), dense)
         if record.spatial_cells:
@@ -133,23 +148,23 @@ def test_numerics_pass_what_is_right_and_fail_what_is_not(monkeypatch, mode):
     case = _small_case(monkeypatch, mode)
     for wrong, passed in ((0.0, True), (0.5, False)):
         library = FakeLibrary(monkeypatch, wrong)
-        (checks) = numerics.check_all(library, [case], make=FakeRun, device="cpu")
+        checks = [job.run() for job in numerics.check_jobs(library, [case], make=FakeRun, device="cpu")]
         assert [check.precision for check in checks] == ["fp32", "tf32", "fp16"]
         assert all(check.passed is passed for check in checks), checks
     assert "FAILED" in report.numerics_summary(checks)
-    assert len(list(numerics.numeric_cases())) == 20
+    names = [case.name for case in numerics.numeric_cases()]
+    assert len(set(names)) == len(names) == 36 and any("first" in name for name in names)
 
 
-def _bench(library):
+def _bench(library, make=FakeRun):
     ticks = iter(range(1, 1_000_000))
 
     def clock(call):
         call()
         return float(next(ticks))
 
-    said = []
     return measure.Bench(
-        library, clock, runs=3, compiled=False, make=FakeRun, graph=lambda call: call, device="cpu", say=said.append
+        library, clock, runs=3, compiled=False, make=make, graph=lambda call: call, device="cpu"
     )
 
 
@@ -157,15 +172,16 @@ def test_measuring_blocks_and_the_report(monkeypatch, tmp_path):
     rows = []
     for mode in SMALL:
         case = _small_case(monkeypatch, mode)
-        rows += measure.measure_blocks(_bench(FakeLibrary(monkeypatch)), [case])
+        rows += [job.run() for job in measure.block_jobs(_bench(FakeLibrary(monkeypatch)), [case])]
     single = cases.Case(0, "layer", 0, 0.5, 1)
-    rows += measure.measure_blocks(_bench(FakeLibrary(monkeypatch)), [single])
+    rows += [job.run() for job in measure.block_jobs(_bench(FakeLibrary(monkeypatch)), [single])]
     assert {row.precision for row in rows} == {"fp16", "tf32"}
     for row in rows:
         assert set(row.times) == {"laudc", "cudnn", "cudnn graph"}
         assert row.speedup == row.times[row.best_dense].median_us / row.times["laudc"].median_us
-    data = report.document({"name": "none"}, {"stream_us": 1.0}, [], rows, [])
-    report.write(tmp_path, data, report.table(rows))
+        assert measure.Row.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+    findings = report.Findings({"name": "none"}, {"stream_us": 1.0}, [], rows, [], [], [], complete=True)
+    report.write(tmp_path, findings)
     read = json.loads((tmp_path / "results.json").read_text())
     assert read["kind"] == "gpu-check" and len(read["blocks"]) == len(rows)
     assert read["blocks"][0]["times"]["laudc"]["median_us"] > 0
@@ -184,9 +200,110 @@ def test_measuring_a_whole_network(monkeypatch):
     monkeypatch.setattr(measure, "Stem", SmallStem)
     monkeypatch.setattr(measure, "PAIRS", {"tf32": torch.float32})
     bench = _bench(FakeLibrary(monkeypatch))
-    rows = measure.measure_networks(bench, ["layer"], [0.5], [2])
-    assert len(rows) == 1 and rows[0].batch == 2 and "%" in rows[0].name
-    assert measure.launch_overhead(bench)["stream_us"] > 0
+    rows = [job.run() for job in measure.network_jobs(bench, ["layer"], [0.5, 1.0], [2])]
+    assert len(rows) == 2 and rows[0].batch == 2 and "%" in rows[0].name
+    assert measure.launch_cost(bench).stream_us > 0
+
+
+@pytest.fixture
+def emulated():
+    """The kernels on the emulated GPU, as the native tests build them."""
+    path = ROOT / "build/native/plugins/tests/liblaudc_cuda_emulation.so"
+    if not path.exists():
+        pytest.skip(f"{path} is not built: make native")
+    return native.Library(path)
+
+
+@pytest.mark.parametrize("mode", SMALL)
+def test_the_kernels_themselves_pass_the_numerics(emulated, monkeypatch, mode):
+    case = _small_case(monkeypatch, mode)
+    for job in numerics.check_jobs(emulated, [case], device="cpu"):
+        found = job.run()
+        assert found.passed and found.repeatable, found
+
+
+def test_the_kernels_themselves_are_measured(emulated, monkeypatch):
+    case = _small_case(monkeypatch, "spatial")
+    (fp16, tf32) = [job.run() for job in measure.block_jobs(_bench(emulated, native.Run), [case])]
+    assert (fp16.precision, tf32.precision) == ("fp16", "tf32")
+    assert fp16.counts is not None and 0 < fp16.counts[1] < SMALL["spatial"].hout * SMALL["spatial"].wout
+
+
+class _Result:
+    def __init__(self, value):
+        self.value = value
+
+    def to_dict(self):
+        return {"value": self.value}
+
+
+def _jobs(ran, *numbers):
+    def job(number):
+        def run():
+            ran.append(number)
+            return _Result(number)
+
+        return Job(f"case {number}", run)
+
+    return [job(number) for number in numbers]
+
+
+def test_a_call_goes_on_where_an_earlier_one_stopped(tmp_path, monkeypatch):
+    path, ran = tmp_path / "measured.jsonl", []
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    worker = Worker(Journal(path, {"gpu": "a"}), 2.0, say=lambda text: now.__setitem__(0, now[0] + 1))
+    assert worker.work_off("blocks", _jobs(ran, 1, 2, 3, 4)) is False and ran == [1, 2]
+    with path.open("a") as file:
+        file.write('{"part": "blocks", "na')  # a call that was killed while it wrote
+    for _ in range(2):
+        again = Worker(Journal(path, {"gpu": "a"}), None, say=lambda text: None)
+        assert again.work_off("blocks", _jobs(ran, 1, 2, 3, 4)) is True and ran == [1, 2, 3, 4]
+    assert [found["value"] for found in Journal(path, {"gpu": "a"}).results("blocks")] == [1, 2, 3, 4]
+    other = Journal(path, {"gpu": "b"})
+    assert not other.has("blocks", "case 1") and path.with_name(path.name + ".old").exists()
+
+
+def test_cases_that_fail_are_written_down_and_passed_over(tmp_path, monkeypatch):
+    def fail(error):
+        def run():
+            raise error
+
+        return run
+
+    journal = Journal(tmp_path / "j", {})
+    worker = Worker(journal, None, say=lambda text: None)
+    out_of_memory = torch.cuda.OutOfMemoryError("CUDA out of memory")
+    jobs = [Job("big", fail(out_of_memory)), Job("bad", fail(native.KernelError("enqueue: no\nmore"))), *_jobs([], 1)]
+    assert worker.work_off("blocks", jobs)
+    assert journal.without_result(SKIPPED)[0]["name"] == "big"
+    assert journal.without_result(FAILED) == [{"part": "blocks", "name": "bad", "why": "enqueue: no"}]
+    assert journal.results("blocks") == [{"value": 1}]
+    monkeypatch.setattr("gpu_check.jobs._gpu_works", lambda: False)
+    with pytest.raises(Stopped, match="illegal memory access"):
+        worker.work_off("networks", [Job("n", fail(RuntimeError("CUDA error: an illegal memory access")))])
+    assert journal.has("networks", "n")
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    """Parts, exit codes, the files that it leaves."""
+    wrong = numerics.Check("c", "fp32", 1.0, 0.0, 0, True, False)
+    right = numerics.Check("c", "fp16", 0.0, 0.0, 0, True, True)
+    jobs = {"numerics": [Job("right", lambda: right)], "launch": [Job("launch", lambda: measure.LaunchCost(2, 1, 9))]}
+    monkeypatch.setattr(command, "jobs_of", lambda part, *_, **__: jobs[part])
+    monkeypatch.setattr(command, "Library", lambda path: None)
+    monkeypatch.setattr(command, "device_facts", lambda library: {"name": "none"})
+    (tmp_path / "lib").write_text("kernels")
+    words = ["--library", str(tmp_path / "lib"), "--out", str(tmp_path / "o"), "--only", "numerics,launch"]
+    assert command.main([*words, "--seconds", "0"]) == command.UNFINISHED
+    assert json.loads((tmp_path / "o/results.json").read_text())["complete"] is False
+    assert command.main(words) == 0
+    data = json.loads((tmp_path / "o/results.json").read_text())
+    assert data["complete"] and len(data["numerics"]) == 1 and data["launch"]["stream_us"] == 2
+    assert "per launch: stream 2.0" in (tmp_path / "o/table.txt").read_text()
+    jobs["numerics"].append(Job("wrong", lambda: wrong))
+    assert command.main(words) == command.WRONG
+    assert "FAILED c fp32" in capsys.readouterr().out
 
 
 _FAKE_LIBRARY = r"""
@@ -264,7 +381,15 @@ def test_the_script(tmp_path):
     assert help_text.returncode == 0 and "--quick" in help_text.stdout
     dry = _script("--dry-run", "--quick", "--out", str(tmp_path / "o"), "--tensorrt", "/t", "--engines", "/e")
     assert dry.returncode == 0 and "gpu_check" in dry.stdout and "laudc-runner" in dry.stdout
+    part = _script("--dry-run", "--only", "numerics,blocks", "--minutes", "9", "--out", str(tmp_path / "o"))
+    assert "numerics\\,blocks" in part.stdout and "--seconds" in part.stdout and "check_operators" not in part.stdout
     assert not (tmp_path / "o").exists()
-    for words, told in ((["--fast"], "no option '--fast'"), (["--out"], "needs a folder")):
+    for words, told in (
+        (["--fast"], "no option '--fast'"),
+        (["--out"], "needs a value"),
+        (["--minutes", "x"], "whole number"),
+        (["--only", "blocks,magic"], "no part 'magic'"),
+        (["--tensorrt", "/t"], "needs --engines"),
+    ):
         done = _script(*words)
         assert done.returncode == 2 and told in done.stderr
