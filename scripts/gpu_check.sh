@@ -102,7 +102,7 @@ done
 # Of the device that PyTorch takes, which CUDA_VISIBLE_DEVICES may choose.
 compute_capability() {
   if [ -z "$measured" ]; then
-    sm=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d '. ')
+    sm=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d '. ' || true)
     [ -n "$sm" ] || fail "nvidia-smi finds no GPU: there is none in this container, or no driver"
     return
   fi

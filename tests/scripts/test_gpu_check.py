@@ -393,3 +393,85 @@ def test_the_script(tmp_path):
     ):
         done = _script(*words)
         assert done.returncode == 2 and told in done.stderr
+
+
+_NVCC = """#!/bin/sh
+case $1 in
+  --version) echo "release 13.0"; exit ;;
+  --list-gpu-code) echo sm_80; echo sm_90; exit ;;
+esac
+echo "$*" >> "$TOOLS/calls"
+while [ $# -gt 0 ]; do
+  if [ "$1" = -o ]; then echo '#!/bin/sh' > "$2"; cat "$TOOLS/program" >> "$2"; chmod +x "$2"; fi
+  shift
+done
+"""
+# Stands for python: answers what the script asks, and ends as a file says.
+_PYTHON = """#!/bin/sh
+case $* in
+  *get_device_capability*) echo "${CAPABILITY:-90}" ;;
+  *gpu_check*) echo "$*" >> "$TOOLS/python"; exit "$(cat "$TOOLS/code")" ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine with a GPU, to all appearances: nvcc and python are scripts."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    silent, smi = "#!/bin/sh\n", "#!/bin/sh\necho 9.0\n"
+    for name, text in {"nvcc": _NVCC, "python3": _PYTHON, "nvidia-smi": smi, "compute-sanitizer": silent}.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    (tools / "program").write_text("echo 'ok     one'\n")
+    (tools / "code").write_text("0")
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("TOOLS", str(tools))
+    for name in ("PYTHON", "CUDACXX"):
+        monkeypatch.delenv(name, raising=False)
+    return tools
+
+
+def test_the_script_from_end_to_end(machine, tmp_path):
+    words = ["--out", str(tmp_path / "o"), "--minutes", "9"]
+    done = _script(*words)
+    assert done.returncode == 0, done.stderr
+    assert "all of 3 right" in done.stdout and (tmp_path / "o/operators.txt").exists()
+    asked = (machine / "python").read_text()
+    assert "--only numerics,launch,networks,blocks" in asked and "--seconds 5" in asked
+    calls = (machine / "calls").read_text().splitlines()
+    assert len(calls) == 4 and "arch=compute_90,code=sm_90" in calls[0] and "real_gpu.cpp" in calls[1]
+    # Kernels are built, and operators checked, once.
+    again = _script(*words)
+    assert again.returncode == 0 and "is there already" in again.stdout and "by an earlier call" in again.stdout
+    assert len((machine / "calls").read_text().splitlines()) == 4
+    assert "memcheck" not in (tmp_path / "o/operators.txt").read_text()
+    assert _script(*words, "--sanitize").returncode == 0
+    assert "test_cuda_vit under racecheck" in (tmp_path / "o/operators.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "wanted"), [("exit 1", 0, 3), ("exit 1", 4, 3), ("", 4, 4), ("", 3, 3), ("", 1, 1)]
+)
+def test_exit_codes_of_the_script(machine, tmp_path, program, code, wanted):
+    (machine / "program").write_text(f"echo 'FAILED one'\n{program}\n")
+    (machine / "code").write_text(str(code))
+    done = _script("--out", str(tmp_path / "o"), "--minutes", "9")
+    assert done.returncode == wanted
+    assert ("give the same command again" in done.stdout) is (wanted == 4)
+    assert (machine / "python").exists()  # what is wrong in one part does not keep the others from running
+
+
+def test_machines_that_lack_something(machine, tmp_path, monkeypatch):
+    words = ["--out", str(tmp_path / "o")]
+    monkeypatch.setenv("CAPABILITY", "120")
+    assert "this GPU is sm_120, which nvcc is too old" in _script(*words).stderr
+    (machine / "nvidia-smi").unlink()
+    assert "nvidia-smi finds no GPU" in _script(*words, "--only", "operators").stderr
+    (machine / "python3").write_text("#!/bin/sh\nexit 1\n")
+    assert "is not a Python 3.10 or newer" in _script(*words).stderr
+    monkeypatch.setenv("CUDACXX", "/nowhere/nvcc")
+    if not Path("/usr/local/cuda/bin/nvcc").exists():
+        assert "nvcc was not found" in _script(*words).stderr
+    assert _script(*words).returncode == 2 and not (tmp_path / "o").exists()
