@@ -6,7 +6,8 @@
 #   scripts/gpu_check.sh [--out FOLDER] [--minutes N] [--only PART,...] [--quick] [--no-compile] [--sanitize]
 #                        [--tensorrt FOLDER --engines FOLDER]
 #
-#   --out FOLDER       results and builds [default: out/gpu-check]: results.json, table.txt, operators.txt
+#   --out FOLDER       results.json, table.txt, operators.txt and measured.jsonl, from which a later call goes on; all else
+#                      is below its folder build [default: out/gpu-check]
 #   --minutes N        begin nothing new after N minutes; the same command goes on where it stopped (exit code 4 until
 #                      everything is measured)
 #   --only PART,...    some of: operators (every operator against its reference, by the native tests), numerics (blocks
@@ -120,7 +121,7 @@ check_machine() {
   known=$("$nvcc" --list-gpu-code 2> /dev/null || true)
   [ -z "$known" ] || grep -qx "sm_$sm" <<< "$known" ||
     fail "this GPU is sm_$sm, which $nvcc is too old (or too new) to compile for; set CUDACXX to another"
-  mkdir -p "$out"
+  mkdir -p "$out/build"
   out=$(cd "$out" && pwd)
 }
 
@@ -128,7 +129,8 @@ sm=90 # of a dry run
 [ -n "$dry_run" ] || check_machine
 [ -z "$tensorrt" ] || [ -e "$tensorrt/include/NvInfer.h" ] || [ -n "$dry_run" ] ||
   fail "$tensorrt has no include/NvInfer.h: give the folder of an unpacked TensorRT"
-library=$out/liblaudc_cuda.so
+build=$out/build
+library=$build/liblaudc_cuda.so
 
 # By nvcc alone: a machine with CUDA and PyTorch need not have CMake.
 build_kernels() {
@@ -143,14 +145,14 @@ build_kernels() {
   "$nvcc" -std=c++14 -O3 -shared -Xcompiler -fPIC,-fvisibility=hidden -Xptxas -v -cudart static \
     -gencode "arch=compute_$sm,code=sm_$sm" -I "$root/plugins" -o "$library" \
     "$root"/plugins/core/*.cpp \
-    "$root"/plugins/cuda/*.cpp "$root"/plugins/cuda/*.cu 2> "$out/ptxas.txt" ||
-    { tail -n 30 "$out/ptxas.txt" >&2; fail "the kernels do not compile; all of it is in $out/ptxas.txt"; }
+    "$root"/plugins/cuda/*.cpp "$root"/plugins/cuda/*.cu 2> "$build/ptxas.txt" ||
+    { tail -n 30 "$build/ptxas.txt" >&2; fail "the kernels do not compile; all of it is in $build/ptxas.txt"; }
   echo "$made" > "$library.made"
 }
 
 # The native tests of the kernels, on this GPU in place of the emulated one.
 check_operators() {
-  local name tests=$root/plugins/tests failed=0 tool done=$out/operators.done
+  local name tests=$root/plugins/tests failed=0 tool done=$build/operators.done
   local tools=('')
   if [ -e "$done" ] && [ "$(cat "$done")" = "sanitize: $sanitize" ] &&
     [ -z "$(find "$root/plugins" "$library" -newer "$done" -type f)" ]; then
@@ -164,12 +166,12 @@ check_operators() {
   rm -f "$done"
   : > "$out/operators.txt"
   for name in run regnet vit; do
-    "$nvcc" -std=c++17 -O1 -cudart static -I "$root/plugins" -o "$out/test_cuda_$name" "$tests/test_cuda_$name.cpp" \
+    "$nvcc" -std=c++17 -O1 -cudart static -I "$root/plugins" -o "$build/test_cuda_$name" "$tests/test_cuda_$name.cpp" \
       "$tests/real_gpu.cpp" "$tests/emulated_device.cpp" "$root"/plugins/core/*.cpp \
-      -Xlinker -rpath,"$out" -L"$out" -llaudc_cuda || fail "the native tests do not compile"
+      -Xlinker -rpath,"$build" -L"$build" -llaudc_cuda || fail "the native tests do not compile"
     for tool in "${tools[@]}"; do
       echo "test_cuda_$name${tool:+ under $tool}" >> "$out/operators.txt"
-      ${tool:+compute-sanitizer --tool "$tool" --error-exitcode 1} "$out/test_cuda_$name" >> "$out/operators.txt" 2>&1 ||
+      ${tool:+compute-sanitizer --tool "$tool" --error-exitcode 1} "$build/test_cuda_$name" >> "$out/operators.txt" 2>&1 ||
         failed=1
     done
   done
@@ -183,15 +185,15 @@ check_operators() {
 }
 
 run_engines() {
-  sh "$root/deploy/runner/build.sh" "$root" "$out/device"
+  sh "$root/deploy/runner/build.sh" "$root" "$build/device"
   export LD_LIBRARY_PATH="$tensorrt/lib:${LD_LIBRARY_PATH:-}"
   local engine name
   for engine in "$engines"/*.laudc; do
     [ -e "$engine" ] || fail "there are no .laudc files in $engines"
     name=$(basename "$engine" .laudc)
     [ -e "$out/$name.profile.json" ] && continue # measured by an earlier call
-    "$out/device/laudc-runner" build "$engine" -o "$out/$name.finished.laudc"
-    "$out/device/laudc-runner" profile "$out/$name.finished.laudc" --runs 200 --json "$out/$name.profile.json"
+    "$build/device/laudc-runner" build "$engine" -o "$build/$name.finished.laudc"
+    "$build/device/laudc-runner" profile "$build/$name.finished.laudc" --runs 200 --json "$out/$name.profile.json"
   done
 }
 
@@ -204,7 +206,7 @@ if wanted operators; then step "every operator against its reference" check_oper
 if [ -n "$measured" ]; then
   [ -z "$minutes" ] || options+=(--seconds "$((minutes * 60 > SECONDS ? minutes * 60 - SECONDS : 0))")
   # What torch.compile has tuned is found again by the next call.
-  export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$out/inductor}
+  export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$build/inductor}
   PYTHONPATH=$root/scripts:$root step "measurements" "$python" -m gpu_check \
     --library "$library" --out "$out" --only "$measured" ${options[@]+"${options[@]}"} || keep_status $?
 fi

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-from laudc.files import sha256_file
 
 from .cases import BATCHES, MODES, RATES, block_cases
 from .jobs import Job, Stopped, Worker
@@ -34,6 +33,15 @@ def device_facts(library: Library) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
     }
+
+
+def sources_sha256() -> str:
+    """Which kernels: of their sources, since building the same ones again gives other bytes."""
+    plugins = Path(__file__).resolve().parents[2] / "plugins"
+    digest = hashlib.sha256()
+    for path in sorted(path for part in ("core", "cuda") for path in (plugins / part).iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def jobs_of(part: str, library: Library, *, quick: bool, compiled: bool) -> Iterable[Job[Any]]:
@@ -79,7 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
     library = Library(options.library)
     facts = device_facts(library)
     compiled = not options.no_compile
-    setting = {"device": facts, "library": sha256_file(options.library), "quick": options.quick, "compiled": compiled}
+    setting = {"device": facts, "kernels": sources_sha256(), "quick": options.quick, "compiled": compiled}
     journal = Journal(options.out / "measured.jsonl", setting)
     worker = Worker(journal, deadline, say=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     stopped = ""

@@ -293,8 +293,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "jobs_of", lambda part, *_, **__: jobs[part])
     monkeypatch.setattr(command, "Library", lambda path: None)
     monkeypatch.setattr(command, "device_facts", lambda library: {"name": "none"})
-    (tmp_path / "lib").write_text("kernels")
-    words = ["--library", str(tmp_path / "lib"), "--out", str(tmp_path / "o"), "--only", "numerics,launch"]
+    words = ["--library", "x.so", "--out", str(tmp_path / "o"), "--only", "numerics,launch"]
     assert command.main([*words, "--seconds", "0"]) == command.UNFINISHED
     assert json.loads((tmp_path / "o/results.json").read_text())["complete"] is False
     assert command.main(words) == 0
