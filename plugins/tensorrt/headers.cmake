@@ -36,7 +36,7 @@ function(laudc_find_tensorrt result missing)
       return()
     endif()
   else()
-    set(trouble "LAUDC_FETCH_TENSORRT is not set")
+    set(trouble "LAUDC_FETCH_TENSORRT names no release to download them of (such as v10.3.0 or release/8.6)")
   endif()
   set(${missing}
       "NvInferRuntime.h was found neither in TENSORRT_ROOT ('${TENSORRT_ROOT}$ENV{TENSORRT_ROOT}') nor in \

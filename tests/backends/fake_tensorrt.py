@@ -292,7 +292,7 @@ def make_cuda_python(world: World) -> dict[str, types.ModuleType]:
         "cudaStreamBeginCapture": lambda stream, mode: (0,),
         "cudaStreamEndCapture": lambda stream: (0, "graph") if world.can_capture else (900, None),
         "cudaGetLastError": lambda: (0,),
-        "cudaGraphInstantiate": lambda graph, flags: (0, "executable"),
+        "cudaGraphInstantiateWithFlags": lambda graph, flags: (0, "executable"),
         "cudaGraphLaunch": launch,
         "cudaGetDevice": lambda: (0, 0),
         "cudaGetDeviceProperties": lambda device: (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -474,3 +475,15 @@ def test_machines_that_lack_something(machine, tmp_path, monkeypatch):
     if not Path("/usr/local/cuda/bin/nvcc").exists():
         assert "nvcc was not found" in _script(*words).stderr
     assert _script(*words).returncode == 2 and not (tmp_path / "o").exists()
+
+
+def test_what_the_native_tests_need_of_a_real_gpu_compiles(tmp_path):
+    """Nothing else compiles it where there is no GPU."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc")
+    tests = ROOT / "plugins/tests"
+    for source in (tests / "real_gpu.cpp", tests / "test_cuda_vit.cpp"):
+        words = [nvcc, "-std=c++17", "-O0", "-I", ROOT / "plugins", "-c", "-o", tmp_path / "o.o", source]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

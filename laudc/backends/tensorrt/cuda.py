@@ -138,7 +138,7 @@ class CudaPython:
         if failed or int(status) != 0:
             self._cuda.cudaGetLastError()
             return None
-        executable = self._call("cudaGraphInstantiate", graph, 0)
+        executable = self._call("cudaGraphInstantiateWithFlags", graph, 0)  # the other has had two signatures
         return lambda: self._call("cudaGraphLaunch", executable, self._stream)
 
     def gpu(self) -> GpuRecord:
