@@ -3,7 +3,7 @@
 # alternative. Needs a GPU, nvcc and a Python 3.10 or newer with PyTorch (CUDA build) and NumPy; no network, no CMake,
 # no ONNX, nothing installed.
 #
-#   scripts/gpu_check.sh [--out FOLDER] [--minutes N] [--only PART,...] [--quick] [--no-compile] [--sanitize]
+#   scripts/gpu_check.sh [--out FOLDER] [--minutes N] [--only PART,...] [--quick] [--compile PART,...] [--sanitize]
 #                        [--tensorrt FOLDER --engines FOLDER]
 #
 #   --out FOLDER       results.json, table.txt, operators.txt and measured.jsonl, from which a later call goes on; all else
@@ -13,7 +13,8 @@
 #   --only PART,...    some of: operators (every operator against its reference, by the native tests), numerics (blocks
 #                      of real size against PyTorch), launch (cost of launches), networks, blocks, engines
 #   --quick            fewer cases and runs: a few minutes instead of about an hour
-#   --no-compile       leave torch.compile out of the dense alternatives: most of the time goes there
+#   --compile PART,... parts that also compare with torch.compile: networks, blocks or none [default: networks]. Tuning takes
+#                      minutes for every network and block; cases that are measured already stay as they are
 #   --sanitize         operators also under compute-sanitizer: memcheck, racecheck, synccheck
 #   --tensorrt FOLDER  an unpacked TensorRT (include, lib): also builds laudc-runner and the plugins (needs CMake)
 #   --engines FOLDER   uncompiled .laudc files for it: compiled and profiled through laudc-runner
@@ -24,7 +25,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=$root/out/gpu-check
 tensorrt='' engines='' dry_run='' minutes='' sanitize=''
-parts=operators,numerics,launch,networks,blocks,engines
+parts=operators,numerics,launch,networks,blocks,engines compiled=networks
 options=()
 
 fail() {
@@ -36,7 +37,7 @@ usage() { sed -n '2,/^set -/p' "${BASH_SOURCE[0]}" | sed -n 's/^# \{0,1\}//p'; }
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --out | --tensorrt | --engines | --minutes | --only)
+    --out | --tensorrt | --engines | --minutes | --only | --compile)
       [ $# -ge 2 ] || fail "$1 needs a value"
       case $1 in
         --out) out=$2 ;;
@@ -44,10 +45,11 @@ while [ $# -gt 0 ]; do
         --engines) engines=$2 ;;
         --minutes) minutes=$2 ;;
         --only) parts=$2 ;;
+        --compile) compiled=$2 ;;
       esac
       shift 2
       ;;
-    --quick | --no-compile)
+    --quick)
       options+=("$1")
       shift
       ;;
@@ -72,6 +74,12 @@ for part in ${parts//,/ }; do
   case $part in
     operators | numerics | launch | networks | blocks | engines) ;;
     *) fail "--only knows no part '$part'; see $0 --help" ;;
+  esac
+done
+for part in ${compiled//,/ }; do
+  case $part in
+    networks | blocks | none) ;;
+    *) fail "--compile knows no part '$part'; see $0 --help" ;;
   esac
 done
 [ -z "$tensorrt" ] || [ -n "$engines" ] || fail "--tensorrt needs --engines: a folder with uncompiled .laudc files"
@@ -208,7 +216,7 @@ if [ -n "$measured" ]; then
   # What torch.compile has tuned is found again by the next call.
   export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$build/inductor}
   PYTHONPATH=$root/scripts:$root step "measurements" "$python" -m gpu_check \
-    --library "$library" --out "$out" --only "$measured" ${options[@]+"${options[@]}"} || keep_status $?
+    --library "$library" --out "$out" --only "$measured" --compile "$compiled" ${options[@]+"${options[@]}"} || keep_status $?
 fi
 if [ -n "$tensorrt" ] && wanted engines; then
   if out_of_time; then

@@ -44,13 +44,13 @@ def sources_sha256() -> str:
     return digest.hexdigest()
 
 
-def jobs_of(part: str, library: Library, *, quick: bool, compiled: bool) -> Iterable[Job[Any]]:
-    """What a part consists of."""
+def jobs_of(part: str, library: Library, *, quick: bool, compiled: Sequence[str]) -> Iterable[Job[Any]]:
+    """What a part consists of. `compiled`: parts in which torch.compile is one of the dense alternatives."""
     from .measure import Bench, block_jobs, launch_cost, network_jobs
     from .numerics import check_jobs, numeric_cases
     from .timing import event_clock
 
-    bench = Bench(library, event_clock(), runs=20 if quick else 50, compiled=compiled)
+    bench = Bench(library, event_clock(), runs=20 if quick else 50, compiled=part in compiled)
     if part == "numerics":
         return check_jobs(library, numeric_cases())
     if part == "launch":
@@ -60,7 +60,7 @@ def jobs_of(part: str, library: Library, *, quick: bool, compiled: bool) -> Iter
     return block_jobs(bench, block_cases(quick=quick))
 
 
-def work(worker: Worker, parts: Sequence[str], library: Library, *, quick: bool, compiled: bool) -> bool:
+def work(worker: Worker, parts: Sequence[str], library: Library, *, quick: bool, compiled: Sequence[str]) -> bool:
     """Whether all of these parts are done."""
     done = [worker.work_off(part, jobs_of(part, library, quick=quick, compiled=compiled)) for part in parts]
     return all(done)
@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     parser.add_argument("--seconds", type=float, help="begin nothing new after that")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--compile", default="networks", help="parts with torch.compile, separated by commas")
     options = parser.parse_args(words)
     deadline = None if options.seconds is None else time.monotonic() + options.seconds
 
@@ -86,8 +86,9 @@ def main(words: Sequence[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     library = Library(options.library)
     facts = device_facts(library)
-    compiled = not options.no_compile
-    setting = {"device": facts, "kernels": sources_sha256(), "quick": options.quick, "compiled": compiled}
+    compiled = options.compile.split(",")
+    # Not what was compiled: a later call may add alternatives to the cases that are still open.
+    setting = {"device": facts, "kernels": sources_sha256(), "quick": options.quick}
     journal = Journal(options.out / "measured.jsonl", setting)
     worker = Worker(journal, deadline, say=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     stopped = ""

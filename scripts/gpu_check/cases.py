@@ -13,7 +13,7 @@ STAGES = ((3, 64, 256, 56), (4, 128, 512, 28), (23, 256, 1024, 14), (3, 512, 204
 # Side of a patch in output pixels; every stage has those that divide its map.
 GRANULARITIES = (1, 2, 4, 7, 8)
 CHANNEL_GROUP = 2
-RATES = (0.25, 0.5, 0.75, 1.0)
+RATES = (0.5, 0.25, 0.75, 1.0)  # in the order in which they are wanted most
 BATCHES = (1, 128)
 
 

@@ -205,7 +205,7 @@ def network_jobs(
     for batch in batches:
         for precision, dtype in PAIRS.items():
             setup = functools.cache(functools.partial(_network_setup, bench, batch, dtype))
-            for mode, rate in itertools.product(modes, rates):
+            for rate, mode in itertools.product(rates, modes):
                 run = functools.partial(_measure_network, bench, mode, rate, batch, precision, setup)
                 yield Job(f"resnet101 {mode} {rate:.0%} batch {batch} {precision}", run)
 

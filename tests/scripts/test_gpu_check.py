@@ -389,6 +389,7 @@ def test_the_script(tmp_path):
         (["--out"], "needs a value"),
         (["--minutes", "x"], "whole number"),
         (["--only", "blocks,magic"], "no part 'magic'"),
+        (["--compile", "launch"], "no part 'launch'"),
         (["--tensorrt", "/t"], "needs --engines"),
     ):
         done = _script(*words)
@@ -439,7 +440,7 @@ def test_the_script_from_end_to_end(machine, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "all of 3 right" in done.stdout and (tmp_path / "o/operators.txt").exists()
     asked = (machine / "python").read_text()
-    assert "--only numerics,launch,networks,blocks" in asked and "--seconds 5" in asked
+    assert "--only numerics,launch,networks,blocks --compile networks" in asked and "--seconds 5" in asked
     calls = (machine / "calls").read_text().splitlines()
     assert len(calls) == 4 and "arch=compute_90,code=sm_90" in calls[0] and "real_gpu.cpp" in calls[1]
     # Kernels are built, and operators checked, once.
