@@ -109,7 +109,7 @@ def calibrate(
     measurer = measurer_for(profile) if measurer is None else measurer
     facts = measurer.facts()
     counts = _thread_counts(threads, int(facts.get("usable_threads", 1)))
-    numbers = _networks(families, networks)
+    numbers = networks_by_family(families, networks)
     designs = draw_families(numbers)
     _check_samples(designs, measurer, len(counts))
     path = Path(output) if output is not None else user_profile_path(profile.id)
@@ -165,7 +165,7 @@ def _thread_counts(wanted: Sequence[int] | None, usable: int) -> tuple[int, ...]
     return counts
 
 
-def _networks(
+def networks_by_family(
     families: Sequence[str],
     networks: int,
     usual: int = DEFAULT_NETWORKS,

@@ -1,7 +1,7 @@
 """The plugin library in a real TensorRT registry (no GPU is needed).
 
-LAUDC_TENSORRT_PLUGIN names the library, built for the major version that is installed; skipped without it. From PyPI: the
-lean runtimes of TensorRT 10 and 11, and the whole of 8.6.0 (Python 3.8 to 3.10, with nvidia-cudnn-cu12 below 9).
+LAUDC_TENSORRT_PLUGIN names the library, built for the major version that is installed; skipped without it. From PyPI:
+the lean runtimes of TensorRT 10 and 11, and the whole of 8.6.0 (Python 3.8 to 3.10, with nvidia-cudnn-cu12 below 9).
 """
 
 from __future__ import annotations

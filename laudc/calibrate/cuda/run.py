@@ -14,8 +14,8 @@ from laudc.calibrate.cuda.setting import Setting, settings_for
 from laudc.calibrate.design import Design, draw_designs, evenly_mixed
 from laudc.calibrate.run import (
     MOST_SAMPLES,
-    _networks,
     median_drift,
+    networks_by_family,
     require_quiet,
     take_samples,
     undisturbed_samples,
@@ -101,7 +101,7 @@ def calibrate_cuda(
     measurer = _measurer(profile, settings) if measurer is None else measurer
     facts = measurer.facts()
     require_same_gpu(profile, facts)
-    numbers = _networks(families, networks, DEFAULT_NETWORKS, LEAST_NETWORKS)
+    numbers = networks_by_family(families, networks, DEFAULT_NETWORKS, LEAST_NETWORKS)
     designs = evenly_mixed([draw_designs(count, family=family) for family, count in numbers.items()])
     most = MOST_SAMPLES // len(settings)
     if len(designs) > most:
