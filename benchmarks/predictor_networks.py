@@ -28,7 +28,7 @@ MODES: dict[str, dict[str, Any]] = {
     "both-4421-G2": {"modes": ("both",) * 4, "spatial": (4, 4, 2, 1), "channel": (2,) * 4},
 }
 RATES = (0.25, 0.45, 0.65, 0.85)
-# (architecture, width, side of the image); other sizes than those of a calibration.
+# (architecture, width, side of the image); of other depths than the networks of a calibration, mostly other sizes.
 SHAPES = (
     ("uni_resnet50", 1.0, 224),
     ("uni_resnet50", 1.0, 176),

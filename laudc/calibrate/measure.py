@@ -206,7 +206,7 @@ def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pa
 def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:
     best: Timed | None = None
     for attempt in range(_ATTEMPTS):
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS + _PAUSE_SECONDS * attempt)
         before = pace.now_ns()
         time.sleep(SETTLE_SECONDS)
         meter = LoadMeter()
@@ -218,7 +218,6 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
             best = found
         if best.foreign <= _DISTURBED and best.pace_ns <= _SLOW * pace.best_ns:
             break
-        time.sleep(_PAUSE_SECONDS * attempt)
     assert best is not None
     return best
 

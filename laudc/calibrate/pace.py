@@ -7,6 +7,7 @@ measurement tells.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 _CALLS = 25
-# Floats that are read at a time, and pieces of so many: more than any last-level cache that we know of holds.
+# Floats that are read at a time, and pieces of so many: more than most last-level caches hold.
 _STREAM, _PIECES = 4 << 20, 16
 
 
@@ -24,16 +25,21 @@ class Pace:
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
-        self._memory = np.ones((_PIECES, _STREAM), np.float32)
         self.best_ns = float("inf")
 
     def now_ns(self) -> float:
         """Both pieces of work together; of each the lower quartile of a few calls: how fast it can be now, not how
         often it was interrupted."""
         self._call()
-        found = _quartile_ns([self._call] * _CALLS) + _quartile_ns([piece.sum for piece in self._memory])
+        found = _quartile_ns([self._call] * _CALLS) + _quartile_ns([piece.sum for piece in _memory()])
         self.best_ns = min(self.best_ns, found)
         return found
+
+
+@functools.cache
+def _memory() -> np.ndarray:
+    """What is read, the same for every number of threads."""
+    return np.ones((_PIECES, _STREAM), np.float32)
 
 
 def _quartile_ns(calls: list[Callable[[], Any]]) -> float:

@@ -68,7 +68,8 @@ class _Reader:
     def __init__(
         self, nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, Shape], constants: Mapping[str, onnx.TensorProto]
     ) -> None:
-        self._nodes, self._shapes, self._constants = nodes, shapes, constants
+        self._nodes, self._shapes = nodes, shapes
+        self._constants = {**constants, **_constant_nodes(nodes)}
         self._made_by = {output: node.op_type for node in nodes for output in node.output}
         # Values whose size the data decide, and values made of features of regions.
         self._open: set[str] = set()
@@ -229,6 +230,16 @@ _COUNTS: Mapping[str, Callable[[_Reader, onnx.NodeProto, int], dict[str, int]]] 
     "MatMul": _Reader._matmul,
     "TopK": _Reader._topk,
 }
+
+
+def _constant_nodes(nodes: Sequence[onnx.NodeProto]) -> dict[str, onnx.TensorProto]:
+    return {
+        node.output[0]: attribute.t
+        for node in nodes
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
 
 
 def _title(node: onnx.NodeProto) -> str:

@@ -259,17 +259,15 @@ def test_families_that_are_not_measured_stay(whole, tmp_path) -> None:
     assert set(load_profile(path).calibration["families"]) == {REGNET}
 
 
-def test_a_calibration_of_one_family_only_is_still_read(whole, tmp_path) -> None:
+def test_a_calibration_of_an_earlier_version_is_refused_and_not_kept(whole, tmp_path) -> None:
     path = tmp_path / "old.yaml"
     data = yaml.safe_load(whole.path.read_text())
-    fits = data["calibration"].pop("families")[RESNET]["fits"]
-    path.write_text(yaml.safe_dump({**data, "calibration": {**data["calibration"], "version": 2, "fits": fits}}))
-    profile = load_profile(path)
-    assert model_of(profile, 1) is not None
-    assert model_of(profile, 1, family=VIT) is None
+    path.write_text(yaml.safe_dump({**data, "calibration": {**data["calibration"], "version": 3}}))
+    with pytest.raises(UserError, match="calibrate again"):
+        model_of(load_profile(path), 1)
     after = tmp_path / "new.yaml"
     _calibrate(after, device=path, families=[VIT], measurer=MadeUpMachine())
-    assert set(load_profile(after).calibration["families"]) == {RESNET, VIT}
+    assert set(load_profile(after).calibration["families"]) == {VIT}
 
 
 def test_designs_of_all_families_differ_and_are_mixed() -> None:

@@ -33,7 +33,7 @@ def calibrated(tmp_path):
     for family in (REGNET, VIT):
         families[family] = {"fits": [family_model(family, threads).fit.to_dict() for threads in (1, 2)]}
     path = tmp_path / "here.yaml"
-    calibration = {"model": "laudc-cpu", "version": 3, "machine": machine, "families": families}
+    calibration = {"model": "laudc-cpu", "version": 4, "machine": machine, "families": families}
     save_profile(path, load_profile("cpu"), calibration)
     return str(path)
 
@@ -188,7 +188,7 @@ def test_blocks_that_gpus_do_not_cover_stay_dense(capsys, tmp_path):
 
 def test_what_has_no_model_says_so(other_family, tmp_path, capsys):
     data = yaml.safe_load(Path(load_profile("cpu").path).read_text())
-    data["calibration"] = {**data["calibration"], "version": 3, "families": {}}
+    data["calibration"] = {**data["calibration"], "version": 4, "families": {}}
     path = tmp_path / "none.yaml"
     path.write_text(yaml.safe_dump(data))
     assert main(["predict", str(other_family), "--device", str(path)]) == 2

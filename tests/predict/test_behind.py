@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from laudc.predict.behind import Behind
-from laudc.predict.cpu.behind import BEHIND_TERMS, with_behind_as_in_blocks
+from laudc.predict.cpu.behind import BEHIND_TERMS
 from laudc.predict.cpu.outside import OUTSIDE_TERMS, frame_terms
 from laudc.predict.frame import Frame, frame_of_model, selecting_of
 from laudc.predict.network import PlannedBlock, predict_network
@@ -125,14 +125,6 @@ def test_a_detector_costs_more_than_its_backbone() -> None:
     )
     assert {name.removeprefix("behind_"): value for name, value in more.items() if value} == {
         "nodes": 3, "pointwise": 20, "spatial": 40, "products": 50, "weights": 30, "written": 80,
-    }  # fmt: skip
-
-
-def test_a_calibration_without_detectors_takes_the_rates_of_blocks() -> None:
-    rates = with_behind_as_in_blocks({"pointwise": 2.0, "spatial": 3.0, "call": 5.0})
-    assert rates == {
-        "pointwise": 2.0, "spatial": 3.0, "call": 5.0,
-        "behind_pointwise": 2.0, "behind_spatial": 3.0, "behind_products": 2.0, "behind_spread": 2.0,
     }  # fmt: skip
 
 

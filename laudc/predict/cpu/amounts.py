@@ -22,7 +22,7 @@ _ROWS_HIDE_NEAR = 8
 _ROWS_HIDE_FAR = 32
 # Where memory is slow or shared, it takes more.
 _ROWS_HIDE_SLOW = 64
-# Rows that each thread must get to share out a product by rows (plugins/cpu/indexed_gemm.cpp, panel_gemm.cpp).
+# Rows that each thread must get to share out a product by rows (plugins/cpu/phases.cpp, panel_gemm.cpp).
 ROWS_PER_TASK = 48
 TOKENS_PER_TASK = 24
 _MIN_TILES_PER_TASK = 16
@@ -38,8 +38,6 @@ PRODUCT_TERMS = (
     "waited_near",  # of these, what few rows leave no time to fetch meanwhile
     "waited_far",
     "waited_slow",
-    "packed_far",  # floats of weights brought together that come from memory
-    "packed_waited",
     "narrow_macs",  # multiply-accumulates in panels that are not full
     "rows_read",  # floats of activations read, per panel
 )

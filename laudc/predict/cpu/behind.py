@@ -6,7 +6,7 @@ to blocks cannot tell what either costs alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,29 +33,12 @@ BEHIND_TERMS = tuple(
         "written",  # values of results
         "gathered",  # pieces copied by Gather
         "ranked",  # values that TopK chooses from
-        "sampled",  # values that RoIAlign interpolates
+        "sampled",  # values that RoIAlign and GridSample interpolate
         "touched",  # values that it brings from memory for this
         "candidates",  # boxes that suppression sorts
         "compared",  # pairs of boxes that it compares
     )
 )
-
-# Of blocks in the runtime, what is nearest to these.
-_IN_BLOCKS = {
-    "nodes": "nodes",
-    "pointwise": "pointwise",
-    "spatial": "spatial",
-    "products": "pointwise",
-    "spread": "pointwise",
-    "weights": "weights",
-    "written": "elementwise",
-}
-
-
-def with_behind_as_in_blocks(rates: Mapping[str, float]) -> dict[str, float]:
-    """Coefficients by name, for a calibration that measured no detectors: operators cost what they cost in blocks, and
-    what blocks do not have costs nothing."""
-    return {**rates, **{_PREFIX + name: rates[like] for name, like in _IN_BLOCKS.items() if like in rates}}
 
 
 def add_behind(total: Sum, behind: Behind, batch: int) -> None:

@@ -69,12 +69,14 @@ def _resnet_batch(
     its own."""
     calls, batch = groups.shape
     if batch == 1 or record.channel_groups:
-        alone = from_terms(terms.block_terms(record, work, machine, place))
-        return np.asarray(alone[groups].sum(axis=1))
+        first = from_terms(terms.block_terms(record, work, machine, place))
+        others = from_terms(terms.block_terms(record, work, machine, replace(place, cold=0.0)))
+        return np.asarray(first[groups[:, 0]] + others[groups[:, 1:]].sum(axis=1))
     total = np.zeros(calls)
     for at in range(0, batch, SLICE):
         part = groups[:, at : at + SLICE]
-        total += from_terms(terms.block_terms(record, work.together(part), machine, place, part.shape[1]))
+        here = place if at == 0 else replace(place, cold=0.0)
+        total += from_terms(terms.block_terms(record, work.together(part), machine, here, part.shape[1]))
     return total
 
 
@@ -87,7 +89,7 @@ def _one_by_one(block_terms: BlockTerms) -> BatchTime:
         total = from_terms(block_terms(record, work, machine, place))[groups[:, 0]]
         if groups.shape[1] == 1:
             return total
-        warm = from_terms(block_terms(record, work, machine, replace(place, far=0.0)))
+        warm = from_terms(block_terms(record, work, machine, replace(place, far=0.0, cold=0.0)))
         return np.asarray(total + warm[groups[:, 1:]].sum(axis=1))
 
     return batch_ns

@@ -8,15 +8,12 @@ from typing import Any
 from laudc.devices import DeviceProfile
 from laudc.errors import UserError
 from laudc.predict.cpu.amounts import TILE_ROWS, Machine
-from laudc.predict.cpu.behind import with_behind_as_in_blocks
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.families import FAMILIES, RESNET
 
 MODEL = "laudc-cpu"
-# Version 2 knew one family and had its fits where later ones have a section for each family; up to version 3 no
-# detectors were measured.
+# Amounts of earlier versions meant other work: their coefficients cannot be converted.
 VERSION = 4
-_READABLE = (2, 3, VERSION)
 
 
 def cpu_model(profile: DeviceProfile, threads: int, isa: str | None = None, family: str = RESNET) -> CpuModel | None:
@@ -44,9 +41,9 @@ def family_sections(calibration: Mapping[str, Any]) -> dict[str, Mapping[str, An
     Raises KeyError, TypeError, ValueError or AttributeError for a calibration that is none.
     """
     model, version = calibration["model"], calibration["version"]
-    if model != MODEL or version not in _READABLE:
+    if model != MODEL or version != VERSION:
         raise ValueError(f"it holds the model {model!r}, version {version!r}")
-    sections = {RESNET: {"fits": calibration["fits"]}} if version == 2 else dict(calibration["families"])
+    sections = dict(calibration["families"])
     unknown = set(sections) - set(FAMILIES)
     if unknown:
         raise ValueError(f"unknown families {', '.join(sorted(map(str, unknown)))}")
@@ -61,10 +58,7 @@ def _read(calibration: Mapping[str, Any], threads: int, isa: str | None, family:
         raise ValueError(f"unknown kernels {measured!r}")
     if family not in sections or isa not in (None, measured):
         return None
-    entries = sections[family]["fits"]
-    if family == RESNET and calibration["version"] < VERSION:
-        entries = [{**entry, "outside_ns": with_behind_as_in_blocks(entry["outside_ns"])} for entry in entries]
-    fits = [Fit.from_dict(entry, family) for entry in entries]
+    fits = [Fit.from_dict(entry, family) for entry in sections[family]["fits"]]
     fit = min(fits, key=lambda one: (abs(one.threads - threads), one.threads))
     caches = int(machine["last_cache"]), int(machine["second_cache"])
     return CpuModel(Machine(measured, fit.threads, *caches), fit)

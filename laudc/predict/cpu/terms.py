@@ -34,6 +34,8 @@ TERMS = (
     "packed",  # floats of conv1 and conv2 weights brought into panels
     "filters",  # floats of Winograd filters made from packed ones
     "copied",  # floats of conv3 weights moved together
+    "packed_far",  # floats of weights brought together that come from memory
+    "packed_waited",  # of these, what few rows leave no time to fetch meanwhile
     "begun_cold",  # one of a call's first block, where its weights push code and tables out of the cache
     "cold",  # floats of maps of a call's first block, where its weights push them out of the cache
     "spilled",  # floats of maps that a core's second-level cache cannot hold
