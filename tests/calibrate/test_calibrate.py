@@ -263,7 +263,7 @@ def test_a_calibration_of_an_earlier_version_is_refused_and_not_kept(whole, tmp_
     path = tmp_path / "old.yaml"
     data = yaml.safe_load(whole.path.read_text())
     path.write_text(yaml.safe_dump({**data, "calibration": {**data["calibration"], "version": 3}}))
-    with pytest.raises(UserError, match="calibrate again"):
+    with pytest.raises(UserError, match="Calibrate again"):
         model_of(load_profile(path), 1)
     after = tmp_path / "new.yaml"
     _calibrate(after, device=path, families=[VIT], measurer=MadeUpMachine())
