@@ -7,7 +7,9 @@ namespace laudc {
 namespace cpu {
 namespace {
 
-// Looks before a thread offers its core to others: some hundred microseconds, far more than a section takes.
+// Looks before a thread offers its core to others. How long they take is up to the CPU: on x86-64, where a pause takes
+// from ten to well over a hundred cycles, tens to hundreds of microseconds; on AArch64, where most cores take a yield
+// for a no-op, about ten microseconds, which a section may well exceed (estimated from instructions, not measured).
 constexpr int kPatience = 8192;
 
 // Waits between two looks at what another thread will write.
@@ -29,20 +31,26 @@ class Waiting {
   int looks_ = 0;
 };
 
-uint64_t word(uint32_t section, size_t task) { return static_cast<uint64_t>(section) << 32 | task; }
+uint64_t word(uint32_t section, size_t left) { return static_cast<uint64_t>(section) << 32 | left; }
 uint32_t section_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
-size_t task_of(uint64_t word) { return static_cast<size_t>(word & UINT32_MAX); }
+uint32_t left_of(uint64_t word) { return static_cast<uint32_t>(word); }
 
 }  // namespace
 
 void Team::run(size_t count, void (*task)(void*, size_t), void* data) const {
   const uint32_t section = section_.load(std::memory_order_relaxed) + 1;
+  // Numbers of sections are never used again: a member may have stood still since any of them. Without one, and with
+  // more tasks than a word can hold, the leader works alone.
+  if (section == kDismissed || count > kMostTasks) {
+    for (size_t i = 0; i < count; ++i) task(data, i);
+    return;
+  }
   task_.store(task, std::memory_order_relaxed);
   data_.store(data, std::memory_order_relaxed);
   count_.store(count, std::memory_order_relaxed);
   finished_.store(0, std::memory_order_relaxed);
   for (int i = 0; i < width_; ++i) {
-    shares_[i].next.store(word(section, share_begin(count, i)), std::memory_order_relaxed);
+    shares_[i].left.store(word(section, share_begin(count, i + 1) - share_begin(count, i)), std::memory_order_release);
   }
   section_.store(section, std::memory_order_release);
   work(section, 0);
@@ -69,16 +77,17 @@ void Team::stand_by(int member) const {
   }
 }
 
-// A member's own share first, then what is left of the others'.
+// A member's own share first, then what is left of the others'. What is read here may be of a later section, or of two,
+// until take() gives a task.
 void Team::work(uint32_t section, int member) const {
   void (*const task)(void*, size_t) = task_.load(std::memory_order_relaxed);
   void* const data = data_.load(std::memory_order_relaxed);
   const size_t count = count_.load(std::memory_order_relaxed);
   for (int turn = 0; turn < width_; ++turn) {
-    size_t i = 0;
-    while (take(section, (member + turn) % width_, count, &i)) {
+    const int share = (member + turn) % width_;
+    while (const uint32_t left = take(section, share)) {
       try {
-        task(data, i);
+        task(data, share_begin(count, share + 1) - left);
       } catch (...) {
         if (!failed_.exchange(true)) error_ = std::current_exception();
       }
@@ -87,16 +96,18 @@ void Team::work(uint32_t section, int member) const {
   }
 }
 
-// False where nothing is left, or where the section is over. Released as well as acquired: what work() has read must
-// have been read before the task is taken, for only that proves it to be of this section.
-bool Team::take(uint32_t section, int share, size_t count, size_t* task) const {
-  std::atomic<uint64_t>& next = shares_[share].next;
-  uint64_t seen = next.load(std::memory_order_relaxed);
+// Takes the first of the tasks left in a share. Returns how many were left with it: 0 where there is none, or where the
+// section is over. Only the word decides that. Nothing else that is read beside it may: the leader may be between two
+// sections, with one part of the next written and another not.
+// A word of the section with tasks left proves that the section is not over, and taking one that it cannot end before
+// the taker adds to finished_. Acquired and released: what work() has read is of the word's section, and read before.
+uint32_t Team::take(uint32_t section, int share) const {
+  std::atomic<uint64_t>& left = shares_[share].left;
+  uint64_t seen = left.load(std::memory_order_relaxed);
   do {
-    if (section_of(seen) != section || task_of(seen) >= share_begin(count, share + 1)) return false;
-  } while (!next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel, std::memory_order_relaxed));
-  *task = task_of(seen);
-  return true;
+    if (section_of(seen) != section || left_of(seen) == 0) return 0;
+  } while (!left.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_relaxed));
+  return left_of(seen);
 }
 
 }  // namespace cpu

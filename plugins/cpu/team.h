@@ -39,12 +39,14 @@ class Team final : public Parallel {
 
  private:
   static constexpr int kMostMembers = 64;
+  // Tasks that a section shares out at most: the bounds of shares fit in 32 bits, also on the way to them.
+  static constexpr size_t kMostTasks = UINT32_MAX / kMostMembers;
   static constexpr uint32_t kDismissed = UINT32_MAX;
 
-  // Tasks of a member that nobody has taken yet. In one word: which section they belong to, and the next task. Padded:
-  // members must not wait for each other's cache lines.
+  // Tasks of a member that nobody has taken yet. In one word, for one look must tell whether there is a task to take:
+  // which section they belong to, and how many are left. Padded: members must not wait for each other's cache lines.
   struct alignas(64) Share {
-    std::atomic<uint64_t> next{0};
+    std::atomic<uint64_t> left{0};
   };
   struct Dismissal {
     explicit Dismissal(Team* team) : team(team) {}
@@ -55,14 +57,15 @@ class Team final : public Parallel {
   explicit Team(int width) : width_(width < kMostMembers ? width : kMostMembers) {}
   void stand_by(int member) const;
   void work(uint32_t section, int member) const;
-  bool take(uint32_t section, int share, size_t count, size_t* task) const;
+  uint32_t take(uint32_t section, int share) const;
   size_t share_begin(size_t count, int share) const {
     return count * static_cast<size_t>(share) / static_cast<size_t>(width_);
   }
 
   const int width_;
-  // What the section at hand calls. Whoever takes a task of a section has read this before, and the leader changes it
-  // only once all tasks are finished.
+  // What the section at hand calls. A member that comes late may read this while the leader changes it for the next
+  // section; it then finds no task left in the section that it came for, and does not use what it read. Whoever takes a
+  // task has read this before, so that the leader, who waits until that task is finished, had not changed it.
   mutable std::atomic<void (*)(void*, size_t)> task_{nullptr};
   mutable std::atomic<void*> data_{nullptr};
   mutable std::atomic<size_t> count_{0};

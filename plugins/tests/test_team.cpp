@@ -1,6 +1,7 @@
 // Sections of a team: every task once, whatever threads come, errors handed on, members of one call only.
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -27,6 +28,21 @@ class Lonely final : public Parallel {
 
  private:
   const int width_;
+};
+
+// A pool that says it has many threads and gives a few: the leader spends most of a section's time writing and looking
+// through shares, so that the others often come late, or in between.
+class Few final : public Parallel {
+ public:
+  Few(int width, int threads) : width_(width), threads_(threads) {}
+  int width() const override { return width_; }
+  void run(size_t count, void (*task)(void* data, size_t i), void* data) const override {
+    threads_.run(count, task, data);
+  }
+
+ private:
+  const int width_;
+  const Threads threads_;
 };
 
 void check_sections(const Parallel& pool) {
@@ -70,6 +86,40 @@ TEST(a_member_takes_its_own_share_first) {
       });
       CHECK(owners[0] == leader && owners[1] != leader);
     }
+  });
+}
+
+// The leader often ends a section of next to no work before a member that has seen it begin looks for a task. Such a
+// member must not take one that only the count of the next section makes it believe in.
+TEST(a_member_late_for_a_section_takes_no_task_of_another) {
+  for (const int threads : {2, 4}) {
+    Team::lead(Few(64, threads), [](const Parallel& team) {
+      std::vector<std::atomic<int>> done(64);
+      for (auto& d : done) d = 0;
+      std::atomic<int> strays{0};
+      for (size_t section = 0; section < 150000; ++section) {
+        const size_t count = section % 2 == 0 ? 2 : 64;
+        team.for_each(count, [&done, &strays, count](size_t i) {
+          if (i >= count) ++strays;
+          if (i < done.size()) ++done[i];
+        });
+        CHECK(strays == 0);
+        for (size_t i = 0; i < done.size(); ++i) CHECK(done[i].exchange(0) == (i < count ? 1 : 0));
+      }
+    });
+  }
+}
+
+TEST(more_tasks_than_a_team_can_share_out_run_all_the_same) {
+  Team::lead(Threads(2), [](const Parallel& team) {
+    const size_t count = UINT32_MAX / 64 + static_cast<size_t>(1);
+    std::atomic<size_t> calls{0};
+    std::atomic<uint64_t> sum{0};
+    team.for_each(count, [&](size_t i) {
+      calls.fetch_add(1, std::memory_order_relaxed);
+      sum.fetch_add(i, std::memory_order_relaxed);
+    });
+    CHECK(calls == count && sum == static_cast<uint64_t>(count) * (count - 1) / 2);
   });
 }
 
