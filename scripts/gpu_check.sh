@@ -19,12 +19,12 @@
 #   --tensorrt FOLDER  an unpacked TensorRT (include, lib): also builds laudc-runner and the plugins (needs CMake)
 #   --engines FOLDER   uncompiled .laudc files for it: compiled and profiled through laudc-runner
 #   --dry-run          say what would be done
-# PYTHON and CUDACXX are taken from the environment. Exit code 3: something was measured and is not right.
+# PYTHON and CUDACXX are taken from the environment. Exit code 3: something failed or is not right.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out=$root/out/gpu-check
-tensorrt='' engines='' dry_run='' minutes='' sanitize=''
+tensorrt='' engines='' dry_run='' minutes='' sanitize='' only=''
 parts=operators,numerics,launch,networks,blocks,engines compiled=networks
 options=()
 
@@ -44,7 +44,7 @@ while [ $# -gt 0 ]; do
         --tensorrt) tensorrt=$2 ;;
         --engines) engines=$2 ;;
         --minutes) minutes=$2 ;;
-        --only) parts=$2 ;;
+        --only) only=$2 parts=$2 ;;
         --compile) compiled=$2 ;;
       esac
       shift 2
@@ -70,6 +70,7 @@ while [ $# -gt 0 ]; do
 done
 
 case $minutes in *[!0-9]*) fail "--minutes needs a whole number, not '$minutes'" ;; esac
+[ -z "$minutes" ] || minutes=$((10#$minutes)) # 08 is no octal number
 for part in ${parts//,/ }; do
   case $part in
     operators | numerics | launch | networks | blocks | engines) ;;
@@ -83,6 +84,10 @@ for part in ${compiled//,/ }; do
   esac
 done
 [ -z "$tensorrt" ] || [ -n "$engines" ] || fail "--tensorrt needs --engines: a folder with uncompiled .laudc files"
+[ -z "$engines" ] || [ -n "$tensorrt" ] || fail "--engines needs --tensorrt: the folder of an unpacked TensorRT"
+case ,$only, in
+  *,engines,*) [ -n "$tensorrt" ] || fail "--only engines needs --tensorrt and --engines" ;;
+esac
 
 wanted() { case ,$parts, in *,"$1",*) return 0 ;; *) return 1 ;; esac }
 out_of_time() { [ -n "$minutes" ] && [ "$SECONDS" -ge $((minutes * 60)) ]; }
@@ -111,8 +116,16 @@ done
 # Of the device that PyTorch takes, which CUDA_VISIBLE_DEVICES may choose.
 compute_capability() {
   if [ -z "$measured" ]; then
-    sm=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d '. ' || true)
-    [ -n "$sm" ] || fail "nvidia-smi finds no GPU: there is none in this container, or no driver"
+    local answer
+    answer=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 || true)
+    [ -n "$answer" ] || fail "nvidia-smi finds no GPU: there is none in this container, or no driver"
+    sm=$(tr -d '. ' <<< "$answer")
+    case $sm in
+      '' | *[!0-9]*)
+        fail "nvidia-smi does not tell the compute capability ('$answer'): there is no GPU or the driver is too old for \
+that; with a part such as launch, PyTorch is asked instead"
+        ;;
+    esac
     return
   fi
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2> /dev/null ||
@@ -129,23 +142,50 @@ check_machine() {
   known=$("$nvcc" --list-gpu-code 2> /dev/null || true)
   [ -z "$known" ] || grep -qx "sm_$sm" <<< "$known" ||
     fail "this GPU is sm_$sm, which $nvcc is too old (or too new) to compile for; set CUDACXX to another"
+  nvcc=$(command -v "$nvcc")
+  nvcc=$(cd "$(dirname "$nvcc")" && pwd)/$(basename "$nvcc")
+  if [ -n "$sanitize" ] && wanted operators; then find_sanitizer; fi
+  if [ -n "$tensorrt" ] && wanted engines; then check_engines; fi
   mkdir -p "$out/build"
   out=$(cd "$out" && pwd)
 }
 
+# CUDA's folder bin need not be in PATH.
+find_sanitizer() {
+  local beside
+  beside=$(dirname "$nvcc")/compute-sanitizer
+  sanitizer=$(command -v compute-sanitizer || true)
+  if [ -z "$sanitizer" ] && [ -x "$beside" ]; then sanitizer=$beside; fi
+  [ -n "$sanitizer" ] || fail "--sanitize needs compute-sanitizer of CUDA, which is neither in PATH nor beside $nvcc"
+}
+
+# The libraries are looked for from other folders, too: absolute paths.
+check_engines() {
+  local given
+  [ -e "$tensorrt/include/NvInfer.h" ] ||
+    fail "$tensorrt has no include/NvInfer.h: give the folder of an unpacked TensorRT"
+  tensorrt=$(cd "$tensorrt" && pwd)
+  given=("$engines"/*.laudc)
+  [ -e "${given[0]}" ] || fail "there are no .laudc files in $engines"
+  engines=$(cd "$engines" && pwd)
+}
+
+# Of the contents, which say what was built and measured; times of files do not when they are copied.
+hash_of() { # FILE-OR-FOLDER-BELOW-ROOT...
+  (cd "$root" && find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1)
+}
+
 sm=90 # of a dry run
 [ -n "$dry_run" ] || check_machine
-[ -z "$tensorrt" ] || [ -e "$tensorrt/include/NvInfer.h" ] || [ -n "$dry_run" ] ||
-  fail "$tensorrt has no include/NvInfer.h: give the folder of an unpacked TensorRT"
 build=$out/build
 library=$build/liblaudc_cuda.so
 
 # By nvcc alone: a machine with CUDA and PyTorch need not have CMake.
 build_kernels() {
   local stamp made
-  made="sm_$sm $("$nvcc" --version | tail -n 1)"
+  made="sm_$sm $("$nvcc" --version | tail -n 1) $(hash_of plugins/core plugins/cuda)"
   stamp=$(cat "$library.made" 2> /dev/null || true)
-  if [ "$stamp" = "$made" ] && [ -z "$(find "$root/plugins/core" "$root/plugins/cuda" -newer "$library" -type f)" ]; then
+  if [ -e "$library" ] && [ "$stamp" = "$made" ]; then
     echo "   is there already"
     return
   fi
@@ -160,26 +200,21 @@ build_kernels() {
 
 # The native tests of the kernels, on this GPU in place of the emulated one.
 check_operators() {
-  local name tests=$root/plugins/tests failed=0 tool done=$build/operators.done
+  local name failed=0 tool made done=$build/operators.done
   local tools=('')
-  if [ -e "$done" ] && [ "$(cat "$done")" = "sanitize: $sanitize" ] &&
-    [ -z "$(find "$root/plugins" "$library" -newer "$done" -type f)" ]; then
+  made="sanitize: $sanitize $(cat "$library.made") $(hash_of plugins)"
+  if [ "$(cat "$done" 2> /dev/null || true)" = "$made" ]; then
     echo "   right, by an earlier call"
     return
   fi
-  if [ -n "$sanitize" ]; then
-    command -v compute-sanitizer > /dev/null || fail "--sanitize needs compute-sanitizer, which comes with CUDA"
-    tools+=(memcheck racecheck synccheck)
-  fi
+  [ -z "$sanitize" ] || tools+=(memcheck racecheck synccheck)
   rm -f "$done"
   : > "$out/operators.txt"
   for name in run regnet vit; do
-    "$nvcc" -std=c++17 -O1 -cudart static -I "$root/plugins" -o "$build/test_cuda_$name" "$tests/test_cuda_$name.cpp" \
-      "$tests/real_gpu.cpp" "$tests/emulated_device.cpp" "$root"/plugins/core/*.cpp \
-      -Xlinker -rpath,"$build" -L"$build" -llaudc_cuda || fail "the native tests do not compile"
+    build_test "$name" || return 3
     for tool in "${tools[@]}"; do
       echo "test_cuda_$name${tool:+ under $tool}" >> "$out/operators.txt"
-      ${tool:+compute-sanitizer --tool "$tool" --error-exitcode 1} "$build/test_cuda_$name" >> "$out/operators.txt" 2>&1 ||
+      ${tool:+"$sanitizer" --tool "$tool" --error-exitcode 1} "$build/test_cuda_$name" >> "$out/operators.txt" 2>&1 ||
         failed=1
     done
   done
@@ -189,20 +224,61 @@ check_operators() {
     return 3
   fi
   echo "   all of $(grep -c '^ok ' "$out/operators.txt") right"
-  echo "sanitize: $sanitize" > "$done"
+  echo "$made" > "$done"
 }
 
+build_test() { # NAME
+  local tests=$root/plugins/tests release why
+  "$nvcc" -std=c++17 -O1 -cudart static -I "$root/plugins" -o "$build/test_cuda_$1" "$tests/test_cuda_$1.cpp" \
+    "$tests/real_gpu.cpp" "$tests/emulated_device.cpp" "$root"/plugins/core/*.cpp \
+    -Xlinker -rpath,"$build" -L"$build" -llaudc_cuda >> "$out/operators.txt" 2>&1 && return
+  why="the native tests do not compile; all of it is in $out/operators.txt"
+  release=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
+  [ "${release:-11}" -ge 11 ] ||
+    why="the part operators needs CUDA 11.0 or newer, whose nvcc knows C++17; $nvcc is of CUDA $release"
+  echo "FAILED: $why" >> "$out/operators.txt"
+  echo "   FAILED: $why"
+  return 1
+}
+
+# Every engine that this runner, these plugins and this TensorRT have not profiled yet. What fails does not keep the
+# others from it.
 run_engines() {
-  sh "$root/deploy/runner/build.sh" "$root" "$build/device"
-  export LD_LIBRARY_PATH="$tensorrt/lib:${LD_LIBRARY_PATH:-}"
-  local engine name
+  local engine name made base failed=0 runner=$build/device/laudc-runner
+  base="sm_$sm $tensorrt $(hash_of "$tensorrt/include")"
+  base+=" $(hash_of plugins/core plugins/cuda plugins/tensorrt deploy/runner)"
+  export LD_LIBRARY_PATH="$tensorrt/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   for engine in "$engines"/*.laudc; do
-    [ -e "$engine" ] || fail "there are no .laudc files in $engines"
     name=$(basename "$engine" .laudc)
-    [ -e "$out/$name.profile.json" ] && continue # measured by an earlier call
-    "$build/device/laudc-runner" build "$engine" -o "$build/$name.finished.laudc"
-    "$build/device/laudc-runner" profile "$build/$name.finished.laudc" --runs 200 --json "$out/$name.profile.json"
+    made="$base $(hash_of "$engine")"
+    if [ -e "$out/$name.profile.json" ] && [ "$(cat "$build/$name.profiled" 2> /dev/null || true)" = "$made" ]; then
+      echo "   $name: by an earlier call"
+      continue
+    fi
+    ! out_of_time || return $((failed ? 3 : 4))
+    build_runner "$base" || return 3
+    rm -f "$build/$name.profiled" "$out/$name.profile.json"
+    if "$runner" build "$engine" -o "$build/$name.finished.laudc" &&
+      "$runner" profile "$build/$name.finished.laudc" --runs 200 --json "$out/$name.profile.json"; then
+      echo "$made" > "$build/$name.profiled"
+    else
+      rm -f "$out/$name.profile.json"
+      echo "   FAILED: $name; laudc-runner says why above"
+      failed=1
+    fi
   done
+  return $((failed ? 3 : 0))
+}
+
+build_runner() { # WHAT-IT-IS-MADE-OF
+  [ "$(cat "$build/device.made" 2> /dev/null || true)" != "$1" ] || return 0
+  rm -f "$build/device.made"
+  if ! CUDACXX=$nvcc CUDAToolkit_ROOT=${CUDAToolkit_ROOT:-$(dirname "$(dirname "$nvcc")")} \
+    PATH=$(dirname "$nvcc"):$PATH sh "$root/deploy/runner/build.sh" "$root" "$build/device"; then
+    echo "   FAILED: laudc-runner and its plugins do not build"
+    return 1
+  fi
+  echo "$1" > "$build/device.made"
 }
 
 # What this call leaves open, and what was wrong, outlasts the steps that follow.
@@ -223,7 +299,7 @@ if [ -n "$tensorrt" ] && wanted engines; then
     keep_status 4
   else
     export TENSORRT_ROOT=$tensorrt
-    step "TensorRT engines through laudc-runner" run_engines
+    step "TensorRT engines through laudc-runner" run_engines || keep_status $?
   fi
 fi
 [ "$status" -ne 4 ] || echo "not everything is measured yet: give the same command again"

@@ -60,14 +60,22 @@ class Worker:
             torch.cuda.empty_cache()
             self.journal.add(part, job.name, SKIPPED, "the GPU's memory is too small")
             return
-        except RuntimeError as error:  # KernelError is one, too
-            why = (str(error) or type(error).__name__).splitlines()[0]
+        except Exception as error:  # the compiler's and library's own kinds too: one case must not cost the others
+            why = _reason(error)
             self.journal.add(part, job.name, FAILED, why)
             self.say(f"{part}: {job.name} FAILED: {why}")
             if not _gpu_works():
                 raise Stopped(f"{part}: {job.name}: {why}") from error
             return
         self.journal.add(part, job.name, RESULT, value)
+
+
+def _reason(error: Exception) -> str:
+    """One line. Errors of CUDA and of the kernels explain themselves, a KeyError does not."""
+    first = next(iter(str(error).splitlines()), "")
+    if not first or isinstance(error, RuntimeError):
+        return first or type(error).__name__
+    return f"{type(error).__name__}: {first}"
 
 
 def _gpu_works() -> bool:

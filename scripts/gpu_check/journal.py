@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ RESULT, SKIPPED, FAILED = "result", "skipped", "failed"
 class Journal:
     """JSON lines: what was measured on and with, then one case a line.
 
-    A file of another GPU, other kernels or other settings is moved aside.
+    A file of another GPU, other kernels or other settings is moved aside, each under a name of its own.
     """
 
     def __init__(self, path: Path, setting: Mapping[str, Any]) -> None:
@@ -30,7 +31,7 @@ class Journal:
                 self._append("")
             return
         if lines:
-            path.replace(path.with_name(path.name + ".old"))
+            path.replace(_free_name(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         self._append(json.dumps(dict(setting)))
 
@@ -55,6 +56,12 @@ class Journal:
     def _append(self, line: str) -> None:
         with self._path.open("a") as file:
             file.write(line + "\n")
+
+
+def _free_name(path: Path) -> Path:
+    """The first of PATH.old1, PATH.old2, ... that does not exist: hours of an earlier GPU are not overwritten."""
+    names = (path.with_name(f"{path.name}.old{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _parsed(line: str) -> Any:

@@ -100,18 +100,22 @@ def dense_candidates(
 
     candidates = {"cudnn": eager, "cudnn graph": graph(eager)}
     if compiled:
-        torch._dynamo.reset()  # it gives up, silently, on code that was compiled for several modules before
-        fast = torch.compile(module, mode="max-autotune-no-cudagraphs")
-
-        def run_compiled() -> Any:
-            with torch.no_grad():
-                return fast(x)
-
         try:
-            candidates["compiled graph"] = graph(run_compiled)
+            candidates["compiled graph"] = graph(_compiled(module, x))
         except Exception as error:  # Triton may be missing, or not know this GPU: one candidate less, and that is said
             warnings.warn(f"torch.compile left out: {error}", stacklevel=2)
     return candidates
+
+
+def _compiled(module: torch.nn.Module, x: torch.Tensor) -> Call:
+    torch._dynamo.reset()  # it gives up, silently, on code that was compiled for several modules before
+    fast = torch.compile(module, mode="max-autotune-no-cudagraphs")
+
+    def run() -> Any:
+        with torch.no_grad():
+            return fast(x)
+
+    return run
 
 
 def block_jobs(bench: Bench, cases: Iterable[Case]) -> Iterator[Job[Row]]:

@@ -54,7 +54,8 @@ def numerics_summary(checks: Sequence[Check]) -> str:
         lines.append(f"  {precision}: largest error {max(errors):.1e} of the largest value")
     for check in failed:
         repeat = "" if check.repeatable else ", not repeatable"
-        lines.append(f"  FAILED {check.name} {check.precision}: error {check.error:.1e}, {check.flipped} flips{repeat}")
+        errors_of = f"error {check.error:.1e}, of margins {check.margin_error:.1e}"
+        lines.append(f"  FAILED {check.name} {check.precision}: {errors_of}, {check.flipped} flips{repeat}")
     return "\n".join(lines)
 
 

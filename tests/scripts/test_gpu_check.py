@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -153,8 +154,19 @@ def test_numerics_pass_what_is_right_and_fail_what_is_not(monkeypatch, mode):
         assert [check.precision for check in checks] == ["fp32", "tf32", "fp16"]
         assert all(check.passed is passed for check in checks), checks
     assert "FAILED" in report.numerics_summary(checks)
+    assert "of margins" in report.numerics_summary(checks)
     names = [case.name for case in numerics.numeric_cases()]
     assert len(set(names)) == len(names) == 36 and any("first" in name for name in names)
+
+
+@pytest.mark.parametrize("wrong", [0.1, float("nan"), float("inf")])
+def test_margins_have_to_be_right_where_no_decision_differs(wrong):
+    case, y = cases.Case(0, "layer", 0, 0.5, 1), torch.ones(1)
+    margins = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    assert numerics._judge(case, "fp32", y, y, y.double(), margins, margins).passed
+    other = margins + torch.tensor([0.0, wrong])
+    assert not numerics._judge(case, "fp32", y, y, y.double(), other, margins).passed
+    assert not numerics._judge(case, "fp32", y, y, y.double(), other, other).passed or wrong == 0.1
 
 
 def _bench(library, make=FakeRun):
@@ -262,7 +274,9 @@ def test_a_call_goes_on_where_an_earlier_one_stopped(tmp_path, monkeypatch):
         assert again.work_off("blocks", _jobs(ran, 1, 2, 3, 4)) is True and ran == [1, 2, 3, 4]
     assert [found["value"] for found in Journal(path, {"gpu": "a"}).results("blocks")] == [1, 2, 3, 4]
     other = Journal(path, {"gpu": "b"})
-    assert not other.has("blocks", "case 1") and path.with_name(path.name + ".old").exists()
+    assert not other.has("blocks", "case 1") and path.with_name(path.name + ".old1").exists()
+    Journal(path, {"gpu": "c"})  # what the first GPU gave is not overwritten
+    assert path.with_name(path.name + ".old2").exists() and "case 4" in path.with_name(path.name + ".old1").read_text()
 
 
 def test_cases_that_fail_are_written_down_and_passed_over(tmp_path, monkeypatch):
@@ -286,6 +300,29 @@ def test_cases_that_fail_are_written_down_and_passed_over(tmp_path, monkeypatch)
     assert journal.has("networks", "n")
 
 
+@pytest.mark.parametrize(("error", "why"), [(KeyError("x"), "KeyError: 'x'"), (RuntimeError(), "RuntimeError")])
+def test_no_kind_of_error_ends_the_other_cases(tmp_path, error, why):
+    def fail():
+        raise error
+
+    journal = Journal(tmp_path / "j", {})
+    assert Worker(journal, None, say=lambda text: None).work_off("blocks", [Job("bad", fail), *_jobs([], 1)])
+    assert journal.without_result(FAILED)[0]["why"] == why and journal.results("blocks") == [{"value": 1}]
+
+
+@pytest.mark.parametrize("broken", ["torch._dynamo.reset", "torch.compile"])
+def test_without_a_compiler_the_other_candidates_remain(monkeypatch, broken):
+    def fail(*_, **__):
+        raise ModuleNotFoundError("no module named triton")
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.warns(UserWarning, match="torch.compile left out: no module"):
+        found = measure.dense_candidates(
+            torch.nn.ReLU(), torch.zeros(1, 1, 2, 2), compiled=True, graph=lambda call: call
+        )
+    assert set(found) == {"cudnn", "cudnn graph"}
+
+
 def test_the_command(tmp_path, monkeypatch, capsys):
     """Parts, exit codes, the files that it leaves."""
     wrong = numerics.Check("c", "fp32", 1.0, 0.0, 0, True, False)
@@ -293,7 +330,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     jobs = {"numerics": [Job("right", lambda: right)], "launch": [Job("launch", lambda: measure.LaunchCost(2, 1, 9))]}
     monkeypatch.setattr(command, "jobs_of", lambda part, *_, **__: jobs[part])
     monkeypatch.setattr(command, "Library", lambda path: None)
-    monkeypatch.setattr(command, "device_facts", lambda library: {"name": "none"})
+    memory = itertools.count(79.1)  # differs from call to call, which changes no result
+    monkeypatch.setattr(command, "device_facts", lambda library: {"name": "none", "memory_gib": next(memory)})
     words = ["--library", "x.so", "--out", str(tmp_path / "o"), "--only", "numerics,launch"]
     assert command.main([*words, "--seconds", "0"]) == command.UNFINISHED
     assert json.loads((tmp_path / "o/results.json").read_text())["complete"] is False
@@ -304,6 +342,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     jobs["numerics"].append(Job("wrong", lambda: wrong))
     assert command.main(words) == command.WRONG
     assert "FAILED c fp32" in capsys.readouterr().out
+    assert json.loads((tmp_path / "o/results.json").read_text())["device"]["memory_gib"] > 80
+    assert not list((tmp_path / "o").glob("*.old*"))
 
 
 _FAKE_LIBRARY = r"""
@@ -370,8 +410,8 @@ def test_the_library_s_own_words_are_kept(binding):
         native.Run(binding, [SMALL["layer"]], [np.zeros(3, np.float32)], precision="fp32", batch=1, device="cpu")
 
 
-def _script(*words):
-    return subprocess.run(["bash", ROOT / "scripts/gpu_check.sh", *words], capture_output=True, text=True, timeout=60)
+def _script(*words, root=ROOT):
+    return subprocess.run(["bash", root / "scripts/gpu_check.sh", *words], capture_output=True, text=True, timeout=60)
 
 
 def test_the_script(tmp_path):
@@ -382,6 +422,7 @@ def test_the_script(tmp_path):
     dry = _script("--dry-run", "--quick", "--out", str(tmp_path / "o"), "--tensorrt", "/t", "--engines", "/e")
     assert dry.returncode == 0 and "gpu_check" in dry.stdout and "laudc-runner" in dry.stdout
     part = _script("--dry-run", "--only", "numerics,blocks", "--minutes", "9", "--out", str(tmp_path / "o"))
+    assert _script("--dry-run", "--minutes", "08", "--out", str(tmp_path / "o")).returncode == 0
     assert "numerics\\,blocks" in part.stdout and "--seconds" in part.stdout and "check_operators" not in part.stdout
     assert not (tmp_path / "o").exists()
     for words, told in (
@@ -391,6 +432,8 @@ def test_the_script(tmp_path):
         (["--only", "blocks,magic"], "no part 'magic'"),
         (["--compile", "launch"], "no part 'launch'"),
         (["--tensorrt", "/t"], "needs --engines"),
+        (["--engines", "/e"], "needs --tensorrt"),
+        (["--only", "launch,engines"], "needs --tensorrt"),
     ):
         done = _script(*words)
         assert done.returncode == 2 and told in done.stderr
@@ -398,10 +441,11 @@ def test_the_script(tmp_path):
 
 _NVCC = """#!/bin/sh
 case $1 in
-  --version) echo "release 13.0"; exit ;;
+  --version) echo "release ${RELEASE:-13.0}, V"; exit ;;
   --list-gpu-code) echo sm_80; echo sm_90; exit ;;
 esac
 echo "$*" >> "$TOOLS/calls"
+case $RELEASE$* in 10.*c++17*) echo "Value 'c++17' is not defined for option 'std'" >&2; exit 1 ;; esac
 while [ $# -gt 0 ]; do
   if [ "$1" = -o ]; then echo '#!/bin/sh' > "$2"; cat "$TOOLS/program" >> "$2"; chmod +x "$2"; fi
   shift
@@ -464,10 +508,99 @@ def test_exit_codes_of_the_script(machine, tmp_path, program, code, wanted):
     assert (machine / "python").exists()  # what is wrong in one part does not keep the others from running
 
 
+def test_what_a_part_s_compiler_lacks_does_not_keep_the_others_from_running(machine, tmp_path, monkeypatch):
+    monkeypatch.setenv("RELEASE", "10.2")
+    done = _script("--out", str(tmp_path / "o"))
+    assert done.returncode == 3 and "needs CUDA 11.0" in done.stdout and "of CUDA 10" in done.stdout
+    assert "needs CUDA 11.0" in (tmp_path / "o/operators.txt").read_text() and (machine / "python").exists()
+
+
+def test_compute_sanitizer_beside_nvcc(machine, tmp_path, monkeypatch):
+    beside = tmp_path / "cuda/bin"
+    beside.mkdir(parents=True)
+    for name in ("nvcc", "compute-sanitizer"):
+        (machine / name).rename(beside / name)
+    monkeypatch.setenv("CUDACXX", str(beside / "nvcc"))
+    words = ["--out", str(tmp_path / "o"), "--only", "operators", "--sanitize"]
+    assert _script(*words).returncode == 0
+    (beside / "compute-sanitizer").unlink()
+    if shutil.which("compute-sanitizer") is None:
+        missing = _script(*words)
+        assert missing.returncode == 2 and "neither in PATH nor beside" in missing.stderr
+
+
+def _copy(folder):
+    """The script and what it builds, to be changed; in place of the runner's build, one that gives a script."""
+    for part in ("plugins/core", "plugins/cuda", "plugins/tensorrt", "plugins/tests"):
+        shutil.copytree(ROOT / part, folder / part)
+    (folder / "scripts").mkdir()
+    shutil.copy2(ROOT / "scripts/gpu_check.sh", folder / "scripts")
+    (folder / "deploy/runner").mkdir(parents=True)
+    (folder / "deploy/runner/build.sh").write_text(
+        'echo "build $TENSORRT_ROOT $CUDACXX $CUDAToolkit_ROOT" >> "$TOOLS/runner"\n'
+        'mkdir -p "$2"; cp "$TOOLS/laudc-runner" "$2/"\n'
+    )
+    return folder
+
+
+def test_changed_sources_are_built_again_whatever_their_times_say(machine, tmp_path):
+    root, words = _copy(tmp_path / "root"), ["--out", str(tmp_path / "o"), "--only", "operators"]
+    assert _script(*words, root=root).returncode == 0
+    source = root / "plugins/cuda/run.cpp"
+    times = source.stat()
+    source.write_text(source.read_text() + "// other\n")
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = _script(*words, root=root)
+    assert again.returncode == 0 and "already" not in again.stdout and "earlier" not in again.stdout
+    (root / "plugins/core").touch()
+    os.utime(source)
+    third = _script(*words, root=root)
+    assert "is there already" in third.stdout and "by an earlier call" in third.stdout
+
+
+_RUNNER = """#!/bin/sh
+echo "$*" >> "$TOOLS/runner"
+case $* in *bad*) exit 1 ;; esac
+[ "$1" = build ] || echo '{}' > "$6"
+"""
+
+
+def test_engines(machine, tmp_path, monkeypatch):
+    root, out, tensorrt = _copy(tmp_path / "root"), tmp_path / "o", tmp_path / "trt"
+    (tensorrt / "include").mkdir(parents=True)
+    (tensorrt / "include/NvInfer.h").write_text("")
+    (tmp_path / "e").mkdir()
+    (machine / "laudc-runner").write_text(_RUNNER)
+    (machine / "laudc-runner").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    words = ["--out", "o", "--only", "launch,engines", "--tensorrt", "trt", "--engines", "e"]
+    empty = _script(*words, root=root)
+    assert empty.returncode == 2 and "no .laudc files" in empty.stderr
+    for name in ("bad", "good"):
+        (tmp_path / f"e/{name}.laudc").write_text(name)
+    (machine / "code").write_text("4")
+    done = _script(*words, root=root)
+    assert done.returncode == 3 and "FAILED: bad" in done.stdout
+    assert (out / "good.profile.json").exists() and not (out / "bad.profile.json").exists()
+    calls = (machine / "runner").read_text().splitlines()
+    assert calls[0] == f"build {tensorrt} {machine}/nvcc {tmp_path}" and len(calls) == 4
+    (tmp_path / "e/bad.laudc").unlink()
+    again = _script(*words, root=root)
+    assert again.returncode == 4 and "give the same command again" in again.stdout
+    assert "good: by an earlier call" in again.stdout
+    assert len((machine / "runner").read_text().splitlines()) == 4
+    (tmp_path / "e/good.laudc").write_text("other")  # another engine of the same name
+    assert "earlier call" not in _script(*words, root=root).stdout
+    assert len((machine / "runner").read_text().splitlines()) == 6
+
+
 def test_machines_that_lack_something(machine, tmp_path, monkeypatch):
     words = ["--out", str(tmp_path / "o")]
     monkeypatch.setenv("CAPABILITY", "120")
     assert "this GPU is sm_120, which nvcc is too old" in _script(*words).stderr
+    (machine / "nvidia-smi").write_text("#!/bin/sh\necho 'Field \"compute_cap\" is not valid.'; exit 2\n")
+    old = _script(*words, "--only", "operators")
+    assert old.returncode == 2 and "does not tell the compute capability ('Field" in old.stderr
     (machine / "nvidia-smi").unlink()
     assert "nvidia-smi finds no GPU" in _script(*words, "--only", "operators").stderr
     (machine / "python3").write_text("#!/bin/sh\nexit 1\n")
