@@ -87,8 +87,8 @@ def main(words: Sequence[str] | None = None) -> int:
     library = Library(options.library)
     facts = device_facts(library)
     compiled = options.compile.split(",")
-    # Not what was compiled: a later call may add alternatives to the cases that are still open. Nor the memory: what is
-    # free to a virtual GPU or after a driver's update differs by a few MiB and changes no time.
+    # Not what was compiled: a later call may add alternatives to the cases that are still open. Nor the memory, which
+    # differs by some MiB with the driver and changes no time.
     device = {name: fact for name, fact in facts.items() if name != "memory_gib"}
     setting = {"device": device, "kernels": sources_sha256(), "quick": options.quick}
     journal = Journal(options.out / "measured.jsonl", setting)

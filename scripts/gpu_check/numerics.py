@@ -18,7 +18,7 @@ from .weights import make_block
 
 # Largest allowed error over the largest value of the result: some rounding steps of the format, over sums of thousands.
 TOLERANCES = {"fp32": 2e-5, "tf32": 5e-3, "fp16": 1e-2}
-# Largest allowed error of a margin, relative to the largest: so near to zero only, a decision may differ from the exact.
+# Largest allowed error of a margin, relative to the largest: only so near to zero may a decision be another one.
 _MARGIN_TOLERANCE = {"fp32": 1e-5, "tf32": 1e-5, "fp16": 5e-3}
 _BATCH = 3
 
