@@ -69,7 +69,7 @@ LAUDC_CUDA_API size_t laudc_cuda_workspace_bytes(const laudc_cuda_run* run,
                                                  int64_t batch); /* 0: this batch is too large */
 
 /* Kernels may need some weights in another form (in fp16, and for channel masks). It is made once: by asynchronous work
- * on `stream`, which later work must come after. */
+ * on `stream`, which later work must come after. `packed` is that of laudc_cuda_io. */
 LAUDC_CUDA_API size_t laudc_cuda_prepared_bytes(const laudc_cuda_run* run);
 LAUDC_CUDA_API int laudc_cuda_prepare(const laudc_cuda_run* run, const float* const* packed, void* prepared,
                                       void* stream, char* error, size_t error_size);

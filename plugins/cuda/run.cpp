@@ -67,6 +67,8 @@ const void* Run::weights(const laudc_cuda_io& io, size_t block, int matrix) cons
 size_t Run::prepared_bytes() const { return static_cast<size_t>(prepared_elements_) * setting_.element(); }
 
 bool Run::prepare(const float* const* packed, void* prepared, Stream stream, std::string* error) const {
+  *error = complaint_about_packed(packed);
+  if (!error->empty()) return false;
   for (size_t block = 0; block < matrices_.size(); ++block) {
     for (const MatrixPlace& place : matrices_[block]) {
       if (place.prepared_at < 0) continue;
@@ -95,8 +97,12 @@ std::string Run::complaint_about_call(const laudc_cuda_io& io) const {
            " aligned to 256 are needed";
   }
   if (prepared_elements_ > 0 && io.prepared == nullptr) return "the weights were not prepared";
+  return complaint_about_packed(io.packed);
+}
+
+std::string Run::complaint_about_packed(const float* const* packed) const {
   for (int64_t block = 0; block < block_count(); ++block) {
-    if (aligned(io.packed[block], kVectorBytes)) continue;
+    if (aligned(packed[block], kVectorBytes)) continue;
     return "the packed weights of block " + std::to_string(block) + " are not aligned to " +
            std::to_string(kVectorBytes) + " bytes";
   }

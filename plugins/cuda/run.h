@@ -63,6 +63,7 @@ class Run {
 
  private:
   std::string complaint_about_call(const laudc_cuda_io& io) const;
+  std::string complaint_about_packed(const float* const* packed) const;
 
   const Setting setting_;
   std::vector<std::vector<MatrixPlace>> matrices_;  // [block][matrix]

@@ -192,6 +192,9 @@ TEST(bad_calls_are_refused) {
   const float* const shifted[] = {good.packed[0] + 1};
   call.io.packed = shifted;
   refused("block 0 are not aligned");
+  char why[256] = "";
+  CHECK(laudc_cuda_prepare(call.run.get(), shifted, const_cast<void*>(good.prepared), nullptr, why, sizeof(why)) != 0);
+  CHECK(std::string(why).find("block 0 are not aligned") != std::string::npos);
   call.io = good;
   call.io.batch = INT64_C(1) << 40;
   refused("too large");
