@@ -16,6 +16,7 @@ from typing import Any
 _LARGEST_FILE = 1 << 20
 _DEEPEST = 16
 _LONGEST_LIST = 1 << 14
+_LARGEST_NUMBER = 1 << 64
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -118,7 +119,12 @@ def _computed(op: ast.operator, left: Any, right: Any) -> Any:
     lists = isinstance(op, ast.Add) and isinstance(left, list) and isinstance(right, list)
     if not numbers and not lists and not (isinstance(op, ast.Mult) and _is_repeatable(left, right)):
         raise _Unreadable
-    return _ARITHMETIC[type(op)](left, right)
+    if lists and len(left) + len(right) > _LONGEST_LIST:
+        raise _Unreadable
+    result = _ARITHMETIC[type(op)](left, right)
+    if numbers and abs(result) > _LARGEST_NUMBER:  # else squares of squares fill memory
+        raise _Unreadable
+    return result
 
 
 def _is_repeatable(values: Any, times: Any) -> bool:

@@ -30,6 +30,13 @@ def test_lists_are_repeated_within_bounds() -> None:
     assert found == {"classes": 3, "weights": [1.0, 1.0, 1.0, 0.1]}
 
 
+def test_repeated_doubling_fills_no_memory() -> None:
+    lists = read_config_text("a = [1, 2]\n" + "a = a + a\n" * 13 + "b = a + [1]\n")
+    assert len(lists.pop("a")) == 1 << 14 and not lists
+    assert read_config_text("a = [1]\n" + "a = a + a\n" * 40) == {}
+    assert read_config_text("a = 10\n" + "a = a * a\n" * 40) == {}
+
+
 def test_base_files_lie_beneath(tmp_path: Path) -> None:
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "a.py").write_text("x = dict(a=1, b=dict(c=2, d=3))\ny = [1]\n")
