@@ -1,7 +1,8 @@
 """Heads of MMDetection 3, with the weights of the checkpoint itself: DDQ-DETR and Mask2Former.
 
-The library builds the detector from the training configuration, which is data here: only parts that it has registered
-may be named, and nothing that it would look up, evaluate or download. What the result computes is the library's own
+The library builds the detector from the training configuration, which is data from strangers. Being registered makes no
+class safe to build: some constructors run files or download weights that their arguments name. So each place of the
+configuration may name only the few parts listed for it here. What the result computes is the library's own
 code; `mmdetection_graph` has the form of it that can be exported.
 """
 
@@ -41,6 +42,25 @@ _DDQ_PARTS = (
     "dn_cfg",
     "test_cfg",
 )
+# What may be built, by its place in a configuration: parts whose constructors read, evaluate and download nothing.
+_NORMS, _ACTIVATIONS = ("GN", "BN", "LN", "SyncBN"), ("ReLU", "GELU")
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "neck": ("ChannelMapper",),
+    "bbox_head": ("DDQDETRHead",),
+    "panoptic_head": ("Mask2FormerHead",),
+    "pixel_decoder": ("MSDeformAttnPixelDecoder",),
+    "positional_encoding": ("SinePositionalEncoding",),
+    "loss_cls": ("FocalLoss", "QualityFocalLoss", "CrossEntropyLoss"),
+    "loss_bbox": ("L1Loss", "SmoothL1Loss"),
+    "loss_iou": ("GIoULoss", "IoULoss", "DIoULoss", "CIoULoss"),
+    "loss_mask": ("CrossEntropyLoss", "FocalLoss"),
+    "loss_dice": ("DiceLoss",),
+    "norm_cfg": _NORMS,
+    "post_norm_cfg": _NORMS,
+    "act_cfg": _ACTIVATIONS,
+    "dropout_layer": ("Dropout", "DropPath"),
+}
+_SHOWN, _SHOWN_REASON = 80, 200
 _LEAVE_OUT = "Export backbone and neck alone (leave --head out)"
 _Size = tuple[int, int]
 
@@ -82,7 +102,7 @@ def mmdetection_head(name: str, file: DetectorFile, size: tuple[int, int], *, wi
     if build is None or not isinstance(model, Mapping):
         raise UserError(
             f"the head of {name} cannot be used",
-            f"its configuration describes a {kind}; known from MMDetection are {', '.join(_KINDS)}",
+            f"its configuration describes a {_shown(kind)}; known from MMDetection are {', '.join(_KINDS)}",
             _LEAVE_OUT,
         )
     library = _library(name)
@@ -100,10 +120,9 @@ def _library(name: str) -> SimpleNamespace:
         from mmdet.structures import DetDataSample
         from mmengine.config import ConfigDict
     except Exception as error:  # besides ImportError, mmdet asserts versions and mmcv loads compiled code
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"the head of {name} cannot be built here",
-            f"MMDetection cannot be used: {reason}",
+            f"MMDetection cannot be used: {_reason(error)}",
             "Install mmdet 3 with mmengine, an mmcv with its compiled operators, and onnxscript. Without them, leave "
             "--head out: backbone and neck are exported all the same",
         ) from error
@@ -124,8 +143,9 @@ def _ddq(library: SimpleNamespace, request: _Request) -> Head:
     from laudc.export.mmdetection_graph import DdqGraph, standard_operators
 
     parts = {key: request.model[key] for key in _DDQ_PARTS if key in request.model}
-    suppression = _suppression(request)
-    detector = _built(library, request, {"type": "DDQDETR", **parts}, {**_no_backbone(), "dqs_cfg": suppression})
+    _expect(request, parts.get("bbox_head"), "DDQDETRHead")
+    suppression, limit = _suppression(request), _limit(request)
+    detector = _built(library, request, "", parts, {"type": "DDQDETR", **_no_backbone(), "dqs_cfg": suppression})
     found = detector.bbox_head
     if not found.loss_cls.use_sigmoid or len(detector.decoder.layers) < 2:
         raise UserError(
@@ -134,8 +154,7 @@ def _ddq(library: SimpleNamespace, request: _Request) -> Head:
             _LEAVE_OUT,
         )
     classes = found.cls_out_channels
-    tests = found.test_cfg or {}
-    most = min(int(tests.get("max_per_img", detector.num_queries)), detector.num_queries * classes)
+    most = min(detector.num_queries if limit is None else limit, detector.num_queries * classes)
     found.test_cfg = library.config(max_per_img=most)
     neck = _neck(library, request)
     kept = {key: value for key, value in request.tensors.items() if not key.startswith(_SECOND_NAMES)}
@@ -154,6 +173,19 @@ def _ddq(library: SimpleNamespace, request: _Request) -> Head:
     )
 
 
+def _limit(request: _Request) -> int | None:
+    """How many objects are kept, where the configuration says so."""
+    tests = request.model.get("test_cfg")
+    given = None if tests is None else tests.get("max_per_img") if isinstance(tests, Mapping) else tests
+    if (tests is None or isinstance(tests, Mapping)) and (given is None or (type(given) is int and given > 0)):
+        return given
+    raise UserError(
+        f"the head of {request.name} cannot be used",
+        f"its test_cfg says {_shown(given)} where max_per_img is to be a whole number above 0",
+        "Correct the configuration",
+    )
+
+
 def _suppression(request: _Request) -> dict[str, Any]:
     """How distinct queries are chosen. mmcv evaluates the name of the kind as code, so just one is let through."""
     given = request.model.get("dqs_cfg", {"type": "nms", "iou_threshold": 0.8})
@@ -162,7 +194,7 @@ def _suppression(request: _Request) -> dict[str, Any]:
     if not known:
         raise UserError(
             f"the head of {request.name} cannot be used",
-            f"its dqs_cfg is {given!r}, and only {{'type': 'nms', 'iou_threshold': ...}} is known",
+            f"its dqs_cfg is {_shown(given)}, and only {{'type': 'nms', 'iou_threshold': ...}} is known",
             _LEAVE_OUT,
         )
     return {"type": "nms", "iou_threshold": float(overlap)}  # type: ignore[arg-type]
@@ -173,16 +205,9 @@ def _mask2former(library: SimpleNamespace, request: _Request) -> Head:
     from laudc.export.mmdetection_graph import Mask2FormerGraph
 
     config = request.model.get("panoptic_head")
-    kinds = [(config, "Mask2FormerHead"), (_part(config, "pixel_decoder"), "MSDeformAttnPixelDecoder")]
-    for part, wanted in kinds:
-        found = part.get("type") if isinstance(part, Mapping) else None
-        if found != wanted:
-            raise UserError(
-                f"the head of {request.name} cannot be used",
-                f"its configuration names a {found} where only {wanted} is known",
-                _LEAVE_OUT,
-            )
-    head = _built(library, request, dict(config or {}), {"train_cfg": None, "test_cfg": None})
+    _expect(request, config, "Mask2FormerHead")
+    _expect(request, _part(config, "pixel_decoder"), "MSDeformAttnPixelDecoder")
+    head = _built(library, request, "panoptic_head", dict(config or {}), {"train_cfg": None, "test_cfg": None})
     neck = _neck(library, request)
     ignored = ("backbone.", "panoptic_fusion_head.", *_ours(request))
     _load(request, {"panoptic_head.": head, **_neck_part(neck)}, request.tensors, ignored=ignored)
@@ -200,6 +225,26 @@ def _mask2former(library: SimpleNamespace, request: _Request) -> Head:
 _KINDS: Mapping[str, Callable[[SimpleNamespace, _Request], Head]] = {"DDQDETR": _ddq, "Mask2Former": _mask2former}
 
 
+def _expect(request: _Request, part: Any, wanted: str) -> None:
+    found = _part(part, "type")
+    if found != wanted:
+        raise UserError(
+            f"the head of {request.name} cannot be used",
+            f"its configuration names {_shown(found)} where only {wanted} is known",
+            _LEAVE_OUT,
+        )
+
+
+def _shown(value: Any) -> str:
+    """A stranger's value for messages: on one line and not long."""
+    return repr(value)[:_SHOWN]
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return "".join(c if c.isprintable() else "?" for c in lines[0][:_SHOWN_REASON])
+
+
 def _part(record: Any, name: str) -> Any:
     return record.get(name) if isinstance(record, Mapping) else None
 
@@ -215,7 +260,7 @@ def _neck(library: SimpleNamespace, request: _Request) -> Any:
     config = request.model.get("neck")
     if not request.with_neck or not isinstance(config, Mapping):
         return None
-    return _built(library, request, dict(config), {})
+    return _built(library, request, "neck", dict(config), {})
 
 
 def _neck_part(neck: Any) -> dict[str, Any]:
@@ -237,46 +282,39 @@ def _attentions(library: SimpleNamespace, model: Any) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, library.attention)]
 
 
-def _built(library: SimpleNamespace, request: _Request, config: dict[str, Any], more: Mapping[str, Any]) -> Any:
-    """A part of the detector without weights. `more` is added to what the configuration says."""
+def _built(
+    library: SimpleNamespace, request: _Request, place: str, config: dict[str, Any], more: Mapping[str, Any]
+) -> Any:
+    """A part of the detector without weights. `place`: its key in the configuration; `more` is added to what that
+    says.
+    """
     import torch
 
-    checked = {**_checked(library, request.name, config), **more}
+    checked = {**_checked(request.name, place, config), **more}
     try:
         with torch.device("meta"):
             return library.models.build(library.config(checked)).eval()
     except Exception as error:  # constructors check little, and fail in many ways
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"the head of {request.name} cannot be built",
-            f"MMDetection {library.version} makes no {config.get('type')} of its configuration: {reason}",
+            f"MMDetection {library.version} makes no {checked['type']} of its configuration: {_reason(error)}",
             "Correct the configuration, or use the version that the detector was trained with",
         ) from error
 
 
-def _checked(library: SimpleNamespace, name: str, value: Any) -> Any:
-    """A configuration with what only training needs left out. Whatever it names must be registered: the library
-    imports other names.
-    """
+def _checked(name: str, place: str, value: Any) -> Any:
+    """A configuration with what only training needs left out. It may name only what is allowed at its place."""
     if isinstance(value, Mapping):
-        kind = value.get("type")
-        if "type" in value and not (isinstance(kind, str) and _is_registered(library.models, kind)):
+        if "type" in value and value["type"] not in _ALLOWED.get(place, ()):
+            allowed = ", ".join(_ALLOWED.get(place, ())) or "no type at all"
             raise UserError(
                 f"the head of {name} cannot be built",
-                f"its configuration names {kind!r}, which MMDetection {library.version} does not have",
-                "Use the version that the detector was trained with, or leave --head out",
+                f"its configuration names {_shown(value['type'])} as {_shown(place)}, and allowed there: {allowed}",
+                _LEAVE_OUT,
             )
         entries = {key: entry for key, entry in value.items() if key not in _TRAINING_ONLY}
-        return {key: _checked(library, name, entry) for key, entry in entries.items()}
-    return [_checked(library, name, entry) for entry in value] if isinstance(value, (list, tuple)) else value
-
-
-def _is_registered(registry: Any, kind: str) -> bool:
-    while registry is not None:
-        if kind in registry.module_dict:
-            return True
-        registry = registry.parent
-    return False
+        return {key: _checked(name, key, entry) for key, entry in entries.items()}
+    return [_checked(name, place, entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _load(

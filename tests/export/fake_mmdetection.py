@@ -25,6 +25,16 @@ class Registry:
         return (kind if isinstance(kind, type) else self.module_dict[kind])(**parts)
 
 
+class Forbidden(nn.Module):
+    """Is registered, as classes are that would run what their arguments name."""
+
+    built = 0
+
+    def __init__(self, **options: Any) -> None:
+        type(self).built += 1
+        super().__init__()
+
+
 class Attention(nn.Module):
     """Where a deformable attention would be."""
 
@@ -88,7 +98,7 @@ class Neck(nn.Module):
 def install(monkeypatch: pytest.MonkeyPatch, version: str = VERSION) -> None:
     """Let `mmdet` and what is below it be these."""
     shared = ("ReLU", "GN")
-    ours = {"DDQDETR": Detector, "Mask2FormerHead": MaskHead, "ChannelMapper": Neck}
+    ours = {"DDQDETR": Detector, "Mask2FormerHead": MaskHead, "ChannelMapper": Neck, "Forbidden": Forbidden}
     names = ("DDQDETRHead", "FocalLoss", "L1Loss", "GIoULoss", "CrossEntropyLoss", "DiceLoss")
     others = dict.fromkeys((*names, "MSDeformAttnPixelDecoder", "BFP"), nn.Identity)
     models = Registry({**ours, **others}, Registry(dict.fromkeys(shared, nn.Identity)))

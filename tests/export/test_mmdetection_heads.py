@@ -103,12 +103,19 @@ def test_configurations_in_files_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("DDQDETR", ("'DDQDETR'", "'DINO'"), "describes a DINO; known from MMDetection are DDQDETR, Mask2Former"),
-        ("DDQDETR", ("'GIoULoss'", "'subprocess.Popen'"), "'subprocess.Popen', which MMDetection 3.3.0 does not have"),
+        ("DDQDETR", ("'DDQDETR'", "'DINO'"), "describes a 'DINO'; known from MMDetection are DDQDETR, Mask2Former"),
+        ("DDQDETR", ("'GIoULoss'", "'subprocess.Popen'"), "'subprocess.Popen' as 'loss_iou', .*GIoULoss"),
         ("DDQDETR", ("'nms'", "'__import__(1)'"), "dqs_cfg is .*only .*nms.* is known"),
         ("DDQDETR", ("iou_threshold=0.8", "iou_threshold=0.8, max_num=3"), "dqs_cfg is"),
+        ("DDQDETR", ("'DDQDETRHead'", "'DINOHead'"), "'DINOHead' where only DDQDETRHead is known"),
+        ("DDQDETR", ("test_cfg=dict(max_per_img=30)", "test_cfg=3"), "test_cfg says 3 where max_per_img"),
+        ("DDQDETR", ("max_per_img=30", "max_per_img=True"), "says True where .* whole number above 0"),
+        ("DDQDETR", ("max_per_img=30", "max_per_img=0"), "says 0 where"),
+        ("DDQDETR", ("max_per_img=30", "max_per_img='x'"), "says 'x' where"),
+        ("DDQDETR", ("encoder=dict(", "encoder=dict(type='GN', "), "'GN' as 'encoder', and allowed there: no type"),
+        ("DDQDETR", ("'DDQDETR'", "'" + "x" * 9999 + "'"), "describes a 'x{79}; known"),
         ("DDQDETR", ("use_sigmoid=True", "use_sigmoid=False"), "Only a DDQ-DETR with sigmoid scores"),
-        ("Mask2Former", ("'Mask2FormerHead'", "'MaskFormerHead'"), "a MaskFormerHead where only Mask2FormerHead"),
+        ("Mask2Former", ("'Mask2FormerHead'", "'MaskFormerHead'"), "'MaskFormerHead' where only Mask2FormerHead"),
         ("Mask2Former", ("'MSDeformAttnPixelDecoder'", "'PixelDecoder'"), "only MSDeformAttnPixelDecoder is known"),
         ("Mask2Former", ("num_stuff_classes=num_stuff_classes, num_queries=20,", ""), "makes no Mask2FormerHead"),
     ],
@@ -119,6 +126,25 @@ def test_configurations_that_are_refused(
     fake_mmdetection.install(monkeypatch)
     with pytest.raises(UserError, match=message):
         found_head(fake_file(tmp_path, kind, change))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("Mask2Former", ("panoptic_head", "neck=dict(type='Forbidden'),\n    panoptic_head")),
+        ("Mask2Former", ("'DiceLoss'", "'Forbidden'")),
+        ("DDQDETR", ("'GIoULoss'", "'Forbidden'")),
+        ("DDQDETR", ("positional_encoding=dict(", "positional_encoding=dict(type='Forbidden', ")),
+    ],
+)
+def test_not_all_that_is_registered_is_built(
+    kind: str, change: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_mmdetection.install(monkeypatch)
+    monkeypatch.setattr(fake_mmdetection.Forbidden, "built", 0)
+    with pytest.raises(UserError, match="names 'Forbidden' as .* allowed there: "):
+        found_head(fake_file(tmp_path, kind, change))
+    assert fake_mmdetection.Forbidden.built == 0
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
