@@ -17,6 +17,9 @@ _LARGEST_FILE = 1 << 20
 _DEEPEST = 16
 _LONGEST_LIST = 1 << 14
 _LARGEST_NUMBER = 1 << 64
+# Of all names of a file together, and lists and dicts inside one another: names that hold the same value several times
+# would else grow beyond all bounds for whoever goes through them.
+_MOST_VALUES, _DEEPEST_VALUE = 1 << 20, 64
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -30,7 +33,7 @@ class _Unreadable(Exception):
 
 
 def read_config_text(text: str) -> dict[str, Any]:
-    """Names and values of a configuration without `_base_`. ValueError for what is not Python."""
+    """Names and values of a configuration without `_base_`. ValueError for what is not Python or too large."""
     return _statements(text, {})
 
 
@@ -75,15 +78,33 @@ def _statements(text: str, values: dict[str, Any]) -> dict[str, Any]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"the training configuration is not Python: {error}") from None
+    left = _MOST_VALUES
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target = statement.targets[0]
             if isinstance(target, ast.Name):
                 try:
-                    values[target.id] = _value(statement.value, values)
+                    value = _value(statement.value, values)
+                    left -= _size_of(value, left)
+                    values[target.id] = value
                 except (_Unreadable, TypeError, ArithmeticError, RecursionError):
                     values.pop(target.id, None)
     return values
+
+
+def _size_of(value: Any, most: int) -> int:
+    """Values inside `value`, itself included. ValueError for more than `most`, _Unreadable for what is too deep."""
+    count, open_values = 0, [(value, 0)]
+    while open_values:
+        one, depth = open_values.pop()
+        count += 1
+        if count > most:
+            raise ValueError(f"the training configuration holds more than {_MOST_VALUES} values")
+        if depth > _DEEPEST_VALUE:
+            raise _Unreadable
+        entries = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        open_values += [(entry, depth + 1) for entry in entries]
+    return count
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:

@@ -37,6 +37,14 @@ def test_repeated_doubling_fills_no_memory() -> None:
     assert read_config_text("a = 10\n" + "a = a * a\n" * 40) == {}
 
 
+def test_shared_values_do_not_grow_beyond_bounds() -> None:
+    for doubled in ("[a, a]", "dict(x=a, y=a)"):
+        with pytest.raises(ValueError, match="more than 1048576 values"):
+            read_config_text("a = [1]\n" + f"a = {doubled}\n" * 40)
+    deep = read_config_text("a = [1]\n" + "b = a\n" + "a = [a]\n" * 1000)
+    assert deep == {"b": [1]}
+
+
 def test_base_files_lie_beneath(tmp_path: Path) -> None:
     (tmp_path / "bases").mkdir()
     (tmp_path / "bases" / "a.py").write_text("x = dict(a=1, b=dict(c=2, d=3))\ny = [1]\n")

@@ -286,7 +286,8 @@ int profile_command(const Options& options, Console* console) {
   result.set("blocks", block_records(manifest, activity.rates, layers));
   result.set("layers", layer_records(layers));
   result.set("residual_us", Json::number(residual));
-  for (const char* unknown : {"activation", "ideal_speedup", "dense", "comparison", "found"}) result.set(unknown, Json());
+  for (const char* unknown : {"activation", "ideal_speedup", "dense", "comparison", "found"})
+    result.set(unknown, Json());
   result.set("notes", notes(files.empty(), total, settings.graph, graph));
   console->write(result);
   return 0;
