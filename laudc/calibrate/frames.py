@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,16 +15,13 @@ from laudc.predict.frame import AnyFrame, Frame, VitFrame, frame_of_model, selec
 from laudc.predict.selection import Amounts, RegionReading, amounts_of, count_found
 from laudc.predict.vit_blueprint import VitBlueprint
 
-if TYPE_CHECKING:
-    import onnx
-
 
 def frame_of(design: Design) -> AnyFrame:
     """The frame of a design; that of a detector is read from its graph, that of a transformer too, made with one small
     block."""
     blueprint = design.blueprint
     if design.tail is not None:
-        return frame_of_model(_detector(design))
+        return _detector(design)[0]
     if not isinstance(blueprint, VitBlueprint):
         return Frame.of_blueprint(blueprint)
     one = replace(blueprint, hidden=(blueprint.heads,), token=(False,), head=(False,), layer=(False,))
@@ -34,21 +31,22 @@ def frame_of(design: Design) -> AnyFrame:
 def found_of(design: Design) -> Amounts | None:
     """What a made-up detector finds in every image, None of other designs. Its regions are given; of its boxes as many
     stay as its graph allows."""
+    return None if design.tail is None else _detector(design)[1]
+
+
+@functools.cache
+def _detector(design: Design) -> tuple[AnyFrame, Amounts]:
+    """The frame of a detector and what it finds: its graph is made once for all numbers of threads."""
     from onnx import numpy_helper
 
-    if design.tail is None:
-        return None
-    model = _detector(design)
+    assert not isinstance(design.blueprint, VitBlueprint) and isinstance(design.drawn, Drawn)
+    model = synthetic_network(design.blueprint, design.drawn, design.index, tail=design.tail)
+    frame = frame_of_model(model)
     given = {
         tensor.name.replace(GIVEN, ".output"): numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
         if tensor.name.endswith(GIVEN)
     }
-    selecting = selecting_of(frame_of_model(model))
+    selecting = selecting_of(frame)
     counted = count_found([one for one in selecting if isinstance(one, RegionReading)], given)
-    return amounts_of(selecting, {name: np.asarray([number]) for name, number in counted.items()}, 1)
-
-
-def _detector(design: Design) -> onnx.ModelProto:
-    assert not isinstance(design.blueprint, VitBlueprint) and isinstance(design.drawn, Drawn)
-    return synthetic_network(design.blueprint, design.drawn, design.index, tail=design.tail)
+    return frame, amounts_of(selecting, {name: np.asarray([number]) for name, number in counted.items()}, 1)

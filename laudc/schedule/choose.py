@@ -6,7 +6,7 @@ cheapest chain is found by dynamic programming over the blocks, with the predict
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,11 +60,11 @@ class CostChooser:
         options = [
             self._options(plan, block, records[block.name], place) for block, place in self._places(plan, records)
         ]
-        chosen, predicted = self._best(plan, self._cheapest(options), [*_uniform(options)])
+        chosen, predicted = self._best(plan, self._cheapest(options), _uniform(options))
         return replace(plan, blocks=_plans(plan, options, chosen, predicted), predicted=_summary(predicted))
 
     def _best(
-        self, plan: Plan, cheapest: list[_Option], uniform: list[list[_Option]]
+        self, plan: Plan, cheapest: list[_Option], uniform: Iterable[list[_Option]]
     ) -> tuple[list[_Option], NetworkPrediction]:
         """The cheapest chain and its prediction, or one without borders that is as good as the model can tell."""
 
