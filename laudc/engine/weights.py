@@ -90,12 +90,16 @@ def as_engines_hold(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 
 
 def _huge_pages(size: int) -> NDArray[np.uint8]:
-    """Uninitialised memory that the system is asked to back with huge pages: weights are read all over."""
+    """Memory of zeros that the system is asked to back with huge pages: weights are read all over."""
     import mmap
 
     import numpy as np
 
-    memory = mmap.mmap(-1, size + _HUGE_PAGE)
+    if hasattr(mmap, "MAP_PRIVATE"):
+        # Shared memory, which is what Python asks for by default, gets huge pages only where an administrator says so.
+        memory = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        memory = mmap.mmap(-1, size + _HUGE_PAGE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         # A kernel without huge pages says no; ordinary ones do as well.
         with contextlib.suppress(OSError):
