@@ -11,6 +11,7 @@ from laudc.calibrate.design import Design
 from laudc.calibrate.synthetic import Drawn, synthetic_network
 from laudc.calibrate.synthetic_detector import GIVEN
 from laudc.calibrate.synthetic_vit import synthetic_vit
+from laudc.predict.architectures import AnyBlueprint
 from laudc.predict.frame import AnyFrame, Frame, VitFrame, frame_of_model, selecting_of
 from laudc.predict.selection import Amounts, RegionReading, amounts_of, count_found
 from laudc.predict.vit_blueprint import VitBlueprint
@@ -19,9 +20,11 @@ from laudc.predict.vit_blueprint import VitBlueprint
 def frame_of(design: Design) -> AnyFrame:
     """The frame of a design; that of a detector is read from its graph, that of a transformer too, made with one small
     block."""
-    blueprint = design.blueprint
-    if design.tail is not None:
-        return _detector(design)[0]
+    return frame_of_blueprint(design.blueprint) if design.tail is None else _detector(design)[0]
+
+
+def frame_of_blueprint(blueprint: AnyBlueprint) -> AnyFrame:
+    """The frame of a described network without a detector's parts."""
     if not isinstance(blueprint, VitBlueprint):
         return Frame.of_blueprint(blueprint)
     one = replace(blueprint, hidden=(blueprint.heads,), token=(False,), head=(False,), layer=(False,))

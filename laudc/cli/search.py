@@ -11,14 +11,12 @@ from laudc.cli.session import Session, shared_options
 if TYPE_CHECKING:
     from laudc.search import SearchResult
 
-_MODES = ("spatial", "channel", "layer", "both")
-
 
 @click.command("search", short_help="Which granularities and rates to train for a device.")
 @click.argument("arch", default="uni_resnet50")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to predict for.")
 @click.option("--budget-ms", type=float, metavar="MS", help="Mean latency that must not be exceeded.")
-@click.option("--mode", multiple=True, help="Modes to try; may be repeated [default: all].")
+@click.option("--mode", multiple=True, help="Mode to try, as spatial or token+head; may be repeated [default: all].")
 @click.option("--rate", type=float, multiple=True, help="Target rates to try; may be repeated [default: 0.3 to 0.8].")
 @click.option("--input-size", default=224, show_default=True, help="Side of the image in pixels.")
 @click.option("--width-mult", default=1.0, show_default=True, help="Scales all channels.")
@@ -52,6 +50,8 @@ def command(
     Example:
       laudc search uni_resnet50 --device nano --budget-ms 40
       laudc search uni_resnet101 --mode spatial --rate 0.5
+      laudc search lad_regnet_y_800mf --budget-ms 20
+      laudc search ada_step_t2t_vit_19_lnorm --mode token --mode token+head+layer
     """
     from laudc.search import search
     from laudc.search.space import RATES
@@ -60,7 +60,7 @@ def command(
         arch,
         device=device,
         budget_ms=budget_ms,
-        modes=mode or _MODES,
+        modes=mode or None,
         rates=rate or RATES,
         input_size=input_size,
         width_mult=width_mult,

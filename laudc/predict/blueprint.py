@@ -49,6 +49,11 @@ class Blueprint:
         return int(64 * self.width_mult)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of conv2 in each stage."""
+        return tuple(int(64 * 2**stage * self.width_mult) for stage in range(len(self.layers)))
+
+    @property
     def stem_size(self) -> int:
         """Side of the map behind the stem, in pixels."""
         half = (self.input_size - 1) // 2 + 1
@@ -67,7 +72,7 @@ class Blueprint:
         return made
 
     def _record(self, stage: int, index: int, cin: int, size: int, stride: int, panel: int) -> BlockRecord:
-        width = int(64 * 2**stage * self.width_mult)
+        width = self.widths[stage]
         mode = self.modes[stage]
         out = (size - 1) // stride + 1
         cells = {"channel": 0, "layer": 1}.get(mode, max(1, out // self.spatial[stage]))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from laudc.calibrate.frames import frame_of_blueprint
 from laudc.devices import load_profile
 from laudc.errors import UserError
 from laudc.predict.activation import activation_at_rate
-from laudc.predict.blueprint import STAGES, Blueprint
-from laudc.predict.frame import Frame
+from laudc.predict.architectures import AnyBlueprint
+from laudc.predict.families import TITLES, Record, family_of
 from laudc.predict.models import latency_model
 from laudc.schedule.choose import CostChooser
 from laudc.schedule.plan import BlockPlan, Plan
-from laudc.search.space import Uniform
+from laudc.search.space import Uniform, stages_of
 
 _IMAGES = 24
 
@@ -30,7 +31,7 @@ class Target:
 @dataclass(frozen=True)
 class StageTimes:
     """Predicted means of a uniform configuration in µs: every stage, and what is outside the blocks. `decisions`: mask
-    cells and channel groups of every stage, a measure of how fine the masks are."""
+    cells, channel groups, tokens, heads and sublayers that each stage decides on, a measure of how fine it is."""
 
     stages_us: tuple[float, ...]
     outside_us: float
@@ -38,26 +39,27 @@ class StageTimes:
     status: str
 
 
-def evaluate(option: Uniform, base: Blueprint, target: Target) -> StageTimes:
-    """Predicts `option`. Raises UserError when the device has no latency model."""
+def evaluate(option: Uniform, base: AnyBlueprint, target: Target) -> StageTimes:
+    """Predicts `option`. Raises UserError when the device has no latency model for the family."""
     profile = load_profile(target.profile)
     precision = target.precision or profile.precision
-    found = latency_model(profile, threads=target.threads, precision=precision)
+    blueprint = option.blueprint(base)
+    blocks: list[tuple[str, Record]] = list(blueprint.blocks())
+    family = family_of(blocks[0][1])
+    found = latency_model(profile, threads=target.threads, precision=precision, family=family)
     if found is None:
         raise UserError(
             f"the device '{profile.id}' cannot be predicted yet",
-            "its profile holds no latency model",
-            "laudc calibrate",
+            f"its profile holds no latency model for {TITLES[family]}",
+            f"laudc calibrate --family {family}",
         )
-    blueprint = option.blueprint(base)
-    blocks = blueprint.blocks()
     plan = Plan("sparse", 64, tuple(BlockPlan(name, "sparse", "", record) for name, record in blocks))
     activation = activation_at_rate(blocks, option.rate, images=max(_IMAGES, target.batch))
-    chooser = CostChooser(found.model, Frame.of_blueprint(blueprint), activation, target.batch, found.status)
+    chooser = CostChooser(found.model, frame_of_blueprint(blueprint), activation, target.batch, found.status)
     chosen = chooser.choose(plan, dict(blocks))
-    stages, decisions = [0.0] * STAGES, [0] * STAGES
-    for (name, record), block in zip(blocks, chosen.blocks, strict=True):
-        stage = int(name[len("layer")]) - 1
+    stage_of = stages_of(base)
+    stages, decisions = [0.0] * (stage_of[-1] + 1), [0] * (stage_of[-1] + 1)
+    for stage, (_, record), block in zip(stage_of, blocks, chosen.blocks, strict=True):
         assert block.predicted is not None
         stages[stage] += float(block.predicted["mean_us"])
         decisions[stage] += record.margins

@@ -18,13 +18,16 @@ import numpy as np
 
 from laudc.devices import detect_host, load_profile
 from laudc.errors import UserError
-from laudc.predict.blueprint import ARCHITECTURES, MODES, STAGES, Blueprint
+from laudc.predict.architectures import PUBLISHED, AnyBlueprint, published
+from laudc.predict.blueprint import Blueprint
+from laudc.predict.vit_blueprint import PATCH, VitBlueprint
 from laudc.search.evaluate import StageTimes, Target, evaluate
-from laudc.search.space import CHANNEL, RATES, SPATIAL, Uniform, stage_options, uniform_options
+from laudc.search.space import CHANNEL, RATES, SPATIAL, Uniform, modes_of, stage_options, uniform_options
 from laudc.search.workers import run_all
 
 Array = np.ndarray
 _SAME = 1.01
+_WIDEST = 8192  # pixels; far above any real image
 Progress = Callable[[str, float], None]
 
 
@@ -70,7 +73,7 @@ def search(
     *,
     device: str | os.PathLike[str] = "cpu",
     budget_ms: float | None = None,
-    modes: Sequence[str] = MODES,
+    modes: Sequence[str] | None = None,
     spatial: Sequence[int] = SPATIAL,
     channel: Sequence[int] = CHANNEL,
     rates: Sequence[float] = RATES,
@@ -86,20 +89,22 @@ def search(
     """Finds the modes, granularities per stage and target rates that a device rewards.
 
     Args:
-        arch: `uni_resnet50` or `uni_resnet101`.
+        arch: name of a published architecture, one of `laudc.predict.architectures.PUBLISHED`.
         device: name of a device profile or path of one.
         budget_ms: mean latency that must not be exceeded; None: no limit.
-        modes, spatial, channel, rates: what is tried: modes, S and G (each stage gets its own), target rates.
-        input_size, width_mult: of the network.
+        modes, spatial, channel, rates: what is tried: modes (None: all of the family; of a transformer its policies, as
+            `token+head`), S and G (each stage gets its own), target rates.
+        input_size, width_mult: of the network; only ResNets come in several widths.
         batch, threads, precision: of the call; the device's usual ones if left out.
         workers: processes; None: one per core. scheduler: address of a Dask scheduler instead.
         progress: called with the current step and its finished share.
 
     Raises:
-        UserError: an option is impossible, or the device has no latency model.
+        UserError: an option is impossible, or the device has no latency model for the family.
     """
-    base = _blueprint(arch, input_size, width_mult)
-    _check(modes, spatial, channel, rates)
+    base = _base(arch, input_size, width_mult)
+    modes = modes_of(base) if modes is None else modes
+    _check(base, modes, spatial, channel, rates)
     profile = load_profile(device)
     target = Target(os.fspath(device), precision, batch or profile.batch, threads or detect_host().usable_threads)
     options = uniform_options(base, modes, spatial, channel, rates)
@@ -127,28 +132,41 @@ def search(
     )
 
 
-def _blueprint(arch: str, input_size: int, width_mult: float) -> Blueprint:
-    layers = ARCHITECTURES.get(arch)
-    if layers is None:
-        known = ", ".join(ARCHITECTURES)
+def _base(arch: str, input_size: int, width_mult: float) -> AnyBlueprint:
+    if arch not in PUBLISHED:
         raise UserError(
             f"unknown architecture '{arch}' for a search",
-            f"it covers LAUD-ResNets: {known}",
-            "use one of these; laudc predict --sweep shows what an exported network of another family would cost",
+            f"it covers {', '.join(PUBLISHED)}",
+            "use one of these; laudc predict --sweep shows what an exported network of another shape would cost",
         )
-    if input_size < 32 or not 0 < width_mult <= 8:
+    if not 32 <= input_size <= _WIDEST or not 0 < width_mult <= 8:
         raise UserError(
             f"a network for {input_size} pixels with width {width_mult:g} cannot be searched",
-            "images have at least 32 pixels, widths are between 0 and 8",
+            f"images have 32 to {_WIDEST} pixels, widths are between 0 and 8",
             "use --input-size 224",
         )
-    return Blueprint(layers=layers, input_size=input_size, width_mult=width_mult)
+    base = published(arch, input_size, width_mult)
+    if width_mult != 1 and not isinstance(base, Blueprint):
+        raise UserError(f"'{arch}' has no other widths", "only ResNets have them", "leave --width-mult out")
+    if isinstance(base, VitBlueprint) and input_size % PATCH:
+        raise UserError(
+            f"'{arch}' cannot have images of {input_size} pixels",
+            f"a token stands for {PATCH} by {PATCH} pixels",
+            f"use a multiple of {PATCH}: --input-size {input_size // PATCH * PATCH}",
+        )
+    return base
 
 
-def _check(modes: Sequence[str], spatial: Sequence[int], channel: Sequence[int], rates: Sequence[float]) -> None:
+def _check(
+    base: AnyBlueprint, modes: Sequence[str], spatial: Sequence[int], channel: Sequence[int], rates: Sequence[float]
+) -> None:
     for mode in modes:
-        if mode not in MODES:
-            raise UserError(f"unknown mode '{mode}'", f"known are {', '.join(MODES)}", "use one of these")
+        if mode not in modes_of(base):
+            raise UserError(
+                f"unknown mode '{mode}'",
+                f"networks of this family know {', '.join(modes_of(base))}",
+                "use one of these",
+            )
     if not modes or not spatial or not channel or not rates:
         raise UserError("there is nothing to search", "a list of options is empty", "leave the option out")
     if any(not 0 < rate <= 1 for rate in rates) or min(*spatial, *channel) < 1:
@@ -160,7 +178,7 @@ def _check(modes: Sequence[str], spatial: Sequence[int], channel: Sequence[int],
 
 
 def _combined(
-    options: Sequence[Uniform], times: Sequence[StageTimes], base: Blueprint, mode: str, rate: float
+    options: Sequence[Uniform], times: Sequence[StageTimes], base: AnyBlueprint, mode: str, rate: float
 ) -> list[Candidate]:
     """All combinations of what is worth taking in each stage."""
     per_stage = []
@@ -181,7 +199,7 @@ def _combined(
                 sum(times[i].decisions[stage] for stage, i in enumerate(chosen)),
             )
         )
-    assert all(len(choices) for choices in per_stage) and len(per_stage) == STAGES
+    assert all(len(choices) for choices in per_stage)
     return found
 
 

@@ -285,9 +285,11 @@ def test_search(capsys):
     assert main(["search", "--device", "nano", "--mode", "layer", "--rate", "0.5", "--budget-ms", "0.001"]) == 0
     assert "Nothing stays within the budget" in capsys.readouterr().out
     assert main(["search", "resnet18"]) == 2
-    capsys.readouterr()
-    assert main(["search", "lad_regnet_y_400mf"]) == 2
-    assert "covers LAUD-ResNets" in capsys.readouterr().err
+    assert "covers uni_resnet50, uni_resnet101, lad_regnet_y_400mf" in capsys.readouterr().err
+    regnet = _json(
+        capsys, "search", "lad_regnet_y_400mf", "--device", "nano", "--mode", "spatial", "--rate", 0.5, "--input-size=64"
+    )
+    assert len(regnet["candidates"][0]["spatial"]) == 4
 
 
 def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):

@@ -9,6 +9,7 @@ import pytest
 
 import laudc
 from laudc.errors import UserError
+from laudc.predict.architectures import PUBLISHED
 from laudc.predict.blueprint import Blueprint
 from laudc.search.run import _undominated
 from laudc.search.space import Uniform, fits, stage_maps, uniform_options
@@ -31,6 +32,30 @@ def test_nothing_kept_is_beaten() -> None:
     assert len(result.candidates[0].to_dict()) == 6
 
 
+def test_regnets_have_their_own_modes_and_stages() -> None:
+    result = laudc.search("lad_regnet_y_800mf", **OPTIONS)
+    assert {c.mode for c in result.candidates} == {"spatial", "channel", "both"}
+    assert all(len(c.spatial) == 4 for c in result.candidates if c.mode == "spatial")
+
+
+def test_a_transformer_is_searched_by_policies() -> None:
+    pytest.importorskip("onnx")
+    modes = ("token", "token+head+layer")
+    result = laudc.search("ada_step_t2t_vit_14_lnorm", **{**OPTIONS, "modes": modes, "input_size": 224})
+    assert {c.mode for c in result.candidates} == set(modes)
+    assert all(c.spatial == c.channel == () for c in result.candidates)
+    by_mode = {(c.mode, c.rate): c for c in result.candidates}
+    assert by_mode["token+head+layer", 0.3].latency_us < by_mode["token", 0.3].latency_us
+    # 14 * 14 patches in 14 blocks; the first one chooses neither heads nor sublayers.
+    assert by_mode["token+head+layer", 0.3].decisions == 14 * 14 * 14 + 13 * (6 + 2)
+
+
+def test_published_architectures_are_those_of_the_models() -> None:
+    families = pytest.importorskip("laudnet.families")
+    backbones, free = {"lad_mmdet_resnet101", "lad_mmdet_resnet50"}, {"laud_resnet", "laud_vit", "laud_detector"}
+    assert set(PUBLISHED) == set(families.known_archs()) - backbones - free
+
+
 def test_the_budget_is_a_limit() -> None:
     free = laudc.search("uni_resnet50", **OPTIONS)
     budget = free.candidates[len(free.candidates) // 2].latency_us / 1e3
@@ -48,6 +73,10 @@ def test_the_budget_is_a_limit() -> None:
         ({"rates": ()}, "nothing to search"),
         ({"rates": (1.5,)}, "impossible"),
         ({"input_size": 8}, "cannot be searched"),
+        ({"arch": "lad_regnet_y_400mf", "modes": ("layer",)}, "know spatial, channel, both"),
+        ({"arch": "lad_regnet_y_400mf", "width_mult": 0.5}, "no other widths"),
+        ({"arch": "ada_step_t2t_vit_14_lnorm", "modes": ("spatial",)}, "know token, head, layer, token[+]head"),
+        ({"arch": "ada_step_t2t_vit_14_lnorm", "input_size": 100}, "multiple of 16"),
         ({"device": "nan"}, "no device"),
         ({"precision": "int8"}, "does not compute in int8"),
     ],
