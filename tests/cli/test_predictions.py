@@ -287,7 +287,7 @@ def test_search(capsys):
     assert main(["search", "resnet18"]) == 2
     assert "covers uni_resnet50, uni_resnet101, lad_regnet_y_400mf" in capsys.readouterr().err
     regnet = _json(
-        capsys, "search", "lad_regnet_y_400mf", "--device", "nano", "--mode", "spatial", "--rate", 0.5, "--input-size=64"
+        capsys, "search", "lad_regnet_y_400mf", "--device", "nano", "--mode=spatial", "--rate=0.5", "--input-size=64"
     )
     assert len(regnet["candidates"][0]["spatial"]) == 4
 
