@@ -16,13 +16,19 @@ bool runs_avx512() {
 }
 #endif
 
+bool wanted(const char* isa) {
+  const char* name = std::getenv("LAUDC_ISA");
+  return name != nullptr && std::strcmp(name, isa) == 0;
+}
+
 const KernelTable& choose() {
+  if (wanted("portable")) return portable_kernels();
 #if defined(LAUDC_HAVE_X86_KERNELS)
-  const char* wanted = std::getenv("LAUDC_ISA");
-  const bool portable = wanted != nullptr && std::strcmp(wanted, "portable") == 0;
-  const bool at_most_avx2 = wanted != nullptr && std::strcmp(wanted, "avx2") == 0;
-  if (!portable && !at_most_avx2 && runs_avx512()) return avx512_kernels();
-  if (!portable && runs_avx2()) return avx2_kernels();
+  if (!wanted("avx2") && runs_avx512()) return avx512_kernels();
+  if (runs_avx2()) return avx2_kernels();
+#endif
+#if defined(LAUDC_HAVE_NEON_KERNELS)
+  return neon_kernels();  // part of every AArch64
 #endif
   return portable_kernels();
 }

@@ -139,8 +139,11 @@ const KernelTable& portable_kernels();
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
 #endif
+#if defined(LAUDC_HAVE_NEON_KERNELS)
+const KernelTable& neon_kernels();
+#endif
 
-// The best table this CPU runs. LAUDC_ISA=portable|avx2|avx512 in the environment asks for a lesser one.
+// The best table this CPU runs. LAUDC_ISA=portable|avx2|avx512|neon in the environment asks for a lesser one.
 const KernelTable& kernels();
 
 }  // namespace cpu

@@ -38,6 +38,9 @@ const TokenKernels& portable_token_kernels();
 const TokenKernels& avx2_token_kernels();
 const TokenKernels& avx512_token_kernels();
 #endif
+#if defined(LAUDC_HAVE_NEON_KERNELS)
+const TokenKernels& neon_token_kernels();
+#endif
 
 }  // namespace cpu
 }  // namespace laudc

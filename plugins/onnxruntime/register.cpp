@@ -17,6 +17,8 @@ LAUDC_EXPORT laudc::ort::Status* RegisterCustomOps(laudc::ort::SessionOptions* o
 
 #if defined(LAUDC_HAVE_X86_KERNELS)
 #define LAUDC_ISA_LIST "[\"avx512\", \"avx2\", \"portable\"]"
+#elif defined(LAUDC_HAVE_NEON_KERNELS)
+#define LAUDC_ISA_LIST "[\"neon\", \"portable\"]"
 #else
 #define LAUDC_ISA_LIST "[\"portable\"]"
 #endif

@@ -25,6 +25,9 @@ std::vector<const KernelTable*> tables() {
     all.push_back(&cpu::avx512_kernels());
   }
 #endif
+#if defined(LAUDC_HAVE_NEON_KERNELS)
+  all.push_back(&cpu::neon_kernels());
+#endif
   return all;
 }
 

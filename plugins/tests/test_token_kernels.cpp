@@ -23,6 +23,9 @@ std::vector<const cpu::TokenKernels*> all_kernels() {
   if (std::strcmp(active, "portable") != 0) found.push_back(&cpu::avx2_token_kernels());
   if (std::strcmp(active, "avx512") == 0) found.push_back(&cpu::avx512_token_kernels());
 #endif
+#if defined(LAUDC_HAVE_NEON_KERNELS)
+  found.push_back(&cpu::neon_token_kernels());
+#endif
   return found;
 }
 

@@ -98,8 +98,8 @@ def test_laudnet_has_no_numbers_for_other_devices(name):
 def test_the_cpu_profile_is_this_machine():
     profile = load_profile("cpu")
     assert (profile.id, profile.backend, profile.precision, profile.batch) == ("cpu", "onnxruntime", "fp32", 1)
-    assert [kernel["isa"] for kernel in profile.data["kernels"]] == ["avx512", "avx2", "portable"]
-    assert [kernel.isa for kernel in profile.kernels] == ["avx512", "avx2", "portable"]
+    assert [kernel["isa"] for kernel in profile.data["kernels"]] == ["avx512", "avx2", "neon", "portable"]
+    assert [kernel.isa for kernel in profile.kernels] == ["avx512", "avx2", "neon", "portable"]
     assert "path" not in profile.to_dict()
     assert profile.sources["compute.units"].startswith("host")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from laudc.ops.scheduled import ABI_VERSION, DOMAIN, RUN_OP, BlockRecord, encode
 
 Array = np.ndarray
 OUTPUTS = ("Y", "counts", "margins", "block_ns")
+# Least first; one that this machine lacks falls back to a lesser one.
+ISAS = ("portable", "neon") if platform.machine() in ("aarch64", "arm64") else ("portable", "avx2", "avx512")
 
 
 def run_model(

@@ -22,11 +22,11 @@ import laudc
 from laudc import backends
 from laudc.schedule import lower, make_plan
 from tests.export.models import MODES, REGNET_MODES, noise, small_model, small_regnet
+from tests.native.support import ISAS
 from tests.ops.runtimes import run_onnxruntime
 
 Array = np.ndarray
 TOLERANCE = 5e-5  # of logits, relative to the largest one
-ISAS = ("portable", "avx2", "avx512")
 
 
 @functools.cache

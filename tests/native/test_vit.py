@@ -27,13 +27,13 @@ from laudc.ops.scheduled_vit import VIT_RUN_OP, VitRecord, encode_vit_blocks
 from laudc.ops.transformer import attention, mlp
 from laudc.schedule import lower, make_plan
 from tests.laudnet.vit_models import VARIANTS, images, vit_model
+from tests.native.support import ISAS
 from tests.ops.runtimes import run_onnxruntime
 from tests.ops.transformer_vectors import mask
 from tests.schedule.test_vit import random_weights
 
 Array = np.ndarray
 TOLERANCE = 5e-6  # relative to the largest value
-ISAS = ("portable", "avx2", "avx512")
 
 
 def engine_of(portable: onnx.ModelProto, panel: int = 64, threads: int = 1) -> Any:

@@ -14,7 +14,7 @@ Array = np.ndarray
 
 # Rows of a register tile by vectors of 16 columns, per instruction set (plugins/cpu/kernels_*.cpp).
 TILE_ROWS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
+    {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "neon": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
 )
 _LANES, _PANEL = 16, 64
 # Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
