@@ -42,10 +42,15 @@ _REGNET_SIZES = (96, 128, 160, 192, 224, 224, 256)
 # As deep as real ones: their blocks are small, and in a short call all weights would stay in the cache.
 _REGNET_LAYERS = ((1, 2), (2, 6), (5, 17), (2, 6))
 _REGNET_GROUPS = (8, 16, 24)
-_REGNET_MODES = ("channel", "channel", "channel", "spatial", "both")
+_REGNET_MODES = ("channel", "channel", "spatial", "both", "both")
 _REGNET_WIDTHS = ((32, 80), (80, 168), (160, 360), (320, 900))
 _REGNET_GRANULES = (1, 2, 4, 7, 8)
 _REGNET_CHANNELS = (1, 2, 4, 8)
+# Every second one is lifelike, as among ResNets.
+_LIFELIKE_REGNET_LAYERS = ((1, 3, 7, 5), (1, 4, 10, 3), (2, 4, 7, 3), (2, 5, 13, 3), (2, 6, 15, 4))
+_LIFELIKE_REGNET_SIZES = (160, 192, 208, 240, 256, 288)
+_LIFELIKE_REGNET_MODES = ("channel", "spatial", "both", "both")
+_LIFELIKE_RATES = (0.15, 0.95)
 
 # Transformers.
 _VIT_SIZES = (112, 160, 192, 224, 224, 224, 256)
@@ -163,7 +168,7 @@ def _lifelike(random: np.random.Generator, index: int) -> Design:
         width_mult=pick(_LIFELIKE_WIDTHS, 1)[0],
     )
     records = [record for _, record in blueprint.blocks()]
-    rate = random.uniform(0.15, 0.95)
+    rate = random.uniform(*_LIFELIKE_RATES)
     drawn = random.normal(rate, 0.1, (2, len(records))).clip(0.05, 1.0)
     whole = [record.mask_h == record.mask_w == 1 for record in records]
     spatial = np.where(whole, random.random(len(records)) < rate, drawn[0])
@@ -208,15 +213,32 @@ def _varied(random: np.random.Generator, index: int) -> Design:
 
 
 def _draw_regnet(random: np.random.Generator, index: int) -> Design:
+    return _lifelike_regnet(random, index) if index % 2 else _varied_regnet(random, index)
+
+
+def _lifelike_regnet(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
+    (mode,) = pick(_LIFELIKE_REGNET_MODES, 1)
+    blueprint = RegNetBlueprint(
+        layers=pick(_LIFELIKE_REGNET_LAYERS, 1)[0],
+        **_regnet_widths(random, index),
+        modes=(mode,) * STAGES,
+        spatial=pick(_REGNET_GRANULES),
+        channel=pick(_REGNET_CHANNELS, 1) * STAGES,
+        se_pool=int(random.random() < 0.2),
+        input_size=pick(_LIFELIKE_REGNET_SIZES, 1)[0],
+    )
+    rate = random.uniform(*_LIFELIKE_RATES)
+    drawn = random.normal(rate, 0.1, (2, sum(blueprint.layers))).clip(0.05, 1.0)
+    return _regnet_design(random, index, blueprint, Drawn(*(tuple(map(float, rates)) for rates in drawn)))
+
+
+def _varied_regnet(random: np.random.Generator, index: int) -> Design:
     pick = _picker(random)
     layers = [random.integers(least, most + 1) for least, most in _REGNET_LAYERS]
-    # One after the other: all occur, however few networks there are.
-    group = _REGNET_GROUPS[index % len(_REGNET_GROUPS)]
-    widths = tuple(group * max(1, round(float(random.uniform(*span)) / group)) for span in _REGNET_WIDTHS)
     blueprint = RegNetBlueprint(
         layers=tuple(int(n) for n in layers),
-        widths=widths,
-        group_width=group,
+        **_regnet_widths(random, index),
         modes=pick(_REGNET_MODES),
         spatial=pick(_REGNET_GRANULES),
         channel=pick(_REGNET_CHANNELS),
@@ -225,8 +247,20 @@ def _draw_regnet(random: np.random.Generator, index: int) -> Design:
     )
     count = sum(blueprint.layers)
     drawn = Drawn(pick(_RATES, count), tuple(max(0.05, rate) for rate in pick(_RATES, count)))
+    return _regnet_design(random, index, blueprint, drawn)
+
+
+def _regnet_widths(random: np.random.Generator, index: int) -> dict[str, Any]:
+    # One after the other: all occur, however few networks there are.
+    group = _REGNET_GROUPS[index % len(_REGNET_GROUPS)]
+    widths = tuple(group * max(1, round(float(random.uniform(*span)) / group)) for span in _REGNET_WIDTHS)
+    return {"widths": widths, "group_width": group}
+
+
+def _regnet_design(random: np.random.Generator, index: int, blueprint: RegNetBlueprint, drawn: Drawn) -> Design:
+    count = sum(blueprint.layers)
     dense = tuple(bool(random.random() < 0.4) for _ in range(count))
-    return Design(index, blueprint, drawn, (False,) * count, dense, _two_kinds(index))
+    return Design(index, blueprint, drawn, (False,) * count, dense, _two_kinds(index // 2))
 
 
 def _draw_vit(random: np.random.Generator, index: int) -> Design:

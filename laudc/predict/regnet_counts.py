@@ -17,6 +17,8 @@ from laudc.predict.counts import count_block
 Array = np.ndarray
 
 NARROW = 8  # channels of a convolution group that fill half a vector
+# Whole vectors of a group, with half a one behind them, of the kernel that goes through whole maps.
+_BEFORE_HALF = 1
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class RegNetCounts:
 
     a, b: pixels computed by conv a and b. c: pixels, added up over the mask groups and divided by their number.
     read: pixels that conv c reads, each once. channels: kept ones. parts: convolution groups with a kept channel.
-    pairs: input times output channels of conv b, added up over the groups; narrow, padded: the same with outputs
-    rounded up to half a vector, of groups that fit one, and to whole vectors, of the others.
+    pairs: input times output channels of conv b, added up over the groups; padded, narrow: the same with outputs as the
+    kernel of whole maps computes them, in whole vectors and in half ones; listed: in whole vectors only, as the kernel
+    of listed pixels does.
     """
 
     a: Array
@@ -38,6 +41,7 @@ class RegNetCounts:
     pairs: Array
     narrow: Array
     padded: Array
+    listed: Array
 
     def __len__(self) -> int:
         return len(self.a)
@@ -56,6 +60,9 @@ def count_regnet_block(record: RegNetRecord, spatial: Array | None, channel: Arr
         runs = rows.conv3 > 0
         a, b = runs * float(record.hin * record.win), runs * float(record.hout * record.wout)
     kept = _kept_per_group(record, channel, images)
+    vectors = np.ceil(kept / ALIGN)
+    # The last vector is half a one if that is enough.
+    half = (kept > 0) & (vectors <= 1 + _BEFORE_HALF) & (kept <= vectors * ALIGN - NARROW)
     return RegNetCounts(
         a=a,
         b=b,
@@ -64,8 +71,9 @@ def count_regnet_block(record: RegNetRecord, spatial: Array | None, channel: Arr
         channels=kept.sum(axis=1),
         parts=(kept > 0).sum(axis=1).astype(float),
         pairs=(kept**2).sum(axis=1),
-        narrow=(kept * NARROW * (kept <= NARROW)).sum(axis=1),
-        padded=(kept * np.ceil(kept / ALIGN) * ALIGN * (kept > NARROW)).sum(axis=1),
+        narrow=(kept * NARROW * half).sum(axis=1),
+        padded=(kept * ALIGN * (vectors - half)).sum(axis=1),
+        listed=(kept * ALIGN * vectors).sum(axis=1),
     )
 
 

@@ -17,6 +17,8 @@ Array = np.ndarray
 
 _WINOGRAD_POINTS, _TAPS = 16, 9
 _VECTOR = 16
+# Floats of conv a's weights that a RegNetY block fetches for the next one (plugins/cpu/regnet_run.cpp).
+_FETCHED_AHEAD = 128.0 * 1024
 # Share of the last-level cache that weights may fill and still all be there in the next call.
 _STAYS = 0.1
 
@@ -37,7 +39,7 @@ def touched_floats(record: Record, counts: Work) -> Array:
         return sum(vit_weights(record, counts).values(), np.zeros(len(counts)))
     if isinstance(record, RegNetRecord):
         assert isinstance(counts, RegNetCounts)
-        return sum(regnet_weights(record, counts).values(), np.zeros(len(counts)))
+        return sum(regnet_weights(record, counts).values(), np.zeros(len(counts))) + fetched_in_vain(record, counts)
     assert isinstance(counts, Counts)
     return _resnet_floats(record, counts)
 
@@ -54,6 +56,15 @@ def regnet_weights(record: RegNetRecord, counts: RegNetCounts) -> dict[str, Arra
         "c": kept * record.cout * (counts.c > 0),
         "projection": np.full(len(counts), float(record.projection * record.cin * record.cout)),
     }
+
+
+def fetched_in_vain(record: RegNetRecord, counts: RegNetCounts) -> Array:
+    """Floats of conv a's weights that are fetched though no kept channel needs them: while the block before computes
+    its last convolution, its masks are not known, and so much from the beginning on is brought into the cache."""
+    if not record.channel_groups:
+        return np.zeros(len(counts))
+    ahead = min(float(record.cin * record.width), _FETCHED_AHEAD)
+    return ahead * (1 - counts.channels / record.width)
 
 
 def vit_weights(record: VitRecord, counts: VitCounts) -> dict[str, Array]:

@@ -281,6 +281,10 @@ def test_designs_of_all_families_differ_and_are_mixed() -> None:
     assert all("sparse" in design.kinds for design in designs if design.tail is None)
     regnets, vits = draw_designs(13, family=REGNET), draw_designs(13, family=VIT)
     assert {design.blueprint.group_width for design in regnets} == {8, 16, 24}
+    # Every second one has masks of one kind and similar rates.
+    for design in regnets[1::2]:
+        assert len(set(design.blueprint.modes)) == 1
+        assert np.std(design.drawn.channel) < 0.2 and len(design.drawn.channel) == sum(design.blueprint.layers)
     assert {design.blueprint.t2t for design in vits} == {True, False}
     kinds = {kind for design in vits for _, record in design.records(64) for kind in record.decisions}
     assert kinds == {"token", "head", "layer"}

@@ -23,7 +23,7 @@ from laudc.predict.families import FAMILIES, REGNET, VIT, family_of, family_of_n
 from laudc.predict.frame import Frame, VitFrame
 from laudc.predict.interface import Place
 from laudc.predict.network import PlannedBlock, predict_network
-from laudc.predict.traffic import touched_floats
+from laudc.predict.traffic import fetched_in_vain, regnet_weights, touched_floats
 from laudc.predict.work import count_work, first_row, full_work, work_of_row
 from tests.predict.models import REGNET_SMALL, VIT_FRAME, VIT_SMALL, block, family_model
 
@@ -64,7 +64,46 @@ def test_regnet_work_is_that_of_the_definition(case) -> None:
         assert counts.a[image] * record.cin * counts.channels[image] == macs.conv1
         assert counts.b[image] * 9 * counts.pairs[image] == macs.conv2
         assert counts.c[image] * record.cout * counts.channels[image] == macs.conv3
-        assert counts.narrow[image] + counts.padded[image] >= counts.pairs[image]
+        assert counts.listed[image] >= counts.narrow[image] + counts.padded[image] >= counts.pairs[image]
+
+
+@pytest.mark.parametrize(
+    ("kept", "padded", "narrow", "listed"),
+    [(0, 0, 0, 0), (5, 0, 8, 16), (8, 0, 8, 16), (9, 16, 0, 16), (24, 16, 8, 32), (25, 32, 0, 32), (40, 48, 0, 48)],
+)
+def test_groups_are_computed_in_whole_and_half_vectors(kept, padded, narrow, listed) -> None:
+    record = RegNetRecord(16, 40, 40, 1, 7, 7, 0, channel_groups=40, channel_masker=1, group=1, squeeze=4)
+    counts = count_work(record, {"channel": np.arange(40)[None] < kept}, 1)
+    found = counts.padded[0], counts.narrow[0], counts.listed[0]
+    assert found == (kept * padded, kept * narrow, kept * listed)
+
+
+def test_weights_fetched_before_masks_are_known_count() -> None:
+    _, record = REGNET_SMALL.blocks()[1]
+    half = count_work(record, {"channel": np.arange(record.channel_groups)[None] * 2 < record.channel_groups}, 1)
+    every = record.cin * record.width
+    assert regnet_weights(record, half)["a"][0] == fetched_in_vain(record, half)[0] == every / 2
+    assert fetched_in_vain(record, full_work(record))[0] == 0
+    wide = replace(record, cin=1024, width=1024, channel_groups=1024)
+    nothing = count_work(wide, {"channel": np.zeros((1, 1024))}, 1)
+    assert fetched_in_vain(wide, nothing)[0] < 1024**2
+
+
+def test_stretches_of_kept_channels_cost_of_regnets() -> None:
+    _, record = REGNET_SMALL.blocks()[2]
+    family = CPU_FAMILIES[REGNET]
+    at = {name: index for index, name in enumerate(family.block_names)}
+    masks = {"spatial": np.ones((1, 1, record.mask_h, record.mask_w))}
+    found = {}
+    for size in (1, 8):
+        groups = record.width // size
+        work = count_work(record, {**masks, "channel": np.arange(groups)[None] % 2}, 1)
+        one = replace(record, channel_groups=groups)
+        found[size] = family.block_terms(one, work, Machine("avx512", 1, 1 << 25), Place(far=0.5))[0]
+    assert found[1][at["pieces"]] > found[8][at["pieces"]] > 0
+    assert found[1][at["packed_far"]] == found[8][at["packed_far"]] > 0
+    whole = family.block_terms(record, full_work(record), Machine("avx512", 1, 1 << 25), Place())[0]
+    assert whole[at["pieces"]] == whole[at["packed_far"]] == 0
 
 
 @st.composite

@@ -113,7 +113,7 @@ class Amounts:
 
     def weights(self, floats: Array | float, rows: Array) -> None:
         """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
-        self._stream(np.asarray(floats, float) * (rows > 0) * self._read_by_each(rows), rows)
+        self.stream(self.by_each(floats, rows), rows)
 
     def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
         """Weights that are brought together first, each by one thread. Nothing hides how long memory takes for them,
@@ -125,12 +125,20 @@ class Amounts:
 
     def own_packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
         """Weights that are brought together first, all by every thread that shares out rows."""
-        amount = floats * (rows > 0) * self._read_by_each(rows)
-        self._stream(amount, rows)
+        amount = self.by_each(floats, rows)
+        self.stream(amount, rows)
         self.add(kind, amount)
 
-    def _read_by_each(self, rows: Array) -> Array:
-        return np.where(rows >= ROWS_PER_TASK * self.threads, 1.0, 1.0 / self.threads)
+    def by_each(self, floats: Array | float, rows: Array) -> Array:
+        """Weights that one thread reads where there are `rows` to multiply: all if threads share out rows, else its
+        share."""
+        share = np.where(rows >= ROWS_PER_TASK * self.threads, 1.0, 1.0 / self.threads)
+        return np.asarray(floats, float) * (rows > 0) * share
+
+    @property
+    def far(self) -> float:
+        """Share of the weights that comes from memory."""
+        return self._place.far
 
     def spill(self, largest_map: float, passes: Array) -> None:
         """Maps larger than the second-level cache come from further away each time they are gone through: `passes`
@@ -139,7 +147,8 @@ class Amounts:
         share = float(np.clip((4 * largest_map - room / 2) / room, 0, 1))
         self.add("spilled", share * passes / self.threads)
 
-    def _stream(self, amount: Array, rows: Array) -> None:
+    def stream(self, amount: Array, rows: Array) -> None:
+        """Weights that this thread reads, from memory and from the last-level cache, while it multiplies `rows`."""
         self.add("weights_far", amount * self._place.far)
         self.add("weights_near", amount * (1 - self._place.far))
         self.add("waited_near", amount * (1 - self._place.far) * np.maximum(0, 1 - rows / _ROWS_HIDE_NEAR))

@@ -5,15 +5,16 @@ See `laudc.predict.cpu.terms` for what a term is. The kernels go through the ima
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import RegNetRecord
 from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PRODUCT_TERMS, ROWS_PER_TASK, Amounts, Machine
-from laudc.predict.cpu.terms import add_maskers
 from laudc.predict.interface import Place
 from laudc.predict.regnet_counts import RegNetCounts
-from laudc.predict.traffic import regnet_weights
+from laudc.predict.traffic import fetched_in_vain, regnet_weights
 
 Array = np.ndarray
 
@@ -34,6 +35,10 @@ REGNET_TERMS = (
     "packed",  # floats of conv a's weights brought into panels
     "compacted",  # floats of conv b's weights of groups that are kept in part
     "copied",  # floats of conv c's weights moved together
+    "packed_far",  # floats of weights moved or brought into panels that come from memory
+    "pieces",  # stretches of neighbouring weights that these are brought together from
+    "gates",  # kept channels: lists and biases of them, and what squeeze-excitation multiplies them by
+    "cold",  # floats of maps of a call's first block, where its weights push them out of the cache
     "summed",  # floats added up for squeeze-excitation
     "scaled",  # floats multiplied by it
     "excited",  # floats of its weights
@@ -51,15 +56,19 @@ _TILE_PIXELS = {1: 14, 2: 10}
 _BUSY_PIXELS = 8
 _TAPS = 9
 _BAND_FLOATS = 128 * 1024
+# Floats of input that maskers make a task of (plugins/cpu/maskers.cpp), and columns of a stored panel.
+_MASKER_FLOATS_PER_TASK = 32 * 1024
+_PANEL = 64
 
 
 def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Machine, place: Place) -> Array:
     """(images, terms) of one block, every image by itself; arguments as of `laudc.predict.cpu.terms.block_terms`."""
     work = Amounts(REGNET_TERMS, len(counts), machine, place)
     work.add("block", 1.0)
-    add_maskers(work, record, place, 1, "a")
+    _maskers(work, record, place)
     _lists(work, record, counts)
     _spills(work, record, counts)
+    _cold_maps(work, record, counts, place)
     weights = regnet_weights(record, counts)
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout))
@@ -73,13 +82,30 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     some = counts.channels < record.width
     work.weights(weights["a"] * ~some, counts.a)
     work.own_packed_weights("packed", weights["a"] * some, counts.a)
+    work.stream(fetched_in_vain(record, counts) / work.threads, counts.a)
     _grouped(work, record, counts)
     _excitation(work, counts, on, weights["se"])
     work.gemm("c", counts.c, counts.channels, record.cout)
     work.add("outputs", counts.c * record.cout / work.threads)
     work.weights(weights["c"], counts.c * ~some)
     work.own_packed_weights("copied", weights["c"] * some, counts.c)
+    _gathered(work, record, counts, weights)
+    work.add("gates", counts.channels * (counts.b > 0))
     return work.values
+
+
+def _maskers(work: Amounts, record: RegNetRecord, place: Place) -> None:
+    """The input is cut into pieces that are worth a task, so that threads share only that of wide maps."""
+    floats = record.hin * record.win * record.cin
+    most = 1 if work.threads == 1 else 2 * work.threads
+    pieces = int(np.clip(floats // _MASKER_FLOATS_PER_TASK, 1, most))
+    mine = floats * -(-pieces // work.threads) / pieces
+    sums = bool(record.channel_groups) and not place.sums_known
+    work.add("masked", mine * record.mask_groups)
+    work.add("averaged", mine * sums)
+    work.add("section", float(pieces > 1 and (sums or bool(record.mask_groups))))
+    if record.channel_groups:
+        work.add("decided", record.masker_hidden * (record.cin + record.channel_groups))
 
 
 def _lists(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
@@ -102,6 +128,28 @@ def _spills(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     work.spill(max(inner, outer, middle), passes)
 
 
+def _cold_maps(work: Amounts, record: RegNetRecord, counts: RegNetCounts, place: Place) -> None:
+    inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
+    between = (counts.a + counts.b) * counts.channels
+    work.add("cold", place.cold * (inner + 2.0 * outer + between) / work.threads)
+
+
+def _gathered(work: Amounts, record: RegNetRecord, counts: RegNetCounts, weights: Mapping[str, Array]) -> None:
+    """Kept weights of conv a and c lie in stretches: the hardware fetches on within one, but not from one to the next,
+    and packing waits for what comes from memory where nothing was fetched ahead.
+
+    Kept channel groups lie at random, so that each but the last of a stretch has a dropped one behind it.
+    """
+    if not record.channel_groups:
+        return
+    share = counts.channels / record.width
+    groups = float(record.channel_groups)
+    stretches = (share < 1) * groups * share * (1 - share + 1 / groups)
+    for rows, part, panels in ((counts.a, "a", 1), (counts.c, "c", -(-record.cout // _PANEL))):
+        work.add("packed_far", work.by_each(weights[part] * (share < 1), rows) * work.far)
+        work.add("pieces", work.by_each(stretches * panels, rows))
+
+
 def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     threads, width = work.threads, record.width // record.group
     parts = np.maximum(counts.parts, 1)
@@ -110,19 +158,23 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     tasks = np.where(alone, 1.0, np.where(by_rows, threads, np.minimum(threads, parts)))
     mine = np.where(by_rows, np.ceil(counts.b / tasks), counts.b)
     share = np.where(by_rows, 1.0, np.ceil(parts / tasks) / parts)
+    bands = _bands(record, threads)
     listed = bool(record.se_pool) | (counts.channels / parts > _WIDEST_ON_GRID)
     # Lines are cut into tiles; one of few pixels takes as long as one of some more.
     tiles = np.ceil(record.wout / _TILE_PIXELS[record.stride])
     stretched = np.maximum(record.wout / tiles, _BUSY_PIXELS) * tiles / record.wout
     work.add("b_macs", mine * _TAPS * counts.padded * share * ~listed * stretched)
-    work.add("b_narrow_macs", mine * _TAPS * counts.narrow * share * ~listed * stretched)
+    # Half vectors hold two lines at a time.
+    lines = np.maximum(np.ceil(mine / record.wout), 1)
+    even = np.ceil(lines / 2) * 2 / lines
+    work.add("b_narrow_macs", mine * _TAPS * counts.narrow * share * ~listed * stretched * even)
     work.add("b_pixels", mine * counts.parts * share * ~listed)
-    work.add("b_listed_macs", mine * _TAPS * (counts.padded + counts.narrow) * share * listed)
+    work.add("b_listed_macs", mine * _TAPS * counts.listed * share * listed)
     work.add("b_listed_pixels", mine * counts.parts * share * listed)
-    work.add("section", (tasks > 1) * (counts.b * counts.parts > 0) * (2 * _bands(record, threads) - 1))
+    work.add("section", (tasks > 1) * (counts.b * counts.parts > 0) * (2 * bands - 1))
     work.weights(_TAPS * counts.parts * width * width, counts.b)
     partly = counts.channels < counts.parts * width
-    work.add("compacted", _TAPS * (counts.padded + counts.narrow) * share * partly * (counts.b > 0))
+    work.add("compacted", _TAPS * counts.listed * share * partly * (counts.b > 0) * bands)
 
 
 def _bands(record: RegNetRecord, threads: int) -> float:
