@@ -84,7 +84,7 @@ def test_weights_fetched_before_masks_are_known_count() -> None:
     every = record.cin * record.width
     assert regnet_weights(record, half)["a"][0] == fetched_in_vain(record, half)[0] == every / 2
     assert fetched_in_vain(record, full_work(record))[0] == 0
-    wide = replace(record, cin=1024, width=1024, channel_groups=1024)
+    wide = replace(record, cin=1024, width=1024, channel_groups=1024, group=4)
     nothing = count_work(wide, {"channel": np.zeros((1, 1024))}, 1)
     assert fetched_in_vain(wide, nothing)[0] < 1024**2
 

@@ -37,8 +37,7 @@ REGNET_TERMS = (
     "copied",  # floats of conv c's weights moved together
     "packed_far",  # floats of weights moved or brought into panels that come from memory
     "pieces",  # stretches of neighbouring weights that these are brought together from
-    "gates",  # kept channels: lists and biases of them, and what squeeze-excitation multiplies them by
-    "cold",  # floats of maps of a call's first block, where its weights push them out of the cache
+    "crossed",  # floats of maps that a thread reads from another's cache
     "summed",  # floats added up for squeeze-excitation
     "scaled",  # floats multiplied by it
     "excited",  # floats of its weights
@@ -68,7 +67,6 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     _maskers(work, record, place)
     _lists(work, record, counts)
     _spills(work, record, counts)
-    _cold_maps(work, record, counts, place)
     weights = regnet_weights(record, counts)
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout))
@@ -90,7 +88,7 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     work.weights(weights["c"], counts.c * ~some)
     work.own_packed_weights("copied", weights["c"] * some, counts.c)
     _gathered(work, record, counts, weights)
-    work.add("gates", counts.channels * (counts.b > 0))
+    _crossings(work, record, counts)
     return work.values
 
 
@@ -128,12 +126,6 @@ def _spills(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     work.spill(max(inner, outer, middle), passes)
 
 
-def _cold_maps(work: Amounts, record: RegNetRecord, counts: RegNetCounts, place: Place) -> None:
-    inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
-    between = (counts.a + counts.b) * counts.channels
-    work.add("cold", place.cold * (inner + 2.0 * outer + between) / work.threads)
-
-
 def _gathered(work: Amounts, record: RegNetRecord, counts: RegNetCounts, weights: Mapping[str, Array]) -> None:
     """Kept weights of conv a and c lie in stretches: the hardware fetches on within one, but not from one to the next,
     and packing waits for what comes from memory where nothing was fetched ahead.
@@ -148,6 +140,14 @@ def _gathered(work: Amounts, record: RegNetRecord, counts: RegNetCounts, weights
     for rows, part, panels in ((counts.a, "a", 1), (counts.c, "c", -(-record.cout // _PANEL))):
         work.add("packed_far", work.by_each(weights[part] * (share < 1), rows) * work.far)
         work.add("pieces", work.by_each(stretches * panels, rows))
+
+
+def _crossings(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
+    """Few pixels are shared out by channels: every thread then reads all pixels, those as well that others wrote."""
+    read = (counts.a * record.cin, counts.a * counts.channels, counts.c * counts.channels)
+    for pixels, floats in zip((counts.a, counts.b, counts.c), read, strict=True):
+        few = (pixels > 0) & (pixels < ROWS_PER_TASK * work.threads)
+        work.add("crossed", few * floats * (1 - 1 / work.threads))
 
 
 def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
