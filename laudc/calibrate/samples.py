@@ -12,7 +12,7 @@ from typing import Any
 
 from laudc.errors import UserError
 
-SIDE_VERSION = 4
+SIDE_VERSION = 5
 
 
 @dataclass(frozen=True)

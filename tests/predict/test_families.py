@@ -89,6 +89,21 @@ def test_weights_fetched_before_masks_are_known_count() -> None:
     assert fetched_in_vain(wide, nothing)[0] < 1024**2
 
 
+def test_threads_of_regnets_share_small_maps_badly() -> None:
+    family = CPU_FAMILIES[REGNET]
+    at = {name: index for index, name in enumerate(family.block_names)}
+    found = {}
+    for size in (7, 56):
+        record = RegNetRecord(32, 32, 32, 1, size, size, 0, channel_groups=32, channel_masker=1, group=2, squeeze=8)
+        for threads in (1, 2):
+            terms = family.block_terms(record, full_work(record), Machine("avx512", threads, 1 << 25), Place())[0]
+            found[size, threads] = {name: terms[at[name]] for name in ("averaged", "crossed")}
+    # Of few pixels every thread reads what the others wrote, and one alone averages them.
+    assert found[7, 2]["crossed"] > found[7, 1]["crossed"] == found[56, 1]["crossed"] == found[56, 2]["crossed"] == 0
+    assert found[7, 1]["averaged"] == found[7, 2]["averaged"]
+    assert found[56, 1]["averaged"] == 2 * found[56, 2]["averaged"]
+
+
 def test_stretches_of_kept_channels_cost_of_regnets() -> None:
     _, record = REGNET_SMALL.blocks()[2]
     family = CPU_FAMILIES[REGNET]
