@@ -1,7 +1,8 @@
 """Predicted against measured for LAUD-RegNetY and LAUD-T2T-ViT: the step `families` of predictor_cpu.py.
 
 Published architectures in full depth, every one with masks of several kinds and rates, all blocks by our kernels and
-all by the runtime; the weights and decisions are made up. 41 networks, about 8 minutes on two cores.
+all by the runtime; the weights and decisions are made up. 41 networks in
+three passes take about 10 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             if not quiet:
                 continue
             totals = [sample.total_ns for sample in quiet]
-            spread.append(max(totals) / min(totals) - 1)
+            if len(quiet) > 1:
+                spread.append(max(totals) / min(totals) - 1)
             sample = _median(quiet)
             predicted = _predict(model.model, design, sample)
             title, total = TITLES[design.family], sample.total_ns / 1e3
@@ -170,7 +172,9 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             mode = family_variants()[design.index].mode
             lines[f"  {title} {mode}, {sample.kind}"].append((predicted.latency.mean_us, total))
         print(f"\n== families, {threads} thread(s); {left_out} samples of slow phases left out")
-        print(f"slowest over fastest pass: median {np.median(spread):.1%}, 90 % within {np.percentile(spread, 90):.1%}")
+        if spread:
+            middle, most = np.median(spread), np.percentile(spread, 90)
+            print(f"slowest over fastest pass: median {middle:.1%}, 90 % within {most:.1%}")
         for label, pairs in lines.items():
             predicted_us, measured_us = np.asarray(pairs).T
             errors = error_summary(predicted_us, measured_us)

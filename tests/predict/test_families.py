@@ -94,7 +94,7 @@ def test_threads_of_regnets_share_small_maps_badly() -> None:
     at = {name: index for index, name in enumerate(family.block_names)}
     found = {}
     for size in (7, 56):
-        record = RegNetRecord(32, 32, 32, 1, size, size, 0, channel_groups=32, channel_masker=1, group=2, squeeze=8)
+        record = RegNetRecord(64, 64, 64, 1, size, size, 0, channel_groups=64, channel_masker=1, group=4, squeeze=8)
         for threads in (1, 2):
             terms = family.block_terms(record, full_work(record), Machine("avx512", threads, 1 << 25), Place())[0]
             found[size, threads] = {name: terms[at[name]] for name in ("averaged", "crossed")}
