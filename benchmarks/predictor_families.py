@@ -1,8 +1,8 @@
 """Predicted against measured for LAUD-RegNetY and LAUD-T2T-ViT: the step `families` of predictor_cpu.py.
 
 Published architectures in full depth, every one with masks of several kinds and rates, all blocks by our kernels and
-all by the runtime; the weights and decisions are made up. 41 networks in
-three passes take about 10 minutes on two cores.
+all by the runtime; the weights and decisions are made up. 41 networks in three passes take about 10 minutes on two
+cores.
 """
 
 from __future__ import annotations

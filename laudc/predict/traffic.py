@@ -33,7 +33,7 @@ def gone_through(record: BlockRecord, kept: Array) -> Array:
 
 
 def touched_floats(record: Record, counts: Work) -> Array:
-    """Floats of weights that a block reads for each image."""
+    """Floats of weights that a block reads for each image, or that are fetched for it and then not needed."""
     if isinstance(record, VitRecord):
         assert isinstance(counts, VitCounts)
         return sum(vit_weights(record, counts).values(), np.zeros(len(counts)))

@@ -12,6 +12,7 @@ import numpy as np
 from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import RegNetRecord
 from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PRODUCT_TERMS, ROWS_PER_TASK, Amounts, Machine
+from laudc.predict.cpu.terms import add_maskers
 from laudc.predict.interface import Place
 from laudc.predict.regnet_counts import RegNetCounts
 from laudc.predict.traffic import fetched_in_vain, regnet_weights
@@ -55,16 +56,14 @@ _TILE_PIXELS = {1: 14, 2: 10}
 _BUSY_PIXELS = 8
 _TAPS = 9
 _BAND_FLOATS = 128 * 1024
-# Floats of input that maskers make a task of (plugins/cpu/maskers.cpp), and columns of a stored panel.
-_MASKER_FLOATS_PER_TASK = 32 * 1024
-_PANEL = 64
+_PANEL = 64  # columns of a stored one
 
 
 def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Machine, place: Place) -> Array:
     """(images, terms) of one block, every image by itself; arguments as of `laudc.predict.cpu.terms.block_terms`."""
     work = Amounts(REGNET_TERMS, len(counts), machine, place)
     work.add("block", 1.0)
-    _maskers(work, record, place)
+    add_maskers(work, record, place, 1, "a")
     _lists(work, record, counts)
     _spills(work, record, counts)
     weights = regnet_weights(record, counts)
@@ -90,20 +89,6 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     _gathered(work, record, counts, weights)
     _crossings(work, record, counts)
     return work.values
-
-
-def _maskers(work: Amounts, record: RegNetRecord, place: Place) -> None:
-    """The input is cut into pieces that are worth a task, so that threads share only that of wide maps."""
-    floats = record.hin * record.win * record.cin
-    most = 1 if work.threads == 1 else 2 * work.threads
-    pieces = int(np.clip(floats // _MASKER_FLOATS_PER_TASK, 1, most))
-    mine = floats * -(-pieces // work.threads) / pieces
-    sums = bool(record.channel_groups) and not place.sums_known
-    work.add("masked", mine * record.mask_groups)
-    work.add("averaged", mine * sums)
-    work.add("section", float(pieces > 1 and (sums or bool(record.mask_groups))))
-    if record.channel_groups:
-        work.add("decided", record.masker_hidden * (record.cin + record.channel_groups))
 
 
 def _lists(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
