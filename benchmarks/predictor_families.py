@@ -141,9 +141,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def report_families(path: Path, device: str, slow: float = SLOW) -> None:
-    """Prints the errors by family, form and number of threads. What is measured is the median over the passes: what
-    stays in a shared cache changes from minute to minute, and with it networks whose weights nearly fit, by up to
-    20 %. Passes at more than `slow` times the usual best pace do not count."""
+    """Prints the errors by family, form and number of threads. What is measured is the median over the passes:
+    minutes apart, and at the usual pace, the same RegNetY took 3 to 7 % more or less (median by rate, one thread),
+    once 19 %. Passes at more than `slow` times the usual best pace do not count."""
     rows = _read(path)
     profile = load_profile(device)
     for threads in sorted({row["threads"] for row in rows}):
