@@ -13,7 +13,8 @@ from image to image. `schedule`: every block with conv2 direct, by Winograd, and
 LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
 roofline and of LAUDNet's own model. Rows measured while the machine was more than 8 % slower than usual are left out
-and counted: a fixed piece of work timed before and after each tells. `networks --again` measures those once more.
+and counted: a fixed piece of work timed before and after each tells. `networks --again` and `traces --again` measure
+those once more.
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ from predictor_report import disturbed, read, report
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
 from laudc.calibrate.pace import Pace
 from laudc.calibrate.pinning import caller_pinned
+from laudc.calibrate.run import SLOW
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
 
 PASSES = 3
 TRACE_IMAGES = 32
+ROUNDS, MOST_ROUNDS = 5, 12
+PAUSE_SECONDS = 0.5
 TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
 TRACE_RATES = (0.35, 0.7)
 SCHEDULE_SHAPES = (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
@@ -51,8 +55,8 @@ Rows = Iterator[tuple[float, dict[str, np.ndarray], dict[int, Any]]]
 
 
 def measure_network(variant: Variant, threads: list[int]) -> Rows:
-    """Medians of the whole call and of every block, all rates in turn, and that several times: the pass in the slowest
-    phase is left out, and two are left for the repeatability."""
+    """Median of the whole call and means of every block in usual calls, all rates in turn, and that several times: the
+    pass in the slowest phase is left out, and two are left for the repeatability."""
     built = Built(variant, threads)
     masks: dict[float, dict[str, np.ndarray]] = {}
     times: dict[float, dict[int, dict[str, list[Any]]]] = {
@@ -66,7 +70,7 @@ def measure_network(variant: Variant, threads: list[int]) -> Rows:
                 run = time_runner(built, count)
                 found = times[rate][count]
                 found["total_ns"].append(float(np.median(run.totals)))
-                found["block_ns"].append(np.median(run.blocks, axis=0).tolist())
+                found["block_ns"].append(run.usual()[1].tolist())
                 found["pace_ns"].append(run.pace_ns)
                 found["foreign"].append(run.foreign)
     for rate in RATES:
@@ -74,7 +78,8 @@ def measure_network(variant: Variant, threads: list[int]) -> Rows:
 
 
 def measure_trace(variant: Variant, threads: list[int]) -> Rows:
-    """Median latency of every image over rounds that go through the images in turn; slow rounds are made again."""
+    """Median latency of every image over rounds that go through the images in turn; slow rounds are made again. Of
+    those that count the pace is kept."""
     built = Built(variant, threads, TRACE_IMAGES)
     images = [built.images[i : i + 1] for i in range(TRACE_IMAGES)]
     for rate in TRACE_RATES:
@@ -82,21 +87,24 @@ def measure_trace(variant: Variant, threads: list[int]) -> Rows:
         for count in threads:
             with caller_pinned():
                 rounds = image_rounds(built.runners[count], images, pace(count))
-            best = [totals for _, totals in sorted(rounds, key=lambda one: one[0])[:5]]
-            times[count] = {"image_ns": np.median(best, axis=0).tolist()}
+            paces, best = zip(*sorted(rounds, key=lambda one: one[0])[:ROUNDS], strict=True)
+            times[count] = {"image_ns": np.median(best, axis=0).tolist(), "pace_ns": list(paces)}
         yield rate, masks, times
 
 
 def image_rounds(runner: Any, images: list[np.ndarray], around: Pace) -> list[tuple[float, list[int]]]:
-    """(pace, time of every image in ns) of rounds: five of them at the machine's usual pace, or eight in all."""
+    """(pace, time of every image in ns) of rounds: five of them at the machine's usual pace, or a dozen in all. Slow
+    phases last seconds: after a slow round some time passes."""
     rounds: list[tuple[float, list[int]]] = []
-    while len(rounds) < 8 and sum(slow <= 1.10 * around.best_ns for slow, _ in rounds) < 5:
-        time.sleep(SETTLE_SECONDS)
+    slow = 0
+    while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
+        time.sleep(SETTLE_SECONDS + PAUSE_SECONDS * min(slow, 3))
         before = around.now_ns()
         time.sleep(SETTLE_SECONDS)
         totals = time_images(runner, images)
         time.sleep(SETTLE_SECONDS)
         rounds.append((max(before, around.now_ns()), totals))
+        slow = sum(found > SLOW * around.best_ns for found, _ in rounds)
     return rounds
 
 
@@ -160,7 +168,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", default="1/1", help="i/n: every n-th network, from the i-th on")
-    parser.add_argument("--again", action="store_true", help="networks measured in slow phases once more")
+    parser.add_argument("--again", action="store_true", help="networks or traces measured in slow phases once more")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.step == "report":
@@ -175,7 +183,7 @@ def main() -> None:
     known = read(args.out)
     done = {json.dumps(row["variant"]) for row in known if row["step"] == args.step}
     if args.again:
-        done -= {json.dumps(variant) for variant in disturbed(known)}
+        done -= {json.dumps(variant) for variant in disturbed([row for row in known if row["step"] == args.step])}
     for number, variant in enumerate(variants):
         if number % parts != part - 1 or json.dumps(asdict(variant)) in done:
             continue

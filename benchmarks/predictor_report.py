@@ -15,7 +15,7 @@ from predictor_dense import DENSE
 from predictor_networks import Variant
 
 from laudc.calibrate.fit import error_summary
-from laudc.calibrate.run import SLOW, USUAL_BEST
+from laudc.calibrate.run import FOREIGN, SLOW, USUAL_BEST
 from laudc.devices import load_profile
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import Activation, load_activation
@@ -23,6 +23,7 @@ from laudc.predict.counts import count_block
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
+from laudc.profile.pace import calibrated_pace_ns
 from laudc.schedule.plan import by_rule
 
 Pairs = dict[str, list[tuple[float, float]]]
@@ -40,11 +41,26 @@ def report(path: Path, device: str) -> None:
         if of["networks"]:
             quiet = undisturbed(of["networks"], threads)
             print(f"{len(quiet)} of {len(of['networks'])} networks were measured at the machine's usual pace")
+            _drift(quiet, calibrated_pace_ns(profile.calibration, threads), threads)
             _networks(quiet, trusted.model, profile, threads)
         if of["traces"]:
-            _traces(of["traces"], trusted.model, threads)
+            quiet = undisturbed(of["traces"], threads)
+            known = all(np.isfinite(pace_of(row, threads)) for row in quiet)
+            at = "at the machine's usual pace" if known else "at a pace that was not recorded"
+            print(f"{len(quiet)} of {len(of['traces'])} traces were measured {at}")
+            _traces(quiet, trusted.model, threads)
         if of["schedule"]:
             _schedule(of["schedule"], trusted.model, threads)
+
+
+def _drift(rows: list[dict[str, Any]], calibrated_ns: float | None, threads: int) -> None:
+    """How the machine's pace during these rows differs from that of its calibration; nothing is left out for it."""
+    if calibrated_ns is None:
+        print("the profile does not say how fast the machine was when it was calibrated")
+        return
+    ratios = [pace_of(row, threads) / calibrated_ns for row in rows]
+    low, middle, high = np.percentile(ratios, (5, 50, 95))
+    print(f"fixed work took {middle:.3f} times as long as during calibration ({low:.3f} to {high:.3f})")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -53,8 +69,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def undisturbed(rows: list[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
-    """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it."""
+    """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it; all,
+    where none says at which."""
     paces = [pace_of(row, threads) for row in rows]
+    if not np.isfinite(paces).any():
+        return [row for row in rows if str(threads) in row["times"]]
     usual = np.quantile([pace for pace in paces if pace < np.inf], USUAL_BEST)
     return [row for row, pace in zip(rows, paces, strict=True) if pace <= SLOW * usual]
 
@@ -72,23 +91,30 @@ def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def disturbed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Variants of the networks that were not measured at the machine's usual pace throughout."""
-    networks = latest([row for row in rows if row["step"] == "networks"])
+    """Variants of the networks or traces of the rows that were not measured at the machine's usual pace throughout."""
+    networks = latest(rows)
     threads = {int(count) for row in networks for count in row["times"]}
     quiet = {count: {id(row) for row in undisturbed(networks, count)} for count in threads}
     return [row["variant"] for row in networks if not all(id(row) in quiet[count] for count in threads)]
 
 
 def pace_of(row: dict[str, Any], threads: int) -> float:
-    """The slowest pace around a row's passes that count; infinite where it has none."""
-    paces = row["times"].get(str(threads), {}).get("pace_ns")
-    return float(np.inf) if paces is None else max(paces[index] for index in counting(paces))
+    """The slowest pace around the passes of a network that count, the median around the rounds of a trace, whose times
+    are medians as well; infinite where a row has none."""
+    times = row["times"].get(str(threads), {})
+    if "pace_ns" not in times:
+        return float(np.inf)
+    if row["step"] == "traces":
+        return float(np.median(times["pace_ns"]))
+    return float(max(times["pace_ns"][index] for index in counting(times)))
 
 
-def counting(paces: list[float]) -> np.ndarray:
-    """The two passes at the best pace: which count is decided by a fixed piece of work timed around each, not by what
-    they measured."""
-    return np.argsort(paces)[:2]
+def counting(times: dict[str, Any]) -> np.ndarray:
+    """The two passes at the best pace, those last that other processes disturbed: which count is decided by a fixed
+    piece of work timed around each and by the load of others, not by what they measured."""
+    paces = np.asarray(times["pace_ns"])
+    busy = np.asarray(times.get("foreign", np.zeros(len(paces)))) > FOREIGN
+    return np.lexsort((paces, busy))[:2]
 
 
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:
@@ -124,7 +150,7 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         times = row["times"][str(threads)]
         variant, blocks, activation = _network(row)
         predicted = predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
-        chosen = counting(times["pace_ns"])
+        chosen = counting(times)
         first, again = np.asarray(times["total_ns"])[chosen]
         total = (first + again) / 2e3
         block_ns = np.mean(np.asarray(times["block_ns"])[chosen], axis=0)
@@ -206,9 +232,10 @@ def _schedule(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
         if str(threads) not in row["times"]:
             continue
         times = row["times"][str(threads)]
-        _, blocks, activation = _network(row)
+        variant, blocks, activation = _network(row)
+        beside = Frame.of_blueprint(variant.blueprint).weights
         counts = block_counts(blocks, activation)
-        stands = places(blocks, counts, model.last_cache)
+        stands = places(blocks, counts, model.last_cache, beside)
         for index, (block, place) in enumerate(zip(blocks, stands, strict=True)):
             names = [Conv2Algorithm.DIRECT.name]
             if block.record.stride == 1:

@@ -118,13 +118,13 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
             for (path, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
         ]
         counts = [work_of_row(block.record, row) for block, row in zip(blocks, sample.counts, strict=True)]
-        stands = places(blocks, counts, machine.last_cache)
+        stands = places(blocks, counts, machine.last_cache, frames[sample.design].weights)
         for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
             if ns is not None:
                 parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
         scheduled, frame = [block.scheduled for block in blocks], frames[sample.design]
         outside.append(family.outside_terms(frame, scheduled, stands[0], amounts=found[sample.design]))
-        around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, far=stands[0].cold))
+        around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, place=stands[0]))
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)
         owners.append(sample.design)
@@ -156,14 +156,17 @@ def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
 
 def _fit_outside(rows: _Rows) -> Array:
     """Stem, head and the call itself from calls that are all ours, as engines are, then what the runtime's blocks and
-    the borders add: those take most of their calls, and an error in them would be laid upon stem and head."""
+    the borders add: those take most of their calls, and an error in them would be laid upon stem and head. Borders are
+    in calls that are all ours too; once they are known, stem, head and call are fitted again to what they leave."""
     # What is left of a call counts as much as it weighs in the whole call.
     weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
     ours = rows.all_ours
     own = fit_relative(rows.outside_terms[ours], rows.outside_ns[ours], scale=weight[ours])
     known = rows.of_frame & (rows.outside_terms[ours] > 0).any(axis=0)
     left = rows.outside_ns - rows.outside_terms @ (own * known)
-    return np.where(known, own, fit_relative(rows.outside_terms * ~known, left, scale=weight))
+    added = fit_relative(rows.outside_terms * ~known, left, scale=weight)
+    rest = (rows.outside_ns - rows.outside_terms @ added)[ours]
+    return np.where(known, fit_relative(rows.outside_terms[ours] * known, rest, scale=weight[ours]), added)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from laudc.calibrate.synthetic_detector import GIVEN
 from laudc.calibrate.synthetic_vit import synthetic_vit
 from laudc.predict.architectures import AnyBlueprint
 from laudc.predict.frame import AnyFrame, Frame, VitFrame, frame_of_model, selecting_of
-from laudc.predict.selection import Amounts, RegionReading, amounts_of, count_found
+from laudc.predict.selection import Amounts, RegionReading, Suppression, amounts_of, count_found
 from laudc.predict.vit_blueprint import VitBlueprint
 
 
@@ -32,8 +32,8 @@ def frame_of_blueprint(blueprint: AnyBlueprint) -> AnyFrame:
 
 
 def found_of(design: Design) -> Amounts | None:
-    """What a made-up detector finds in every image, None of other designs. Its regions are given; of its boxes as many
-    stay as its graph allows."""
+    """What a made-up detector finds in every image, None of other designs: its regions are given, and which of its
+    boxes overlap."""
     return None if design.tail is None else _detector(design)[1]
 
 
@@ -43,6 +43,7 @@ def _detector(design: Design) -> tuple[AnyFrame, Amounts]:
     from onnx import numpy_helper
 
     assert not isinstance(design.blueprint, VitBlueprint) and isinstance(design.drawn, Drawn)
+    assert design.tail is not None
     model = synthetic_network(design.blueprint, design.drawn, design.index, tail=design.tail)
     frame = frame_of_model(model)
     given = {
@@ -52,4 +53,7 @@ def _detector(design: Design) -> tuple[AnyFrame, Amounts]:
     }
     selecting = selecting_of(frame)
     counted = count_found([one for one in selecting if isinstance(one, RegionReading)], given)
+    for one in selecting:
+        if isinstance(one, Suppression):
+            counted |= dict(zip(one.counts, one.kept_of_each(design.tail.kept), strict=True))
     return frame, amounts_of(selecting, {name: np.asarray([number]) for name, number in counted.items()}, 1)

@@ -125,19 +125,19 @@ class CpuMeasurer:
         executions = design.executions(kind)
         pace = self.pace(threads)
         found = time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, pace)
-        totals, blocks = found.totals, found.blocks
-        medians = iter(np.median(blocks, axis=0) if blocks.size else ())
-        low, middle, high = np.percentile(totals, (25, 50, 75))
+        total, blocks = found.usual()
+        times = iter(blocks)
+        low, middle, high = np.percentile(found.totals, (25, 50, 75))
         return Sample(
             design.index,
             kind,
             threads,
-            float(middle),
+            total,
             float((high - low) / middle),
             found.foreign,
             found.pace_ns,
             tuple(self._counts(design, built)),
-            tuple(float(next(medians)) if execution == "sparse" else None for execution in executions),
+            tuple(float(next(times)) if execution == "sparse" else None for execution in executions),
         )
 
     def _counts(self, design: Design, built: _Built) -> list[tuple[float, ...]]:
@@ -194,6 +194,13 @@ class Timed:
     blocks: np.ndarray
     foreign: float
     pace_ns: float
+
+    def usual(self) -> tuple[float, np.ndarray]:
+        """Wall time of a usual call and of its blocks (blocks,), ns: means over the middle half of the calls. Medians
+        of each block would not add up: in nearly every call some block is slow, but seldom the same."""
+        low, high = np.percentile(self.totals, (25, 75))
+        middle = (self.totals >= low) & (self.totals <= high)
+        return float(self.totals[middle].mean()), self.blocks[middle].mean(axis=0)
 
 
 def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:

@@ -32,7 +32,7 @@ _SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
-_FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
+FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
 USUAL_BEST = 0.1
 _MOST_DISTURBED = 0.20
 # Every so many networks one measured early is measured again; medians that moved by more than this mean a machine
@@ -274,7 +274,7 @@ def _again(
         progress("measuring what was disturbed again", 0.95 + 0.02 * number / len(found))
         index, kind, count = key
         sample = measurer.measure(by_index[index], kind, count)
-        if (sample.foreign > _FOREIGN, sample.pace_ns) <= (found[key].foreign > _FOREIGN, found[key].pace_ns):
+        if (sample.foreign > FOREIGN, sample.pace_ns) <= (found[key].foreign > FOREIGN, found[key].pace_ns):
             found[key] = sample
             side.add(sample)
     return list(found.values())
@@ -289,7 +289,7 @@ def undisturbed_samples(samples: Sequence[Sample]) -> list[Sample]:
     return [
         sample
         for sample in samples
-        if sample.foreign <= _FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= SLOW * best[sample.threads]
+        if sample.foreign <= FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= SLOW * best[sample.threads]
     ]
 
 
@@ -326,6 +326,12 @@ def require_quiet(repeatability: float, disturbed: float, force: bool, side: Pat
     )
 
 
+def usual_pace_ns(samples: Sequence[Sample], threads: int) -> float:
+    """What the fixed pieces of work took with so many threads, the median: later it tells whether the machine is as
+    fast as it was."""
+    return round(statistics.median(sample.pace_ns for sample in samples if sample.threads == threads))
+
+
 def fit_all(
     designs: Sequence[Design], samples: Sequence[Sample], facts: Mapping[str, Any], threads: Sequence[int]
 ) -> dict[str, Any]:
@@ -355,10 +361,10 @@ def fit_all(
         "model": MODEL,
         "version": VERSION,
         "machine": dict(facts),
-        "clocks": read_clocks(),
+        "clocks": {**read_clocks(), "pace_ns": {str(count): usual_pace_ns(samples, count) for count in threads}},
         "laudc": laudc.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "method": "medians of calls of made-up networks, weights from memory; relative non-negative least squares; "
+        "method": "usual calls of made-up networks, weights from memory; relative non-negative least squares; "
         "errors and intervals on networks left out in turn",
         "samples": len(samples),
         "families": sections,

@@ -22,13 +22,13 @@ class Sample:
     Attributes:
         design: index of the network.
         kind, threads: see `laudc.calibrate.design.KINDS`.
-        total_ns: median around the whole call.
+        total_ns: around the whole call, mean of the middle half of the calls.
         spread: width of the middle half of the calls over the median.
         foreign: cores that other processes took meanwhile.
         pace_ns: what fixed pieces of work, one in cache and one from memory, took together just before or after,
             whichever was slower.
         counts: the work of each block, as `laudc.predict.work.first_row` has it: of the one image, or means.
-        block_ns: median of each block; None for blocks of the runtime, which have no clock.
+        block_ns: mean of each block in the same calls; None for blocks of the runtime, which have no clock.
     """
 
     design: int

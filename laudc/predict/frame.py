@@ -39,6 +39,12 @@ class Frame:
     classes: int
     behind: Behind = NOTHING
 
+    @property
+    def weights(self) -> int:
+        """Floats of weights of a detector behind its blocks. The one layer of a classifier does not count: how much of
+        a call's weights a cache holds was measured with it, against those of the blocks."""
+        return self.behind.weights
+
     @classmethod
     def of_blueprint(cls, blueprint: Blueprint | RegNetBlueprint) -> Frame:
         """The frame of a described network."""
@@ -87,6 +93,11 @@ class VitFrame:
     stem_floats: int
     head_inputs: int
     classes: int
+
+    @property
+    def weights(self) -> int:
+        """None but the head's, which do not count: see `Frame.weights`."""
+        return 0
 
     @classmethod
     def of_model(cls, model: onnx.ModelProto) -> VitFrame:

@@ -30,6 +30,10 @@ class Place:
     cold: float = 0.0
 
 
+# The first block of a call that finds nothing in the caches.
+COLD = Place(cold=1.0)
+
+
 @dataclass(frozen=True)
 class Scheduled:
     """One block and who computes it ("sparse": our kernels, "dense": the runtime)."""
@@ -72,9 +76,9 @@ class LatencyModel(Protocol):
     def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes, whatever its masks keep."""
 
-    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
+    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, place: Place = COLD) -> float:
         """Time of stem, head and the call itself, what depends on what is found left out; `own_stem`: the first block
-        is ours, and the stem fused with it; `far`: as `Place.cold`."""
+        is ours, and the stem fused with it; `place`: of the first block."""
 
     def found_ns(self, amounts: Amounts) -> Array:
         """Time (images,) of what depends on what is found in each image of a detector."""

@@ -98,9 +98,12 @@ def block_counts(blocks: Sequence[PlannedBlock], activation: Activation) -> list
     return [count_work(b.record, activation.masks_of(b.name), activation.images) for b in blocks]
 
 
-def places(blocks: Sequence[PlannedBlock], counts: Sequence[Work], last_cache: int) -> list[Place]:
-    """Where each block stands: what the block before left it, and how much of the weights the cache still holds."""
-    floats = 0.0
+def places(
+    blocks: Sequence[PlannedBlock], counts: Sequence[Work], last_cache: int, beside: float = 0.0
+) -> list[Place]:
+    """Where each block stands: what the block before left it, and how much of the weights the cache still holds;
+    `beside`: floats of weights that a call reads beside those of its blocks."""
+    floats = float(beside)
     for block, work in zip(blocks, counts, strict=True):
         touched = full_work(block.record) if block.execution == "dense" else work
         floats += float(touched_floats(block.record, touched).mean())
@@ -157,7 +160,7 @@ def predict_work(
     """The same from the work of every block in every one of `images` images; `source`: where it comes from; `found`:
     what a detector finds (`laudc.predict.selection`), the most where nothing is said."""
     everything = [full_work(block.record) for block in blocks]
-    stands, full = places(blocks, counts, model.last_cache), places(blocks, everything, model.last_cache)
+    stands, full = (places(blocks, work, model.last_cache, frame.weights) for work in (counts, everything))
     groups, first = batches(images, batch), np.zeros((1, batch), int)
     selecting = selecting_of(frame)
     per_image = model.found_ns(amounts_of(selecting, found, images))
@@ -194,10 +197,10 @@ def _outside_ns(
     model: LatencyModel, frame: AnyFrame, blocks: Sequence[PlannedBlock], stands: Sequence[Place], batch: int
 ) -> float:
     """Time of stem, head and the call itself, and of the end of the last run."""
-    far = stands[0].cold if stands else 0.0
+    place = stands[0] if stands else Place(cold=0.0)
     own_stem = bool(blocks) and blocks[0].execution == "sparse"
     last = blocks[-1].scheduled if blocks else None
-    return model.frame_ns(frame, own_stem=own_stem, batch=batch, far=far) + model.border_ns(last, None, batch)
+    return model.frame_ns(frame, own_stem=own_stem, batch=batch, place=place) + model.border_ns(last, None, batch)
 
 
 def _block_ns(model: LatencyModel, block: PlannedBlock, counts: Work, place: Place, groups: Array) -> Array:

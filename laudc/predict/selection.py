@@ -90,9 +90,13 @@ class Suppression:
 
     def most_amounts(self, images: int) -> Amounts:
         """Every box competes, and as many stay as may."""
-        boxes = self.lists * self.boxes
-        pairs = self.lists * float(_pairs(np.asarray(self.boxes), np.asarray(self.most)))
-        return Amounts.of(images, candidates=boxes, compared=pairs)
+        numbers = zip(self.counts, self.kept_of_each(self.most), strict=True)
+        return self.amounts({name: np.full(images, number) for name, number in numbers}, images)
+
+    def kept_of_each(self, kept: int) -> tuple[int, int, int]:
+        """The counts where all boxes compete and `kept` of each list stay."""
+        pairs = int(_pairs(np.asarray(self.boxes), np.asarray(kept)))
+        return self.lists * self.boxes, self.lists * kept, self.lists * pairs
 
 
 def _pairs(candidates: Array, kept: Array) -> Array:

@@ -69,7 +69,7 @@ def sweep_rates(
         predicted = predict_network(model, frame, blocks, activation, batch=batch, status="")
         network.append(predicted.latency.mean_us)
         counts = block_counts(blocks, activation)
-        stands = places(blocks, counts, model.last_cache)
+        stands = places(blocks, counts, model.last_cache, frame.weights)
         groups = batches(activation.images, batch)
         far = stands[0].far if stands else far
         per_block.append(

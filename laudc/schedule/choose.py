@@ -91,7 +91,7 @@ class CostChooser:
     def _places(self, plan: Plan, records: Mapping[str, Record]) -> list[tuple[BlockPlan, Place]]:
         blocks = [PlannedBlock(block.name, records[block.name], block.execution) for block in plan.blocks]
         counts = block_counts(blocks, self.activation)
-        return list(zip(plan.blocks, places(blocks, counts, self.model.last_cache), strict=True))
+        return list(zip(plan.blocks, places(blocks, counts, self.model.last_cache, self.frame.weights), strict=True))
 
     def _options(self, plan: Plan, block: BlockPlan, record: Record, place: Place) -> list[_Option]:
         dense = _Option("dense", record, self.model.dense_ns(record, self.batch, place.far))

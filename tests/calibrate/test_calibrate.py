@@ -62,7 +62,7 @@ class MadeUpMachine:
             PlannedBlock(name, record, execution)
             for (name, record), execution in zip(records, design.executions(kind), strict=True)
         ]
-        stands = places(blocks, counts, machine.last_cache)
+        stands = places(blocks, counts, machine.last_cache, frame_of(design).weights)
         times = [
             float(family.block_terms(b.record, c, machine, p)[0] @ fit.block) * self._factor()
             if b.scheduled.sparse
@@ -96,6 +96,7 @@ def test_the_truth_is_found_and_written(tmp_path) -> None:
     profile = load_profile(path)
     assert profile.calibration["machine"]["cpu"] == "made up"
     assert profile.calibration["samples"] == result.samples
+    assert profile.calibration["clocks"]["pace_ns"] == {"1": 1e6, "2": 1e6}
     model = model_of(profile, 2)
     assert model is not None
     assert model.threads == 2

@@ -12,6 +12,7 @@ import yaml
 
 from laudc.cli import main
 from laudc.devices import detect_host, load_profile, save_profile
+from laudc.predict.cpu.load import MODEL, VERSION
 from laudc.predict.families import REGNET, RESNET, VIT
 from tests.predict.models import cpu_fit, family_model
 
@@ -33,7 +34,7 @@ def calibrated(tmp_path):
     for family in (REGNET, VIT):
         families[family] = {"fits": [family_model(family, threads).fit.to_dict() for threads in (1, 2)]}
     path = tmp_path / "here.yaml"
-    calibration = {"model": "laudc-cpu", "version": 4, "machine": machine, "families": families}
+    calibration = {"model": MODEL, "version": VERSION, "machine": machine, "families": families}
     save_profile(path, load_profile("cpu"), calibration)
     return str(path)
 
@@ -188,7 +189,7 @@ def test_blocks_that_gpus_do_not_cover_stay_dense(capsys, tmp_path):
 
 def test_what_has_no_model_says_so(other_family, tmp_path, capsys):
     data = yaml.safe_load(Path(load_profile("cpu").path).read_text())
-    data["calibration"] = {**data["calibration"], "version": 4, "families": {}}
+    data["calibration"] = {**data["calibration"], "version": VERSION, "families": {}}
     path = tmp_path / "none.yaml"
     path.write_text(yaml.safe_dump(data))
     assert main(["predict", str(other_family), "--device", str(path)]) == 2
@@ -258,6 +259,20 @@ def test_fail_over(tiny_onnx, calibrated, tmp_path, capsys, native):
     assert main([*run, str(path), "--fail-over", "10"]) == 3
     assert "is off by" in capsys.readouterr().err
     assert main([*run, str(path), "--fail-over", "1e12"]) == 0
+
+
+def test_a_machine_that_is_slower_than_when_it_was_calibrated(tiny_onnx, calibrated, tmp_path, capsys, native):
+    data = yaml.safe_load(Path(calibrated).read_text())
+    data["calibration"]["clocks"] = {"pace_ns": {"1": 1000, "2": 1000}}
+    path = tmp_path / "fast.yaml"
+    path.write_text(yaml.safe_dump(data))
+    engine = tmp_path / "a.laudc"
+    assert main(["build-engine", str(tiny_onnx), "--device", calibrated, "-o", str(engine)]) == 0
+    run = ["profile", str(engine), "--runs", "2", "--threads", "1", "--device"]
+    assert main([*run, calibrated]) == 0
+    assert "when it was calibrated" not in capsys.readouterr().out
+    assert main([*run, str(path)]) == 0
+    assert "% slower now than when it was calibrated" in capsys.readouterr().out
 
 
 def test_statistics_of_another_model(tiny_onnx, calibrated, tmp_path, capsys, native):

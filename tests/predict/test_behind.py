@@ -11,6 +11,7 @@ from laudc.predict.behind import Behind
 from laudc.predict.cpu.behind import BEHIND_TERMS
 from laudc.predict.cpu.outside import OUTSIDE_TERMS, frame_terms
 from laudc.predict.frame import Frame, frame_of_model, selecting_of
+from laudc.predict.interface import Place
 from laudc.predict.network import PlannedBlock, predict_network
 from laudc.predict.selection import DETECTIONS, PROPOSALS, most_found
 from tests.predict.models import SMALL, cpu_model
@@ -116,13 +117,9 @@ def test_a_detector_costs_more_than_its_backbone() -> None:
     alone = Frame(64, 64, 16, 1000, 0, 4, 0)
     behind = Behind(nodes=3, pointwise=10, spatial=20, products=25, weights=30, written=40)
     whole = Frame(64, 64, 16, 1000, 0, 4, 0, behind)
-    more = dict(
-        zip(
-            OUTSIDE_TERMS,
-            frame_terms(whole, own_stem=True, batch=2, far=0.5) - frame_terms(alone, own_stem=True, batch=2, far=0.5),
-            strict=True,
-        )
-    )
+    with_it, without = (frame_terms(frame, own_stem=True, batch=2, place=Place(cold=0.5)) for frame in (whole, alone))
+    more = dict(zip(OUTSIDE_TERMS, with_it - without, strict=True))
+    assert (whole.weights, alone.weights) == (30, 0)
     assert {name.removeprefix("behind_"): value for name, value in more.items() if value} == {
         "nodes": 3, "pointwise": 20, "spatial": 40, "products": 50, "weights": 30, "written": 80,
     }  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import Activation, activation_at_rate
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.counts import count_block, full_counts
-from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.amounts import TOKENS, Amounts, Machine
 from laudc.predict.cpu.model import Fit
 from laudc.predict.cpu.terms import TERMS, block_terms
 from laudc.predict.frame import Frame
@@ -140,6 +142,43 @@ def test_two_threads_share_rows() -> None:
     one, two = (block_terms(record, full_counts(record), Machine("avx512", n, 1), Place())[0] for n in (1, 2))
     at = TERMS.index("conv3_macs")
     assert two[at] == one[at] / 2
+
+
+def test_threads_share_out_products_as_the_kernels_do() -> None:
+    work = Amounts(TERMS, 1, Machine("avx512", 2, 32 << 20), Place())
+
+    def share(rows, depth, columns, **options):
+        found = work.share(np.array([float(rows)]), depth, columns, **options)
+        return [float(np.broadcast_to(v, 1)[0]) for v in (found.rows, found.panels, found.narrow, found.weights)]
+
+    assert share(100, 512, 256) == [50, 4, 0, 1]
+    # Too few rows: panels. One of three threads' panels more than the other, or a narrower one.
+    assert share(95, 512, 256) == [95, 2, 0, 0.5]
+    assert share(49, 512, 192) == [49, 2, 0, 2 / 3]
+    assert share(49, 512, 144) == [49, 1, 16, 2 / 3]
+    # One panel is shared out by rows, however few.
+    assert share(49, 2304, 64) == [25, 1, 0, 1]
+    # So little work that one thread does it; few rows count as eight.
+    assert share(49, 64, 64) == [49, 1, 0, 1]
+    assert share(1, 512, 128) == [1, 1, 0, 0.5]
+    assert share(1, 512, 128, sharing=TOKENS) == [1, 2, 0, 1]
+    assert share(50, 512, 256, sharing=TOKENS) == [25, 4, 0, 1]
+
+
+def test_threads_share_out_tiles_in_tasks_or_by_panels() -> None:
+    record = block(hin=28, win=28, width=128, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2)
+
+    def macs(record, tiles, threads):
+        counts = replace(full_counts(record), tiles=np.array([float(tiles)]))
+        terms = block_terms(record, counts, Machine("avx512", threads, 1), Place())[0]
+        return float(terms[TERMS.index("winograd_macs")])
+
+    per_tile = 16 * 128 * 128
+    assert macs(record, 150, 1) == 150 * per_tile
+    # Three tasks of fifty: one thread has two of them.
+    assert macs(record, 150, 2) == 100 * per_tile
+    # Fewer than two tasks are worth: each thread has one of the two panels.
+    assert macs(record, 101, 2) == 101 * per_tile / 2
 
 
 def test_a_fit_survives_its_file() -> None:

@@ -16,17 +16,57 @@ Array = np.ndarray
 TILE_ROWS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {"avx512": (14, 12, 8, 6), "avx2": (6, 6, 6, 6), "neon": (6, 6, 6, 6), "portable": (4, 4, 4, 4)}
 )
-_LANES, _PANEL = 16, 64
+PANEL = 64
+_LANES = 16
 # Kernels fetch the next weights while they multiply: with this many rows the fetching is hidden.
 _ROWS_HIDE_NEAR = 8
 _ROWS_HIDE_FAR = 32
 # Where memory is slow or shared, it takes more.
 _ROWS_HIDE_SLOW = 64
-# Rows that each thread must get to share out a product by rows (plugins/cpu/phases.cpp, panel_gemm.cpp).
-ROWS_PER_TASK = 48
-TOKENS_PER_TASK = 24
-_MIN_TILES_PER_TASK = 16
 MIN_MACS_TO_SHARE = 300_000
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """When a product is shared out among the threads, and how.
+
+    rows_per_task: rows that each thread must get to be shared out by rows, and otherwise by panels. least_rows: fewer
+    count as so many when it is decided whether there is enough work to share.
+    """
+
+    rows_per_task: int
+    least_rows: int
+
+
+# Of the convolutional kernels (plugins/cpu/phases.cpp) and of those of transformers (plugins/cpu/panel_gemm.cpp).
+PIXELS = Sharing(rows_per_task=48, least_rows=8)
+TOKENS = Sharing(rows_per_task=24, least_rows=0)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What the busiest thread does of a product, (calls,) each: its rows, its panels of full width, the columns of a
+    narrower last one (0: it has none), and its share of the weights. shared: whether others take part."""
+
+    rows: Array
+    panels: Array
+    narrow: Array
+    weights: Array
+    shared: Array
+
+    @classmethod
+    def of(
+        cls, rows: Array, columns: Array, panel: Array | int, threads: int, *, by_panels: Array, shared: Array
+    ) -> Share:
+        """Of a matrix with so many columns, where the thread has `rows` rows; `by_panels`: it has a part of the panels,
+        else all. Whoever has the last panel may have one more than the others, but a narrower one."""
+        panels = np.ceil(columns / panel)
+        last = np.ceil((columns - (panels - 1) * panel) / _LANES) * _LANES
+        most = np.where(by_panels, np.ceil(panels / threads), panels)
+        others_as_many = by_panels & (np.floor(panels / threads) == most)
+        narrow = np.where((last < panel) & (panels > 0) & ~others_as_many, last, 0.0)
+        weights = np.where(by_panels, most / np.maximum(panels, 1), 1.0)
+        return cls(rows, most - (narrow > 0), narrow, weights, shared)
 
 
 # Terms that `Amounts` fills by itself for products and their weights; families name them among theirs.
@@ -38,7 +78,6 @@ PRODUCT_TERMS = (
     "waited_near",  # of these, what few rows leave no time to fetch meanwhile
     "waited_far",
     "waited_slow",
-    "narrow_macs",  # multiply-accumulates in panels that are not full
     "rows_read",  # floats of activations read, per panel
 )
 
@@ -85,35 +124,53 @@ class Amounts:
         rows: Array,
         depth: Array | float,
         columns: Array | float,
-        points: int = 1,
-        rows_per_task: int = ROWS_PER_TASK,
-        panel: int = _PANEL,
-    ) -> None:
-        """Rows times a (depth, columns) matrix in panels of `panel` columns, `points` times over, shared out among the
-        threads by rows where there are `rows_per_task` of them for each, else by panels."""
-        threads = self.threads
-        any_work = (rows > 0) & (np.asarray(columns) > 0) & (np.asarray(depth) > 0)
-        padded = np.ceil(np.asarray(columns, float) / _LANES) * _LANES
-        macs = rows * depth * padded * points * any_work
-        by_rows = rows >= (_MIN_TILES_PER_TASK if points > 1 else rows_per_task) * threads
-        alone = rows * depth * columns * points < MIN_MACS_TO_SHARE
-        mine = np.where(alone | ~by_rows, rows, np.ceil(rows / threads))
-        panels = np.ceil(padded / panel)
-        panel_share = np.where(alone | by_rows, 1.0, np.ceil(panels / threads) / np.maximum(panels, 1))
-        columns_mine = padded * panel_share
-        tile_rows = TILE_ROWS[self.machine.isa][panel // _LANES - 1]
-        strips = np.ceil(mine / tile_rows)
-        self.add(f"{kind}_macs", mine * depth * columns_mine * points * any_work)
-        self.add("panel_reads", strips * depth * columns_mine * points * any_work)
-        self.add("tiles", strips * np.ceil(columns_mine / panel) * points * any_work)
-        self.add("rows_read", mine * depth * np.ceil(columns_mine / panel) * points * any_work)
-        narrow_share = np.where(alone | by_rows, 1.0, 1.0 / threads)
-        self.add("narrow_macs", mine * depth * (padded % panel) * narrow_share * points * any_work)
-        self.add("section", any_work * 1.0 * (threads > 1) * (macs > 0))
+        *,
+        sharing: Sharing = PIXELS,
+        panel: Array | int = PANEL,
+        written: str | None = None,
+    ) -> Array:
+        """Rows times a (depth, columns) matrix in panels of `panel` columns; `written`: the kind of work that its
+        results are. Returns the share of the weights that the busiest thread reads."""
+        mine = self.share(rows, depth, columns, sharing, panel)
+        self.multiplied(kind, mine, depth, panel)
+        if written is not None:
+            self.add(written, mine.rows * (mine.panels * panel + mine.narrow))
+        return mine.weights
 
-    def weights(self, floats: Array | float, rows: Array) -> None:
-        """Stored weights that are read when there are rows to multiply: all by every thread that shares out rows."""
-        self.stream(self.by_each(floats, rows), rows)
+    def share(
+        self,
+        rows: Array,
+        depth: Array | float,
+        columns: Array | float,
+        sharing: Sharing = PIXELS,
+        panel: Array | int = PANEL,
+    ) -> Share:
+        """The busiest thread's part of a product."""
+        threads = self.threads
+        some = (rows > 0) & (np.asarray(depth) > 0)
+        columns = np.asarray(columns, float) * some
+        shared = (np.maximum(rows, sharing.least_rows) * depth * columns >= MIN_MACS_TO_SHARE) & (threads > 1)
+        by_rows = (rows >= sharing.rows_per_task * threads) | (columns <= panel)
+        mine = np.where(shared & by_rows, np.ceil(rows / threads), rows)
+        return Share.of(mine, columns, panel, threads, by_panels=shared & ~by_rows, shared=shared)
+
+    def multiplied(self, kind: str, mine: Share, depth: Array | float, panel: Array | int, points: int = 1) -> None:
+        """The work of a thread's part of a product, `points` times over."""
+        self.add("section", mine.shared * 1.0)
+        for panels, width in ((mine.panels, panel), ((mine.narrow > 0) * 1.0, mine.narrow)):
+            strips = np.ceil(mine.rows / self._tile_rows(width)) * panels * points
+            self.add(f"{kind}_macs", mine.rows * depth * width * panels * points)
+            self.add("panel_reads", strips * depth * width)
+            self.add("tiles", strips)
+            self.add("rows_read", mine.rows * depth * panels * points)
+
+    def _tile_rows(self, width: Array | int) -> Array:
+        vectors = np.clip(np.ceil(np.asarray(width) / _LANES), 1, 4).astype(int)
+        return np.asarray(TILE_ROWS[self.machine.isa], float)[vectors - 1]
+
+    def weights(self, floats: Array | float, rows: Array, share: Array | float) -> None:
+        """Stored weights that are read when there are rows to multiply: the share of them that a thread reads."""
+        self.stream(np.asarray(floats, float) * (rows > 0) * share, rows)
 
     def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
         """Weights that are brought together first, each by one thread. Nothing hides how long memory takes for them,
@@ -123,17 +180,11 @@ class Amounts:
         self.add("packed_far", amount * self._place.far)
         self.add("packed_waited", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))
 
-    def own_packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
-        """Weights that are brought together first, all by every thread that shares out rows."""
-        amount = self.by_each(floats, rows)
+    def own_packed_weights(self, kind: str, floats: Array, rows: Array, share: Array | float) -> None:
+        """Weights that each thread brings together for itself: the share of them that it multiplies."""
+        amount = floats * (rows > 0) * share
         self.stream(amount, rows)
         self.add(kind, amount)
-
-    def by_each(self, floats: Array | float, rows: Array) -> Array:
-        """Weights that one thread reads where there are `rows` to multiply: all if threads share out rows, else its
-        share."""
-        share = np.where(rows >= ROWS_PER_TASK * self.threads, 1.0, 1.0 / self.threads)
-        return np.asarray(floats, float) * (rows > 0) * share
 
     @property
     def far(self) -> float:

@@ -50,7 +50,7 @@ class CpuFamily:
     ) -> Array:
         """(terms,) of one call. `place`: of its first block; `amounts`: what a detector finds in the images of the
         call."""
-        values = self.frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, far=place.cold)
+        values = self.frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, place=place)
         if amounts is not None:
             values = values + found_terms(amounts, self.outside_names).sum(axis=0)
         before: Scheduled | None = None

@@ -14,7 +14,7 @@ from laudc.predict.cpu.behind import found_terms
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.families import RESNET, Record, family_of
 from laudc.predict.frame import AnyFrame
-from laudc.predict.interface import Interval, Place, Scheduled
+from laudc.predict.interface import COLD, Interval, Place, Scheduled
 from laudc.predict.residual import Residual
 from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
@@ -123,9 +123,9 @@ class CpuModel:
             return np.asarray(analytic)
         return np.asarray(analytic * np.exp(self.fit.residual.log_factor(terms)))
 
-    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
+    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, place: Place = COLD) -> float:
         """Time of stem, head and the call itself."""
-        return float(self._family.frame_terms(frame, own_stem=own_stem, batch=batch, far=far) @ self.fit.outside)
+        return float(self._family.frame_terms(frame, own_stem=own_stem, batch=batch, place=place) @ self.fit.outside)
 
     def found_ns(self, amounts: Amounts) -> Array:
         """Time of what depends on what is found in each image."""

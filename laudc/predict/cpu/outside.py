@@ -16,7 +16,7 @@ from laudc.ops.scheduled import BlockRecord
 from laudc.predict.cpu.behind import BEHIND_TERMS, add_behind
 from laudc.predict.cpu.sums import Sum
 from laudc.predict.frame import Frame
-from laudc.predict.interface import Scheduled
+from laudc.predict.interface import COLD, Place, Scheduled
 
 Array = np.ndarray
 
@@ -54,22 +54,22 @@ _NODES, _MASKER_NODES = 8, 8
 
 
 def frame_terms(
-    frame: Frame, *, own_stem: bool, batch: int = 1, far: float = 1.0, names: Sequence[str] = OUTSIDE_TERMS
+    frame: Frame, *, own_stem: bool, batch: int = 1, place: Place = COLD, names: Sequence[str] = OUTSIDE_TERMS
 ) -> Array:
-    """The call, the stem (fused into an operator of ours when the first block is ours) and the head; `names`: of the
-    family."""
+    """The call, the stem (fused into an operator of ours when the first block is ours) and the head; `place`: of the
+    first block; `names`: of the family."""
     total = Sum(names)
     total.add("call", 1)
-    total.add("call_far", far)
+    total.add("call_far", place.cold)
     pixels = frame.height * frame.width * batch
     floats = pixels * 3 + pixels / 4 * frame.stem_channels
     padded = round_up(frame.stem_channels, ALIGN) / max(frame.stem_channels, 1)
     total.add("own_stem" if own_stem else "runtime_stem", frame.stem_macs * batch * (padded if own_stem else 1.0))
     total.add("own_stem_floats" if own_stem else "runtime_stem_floats", floats)
     total.add("head_floats", frame.head_inputs * frame.head_pixels * batch)
-    total.add("frame_far", floats * far)
-    total.add("head_weights", frame.head_inputs * frame.classes * far)
-    total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - far))
+    total.add("frame_far", floats * place.cold)
+    total.add("head_weights", frame.head_inputs * frame.classes * place.far)
+    total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - place.far))
     if frame.behind.nodes:
         add_behind(total, frame.behind, batch)
     return total.values

@@ -11,7 +11,7 @@ import numpy as np
 
 from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import RegNetRecord
-from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PRODUCT_TERMS, ROWS_PER_TASK, Amounts, Machine
+from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PIXELS, PRODUCT_TERMS, Amounts, Machine
 from laudc.predict.cpu.terms import add_maskers
 from laudc.predict.interface import Place
 from laudc.predict.regnet_counts import RegNetCounts
@@ -69,24 +69,24 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     weights = regnet_weights(record, counts)
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout))
-        work.gemm("projection", pixels, record.cin, record.cout)
-        work.weights(weights["projection"], pixels)
+        share = work.gemm("projection", pixels, record.cin, record.cout)
+        work.weights(weights["projection"], pixels, share)
         work.add("outputs", pixels * record.cout / work.threads)
     on = counts.b * (counts.channels > 0)
-    work.gemm("a", counts.a, record.cin, counts.channels)
+    share_a = work.gemm("a", counts.a, record.cin, counts.channels)
     work.add("rows_written", (counts.a + on) * counts.channels / work.threads)
     # Weights of conv a and c lie ready for all channels together; some are brought together first.
     some = counts.channels < record.width
-    work.weights(weights["a"] * ~some, counts.a)
-    work.own_packed_weights("packed", weights["a"] * some, counts.a)
+    work.weights(weights["a"] * ~some, counts.a, share_a)
+    work.own_packed_weights("packed", weights["a"] * some, counts.a, share_a)
     work.stream(fetched_in_vain(record, counts) / work.threads, counts.a)
     _grouped(work, record, counts)
     _excitation(work, counts, on, weights["se"])
-    work.gemm("c", counts.c, counts.channels, record.cout)
+    share_c = work.gemm("c", counts.c, counts.channels, record.cout)
     work.add("outputs", counts.c * record.cout / work.threads)
-    work.weights(weights["c"], counts.c * ~some)
-    work.own_packed_weights("copied", weights["c"] * some, counts.c)
-    _gathered(work, record, counts, weights)
+    work.weights(weights["c"], counts.c * ~some, share_c)
+    work.own_packed_weights("copied", weights["c"] * some, counts.c, share_c)
+    _gathered(work, record, counts, weights, {"a": share_a, "c": share_c})
     _crossings(work, record, counts)
     return work.values
 
@@ -111,7 +111,13 @@ def _spills(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     work.spill(max(inner, outer, middle), passes)
 
 
-def _gathered(work: Amounts, record: RegNetRecord, counts: RegNetCounts, weights: Mapping[str, Array]) -> None:
+def _gathered(
+    work: Amounts,
+    record: RegNetRecord,
+    counts: RegNetCounts,
+    weights: Mapping[str, Array],
+    shares: Mapping[str, Array],
+) -> None:
     """Kept weights of conv a and c lie in stretches: the hardware fetches on within one, but not from one to the next,
     and packing waits for what comes from memory where nothing was fetched ahead.
 
@@ -119,19 +125,20 @@ def _gathered(work: Amounts, record: RegNetRecord, counts: RegNetCounts, weights
     """
     if not record.channel_groups:
         return
-    share = counts.channels / record.width
+    kept = counts.channels / record.width
     groups = float(record.channel_groups)
-    stretches = (share < 1) * groups * share * (1 - share + 1 / groups)
+    stretches = (kept < 1) * groups * kept * (1 - kept + 1 / groups)
     for rows, part, panels in ((counts.a, "a", 1), (counts.c, "c", -(-record.cout // _PANEL))):
-        work.add("packed_far", work.by_each(weights[part] * (share < 1), rows) * work.far)
-        work.add("pieces", work.by_each(stretches * panels, rows))
+        mine = (rows > 0) * shares[part]
+        work.add("packed_far", weights[part] * (kept < 1) * mine * work.far)
+        work.add("pieces", stretches * panels * mine)
 
 
 def _crossings(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     """Few pixels are shared out by channels: every thread then reads all pixels, those as well that others wrote."""
     read = (counts.a * record.cin, counts.a * counts.channels, counts.c * counts.channels)
     for pixels, floats in zip((counts.a, counts.b, counts.c), read, strict=True):
-        few = (pixels > 0) & (pixels < ROWS_PER_TASK * work.threads)
+        few = (pixels > 0) & (pixels < PIXELS.rows_per_task * work.threads)
         work.add("crossed", few * floats * (1 - 1 / work.threads))
 
 
@@ -139,7 +146,7 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     threads, width = work.threads, record.width // record.group
     parts = np.maximum(counts.parts, 1)
     alone = counts.b * _TAPS * counts.parts * width * width < MIN_MACS_TO_SHARE
-    by_rows = counts.b >= ROWS_PER_TASK * threads
+    by_rows = counts.b >= PIXELS.rows_per_task * threads
     tasks = np.where(alone, 1.0, np.where(by_rows, threads, np.minimum(threads, parts)))
     mine = np.where(by_rows, np.ceil(counts.b / tasks), counts.b)
     share = np.where(by_rows, 1.0, np.ceil(parts / tasks) / parts)
@@ -157,7 +164,7 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     work.add("b_listed_macs", mine * _TAPS * counts.listed * share * listed)
     work.add("b_listed_pixels", mine * counts.parts * share * listed)
     work.add("section", (tasks > 1) * (counts.b * counts.parts > 0) * (2 * bands - 1))
-    work.weights(_TAPS * counts.parts * width * width, counts.b)
+    work.weights(_TAPS * counts.parts * width * width, counts.b, share)
     partly = counts.channels < counts.parts * width
     work.add("compacted", _TAPS * counts.listed * share * partly * (counts.b > 0) * bands)
 
@@ -172,11 +179,11 @@ def _bands(record: RegNetRecord, threads: int) -> float:
 
 def _excitation(work: Amounts, counts: RegNetCounts, rows: Array, weights: Array) -> None:
     def shared(pixels: Array) -> Array:
-        return np.where(pixels >= ROWS_PER_TASK * work.threads, 1.0 / work.threads, 1.0)
+        return np.where(pixels >= PIXELS.rows_per_task * work.threads, 1.0 / work.threads, 1.0)
 
     padded = np.ceil(counts.channels / ALIGN) * ALIGN
     # By the tasks of conv b, which share out groups where there are few pixels, and by those of conv c.
     work.add("summed", rows * padded / work.threads)
     work.add("scaled", counts.read * counts.channels * shared(counts.c))
     work.add("excited", weights)
-    work.weights(weights, np.ones(len(counts)))
+    work.weights(weights, np.ones(len(counts)), 1.0 / work.threads)

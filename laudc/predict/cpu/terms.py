@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from laudc.ops.packing import ALIGN
 from laudc.ops.scheduled import BlockRecord, ChannelMasker, Conv2Algorithm
 from laudc.predict.counts import Counts
-from laudc.predict.cpu.amounts import PRODUCT_TERMS, Amounts, Machine
+from laudc.predict.cpu.amounts import PANEL, PRODUCT_TERMS, Amounts, Machine, Share
 from laudc.predict.interface import Place
 from laudc.predict.traffic import gone_through
 
@@ -20,6 +21,7 @@ Array = np.ndarray
 
 TERMS = (
     "block",  # one per block and call
+    "block_far",  # one per block that runs, where weights push its biases, lists and buffers out of the cache
     "section",  # parallel sections
     "conv1_macs",
     "conv2_macs",
@@ -27,6 +29,7 @@ TERMS = (
     "projection_macs",
     "winograd_macs",
     *PRODUCT_TERMS,
+    "crossed",  # floats of rows that another thread wrote, where every thread reads all of them
     "rows_written",
     "outputs",  # floats of block output read and written
     "tile_transforms",  # floats of Winograd inputs transformed
@@ -44,10 +47,16 @@ TERMS = (
     "masked",  # floats read by the spatial masker
     "averaged",  # floats read by the channel masker
     "decided",  # floats of channel masker weights
+    "decided_far",  # of these, what comes from memory: nothing is multiplied meanwhile
 )
+# Weights in the last-level cache are fetched while others are multiplied; only what few rows leave no time for shows.
+_MERGED = {"weights_near": None}
 # Winograd works on so many tiles at a time; every chunk reads all transformed weights.
 _WINOGRAD_POINTS = 16
 _WINOGRAD_CHUNK_FLOATS = 192 * 1024
+_MIN_TILES_PER_TASK = 16
+# Maps of fewer pixels are shared out by channels.
+_FEW_PIXELS = 96
 
 
 def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Place, samples: int = 1) -> Array:
@@ -60,20 +69,21 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
         place: where the block stands in its network.
         samples: images that a call computes together (their weights are read once).
     """
-    work = Amounts(TERMS, len(counts), machine, place)
+    work = Amounts(TERMS, len(counts), machine, place, _MERGED)
     work.add("block", 1.0)
+    work.add("block_far", place.far * ((counts.conv1 > 0) & (counts.channels > 0)))
     _spills(work, record, counts, samples)
     _cold_maps(work, record, counts, place, samples)
     add_maskers(work, record, place, samples, "conv1")
+    work.add("decided_far", place.far * _decided(record) * samples)
     _lists(work, record, counts, samples)
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout * samples))
-        work.gemm("projection", pixels, record.cin, record.cout)
-        work.weights(record.cin * record.cout, pixels)
-        work.add("outputs", pixels * record.cout / machine.threads)
-    _conv1(work, record, counts, machine)
-    _conv2(work, record, counts, machine)
-    _conv3(work, record, counts, machine)
+        share = work.gemm("projection", pixels, record.cin, record.cout, written="outputs")
+        work.weights(record.cin * record.cout, pixels, share)
+    _conv1(work, record, counts)
+    _conv2(work, record, counts)
+    _conv3(work, record, counts)
     return work.values
 
 
@@ -104,8 +114,14 @@ def add_maskers(work: Amounts, record: BlockRecord, place: Place, samples: int, 
         if record.channel_masker == ChannelMasker.CONV:
             rows = np.full(len(work.values), float(pixels))
             work.gemm(convolution, rows, record.cin, record.masker_hidden)
-        inputs = record.masker_hidden or record.cin
-        work.add("decided", (record.masker_hidden * record.cin + record.channel_groups * inputs) * samples)
+        work.add("decided", _decided(record) * samples)
+
+
+def _decided(record: BlockRecord) -> int:
+    """Floats of the weights of the channel masker."""
+    if not record.channel_groups:
+        return 0
+    return record.masker_hidden * record.cin + record.channel_groups * (record.masker_hidden or record.cin)
 
 
 def _lists(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> None:
@@ -116,48 +132,88 @@ def _lists(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> 
     work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
 
 
-def _conv1(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine) -> None:
-    work.gemm("conv1", counts.conv1, record.cin, counts.channels)
-    work.add("rows_written", counts.conv1 * counts.channels / machine.threads)
-    _inner_weights(work, record, record.cin * counts.channels, counts.conv1)
+def _panel(record: BlockRecord, counts: Counts, threads: int) -> Array:
+    """Columns of a panel of conv1 and conv2: kept channels are spread evenly over panels, where there are few pixels
+    over at least one for every thread (`working_panel` of plugins/cpu/weights.cpp)."""
+    kept = np.maximum(counts.channels, 1)
+    if not record.channel_groups:
+        return np.full(len(kept), float(PANEL))
+    panels = np.ceil(kept / PANEL)
+    if record.hin * record.win < _FEW_PIXELS:
+        panels = np.ceil(panels / threads) * threads
+    panels = np.clip(panels, 1, np.maximum(1, kept // ALIGN))
+    return np.asarray(np.ceil(np.ceil(kept / panels) / ALIGN) * ALIGN)
 
 
-def _conv2(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine) -> None:
+def _conv1(work: Amounts, record: BlockRecord, counts: Counts) -> None:
+    panel = _panel(record, counts, work.threads)
+    share = work.gemm("conv1", counts.conv1, record.cin, counts.channels, panel=panel, written="rows_written")
+    _crossed(work, counts.conv1 * record.cin, share)
+    _inner_weights(work, record, record.cin * counts.channels, counts.conv1, share)
+
+
+def _conv2(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     kept = counts.channels
-    if record.conv2_algorithm != Conv2Algorithm.WINOGRAD_2X2:
-        work.gemm("conv2", counts.conv2, 9 * kept, kept)
-        work.add("rows_written", counts.conv2 * kept / machine.threads)
-        _inner_weights(work, record, 9 * kept * gone_through(record, kept), counts.conv2)
-        return
-    chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + 64)), 16, 128)
-    mine = np.ceil(counts.tiles / machine.threads)
-    chunks = np.ceil(mine / chunk)
-    work.gemm("winograd", counts.tiles, kept, kept, _WINOGRAD_POINTS)
-    again = np.where(chunks > 1, np.ceil(kept / 64), 1)
-    work.add("tile_transforms", mine * _WINOGRAD_POINTS * kept * again)
-    work.add("tile_outputs", mine * _WINOGRAD_POINTS * kept)
+    if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2:
+        return _winograd(work, record, counts)
+    panel = _panel(record, counts, work.threads)
+    share = work.gemm("conv2", counts.conv2, 9 * kept, kept, panel=panel, written="rows_written")
+    _crossed(work, counts.conv2 * kept, share)
+    _inner_weights(work, record, 9 * kept * gone_through(record, kept), counts.conv2, share)
+
+
+def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
+    """Few tiles are shared out by panels, with one transform of the inputs for all; more by ranges of tiles, as tasks
+    of some dozens, each going through all panels (`winograd_conv` of plugins/cpu/phases.cpp)."""
+    threads, tiles, kept = work.threads, counts.tiles, counts.channels
+    panel = _panel(record, counts, threads)
+    panels = np.ceil(kept / panel)
+    chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + PANEL)), 16, 128)
+    few = _MIN_TILES_PER_TASK * threads if record.channel_groups else 2 * chunk
+    by_panels = (threads > 1) & (panels >= threads) & (tiles < few)
+    tasks = np.ones(len(tiles))
+    if threads > 1:
+        tasks = np.clip(np.maximum(threads, np.ceil(tiles / chunk)), 1, np.maximum(1, tiles // 8))
+    in_tasks = np.ceil(tiles * np.ceil(tasks / threads) / tasks)
+    shared = ((tasks > 1) | by_panels) & (tiles > 0)
+    mine = Share.of(
+        np.where(by_panels, tiles, in_tasks), kept * (tiles > 0), panel, threads, by_panels=by_panels, shared=shared
+    )
+    work.multiplied("winograd", mine, kept, panel, _WINOGRAD_POINTS)
+    transformed = np.where(by_panels, np.ceil(tiles / threads), in_tasks)
+    # Inputs of one chunk serve all panels; those of several are transformed anew for each.
+    again = np.where(~by_panels & (in_tasks / np.ceil(tasks / threads) > chunk), panels, 1)
+    work.add("tile_transforms", transformed * _WINOGRAD_POINTS * kept * again)
+    work.add("tile_outputs", mine.rows * _WINOGRAD_POINTS * (mine.panels * panel + mine.narrow))
     if record.channel_groups:
-        work.packed_weights("packed", 9 * kept * gone_through(record, kept), counts.tiles)
-        work.add("filters", _WINOGRAD_POINTS * kept * kept * (counts.tiles > 0) / machine.threads)
+        work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles)
+        work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) / threads)
     else:
-        work.weights(_WINOGRAD_POINTS * kept * kept, counts.tiles)
+        work.weights(_WINOGRAD_POINTS * kept * kept, tiles, mine.weights)
+    _crossed(work, tiles * _WINOGRAD_POINTS * kept, mine.weights)
 
 
-def _conv3(work: Amounts, record: BlockRecord, counts: Counts, machine: Machine) -> None:
-    work.gemm("conv3", counts.conv3, counts.channels, record.cout)
-    work.add("outputs", counts.conv3 * record.cout / machine.threads)
+def _conv3(work: Amounts, record: BlockRecord, counts: Counts) -> None:
+    share = work.gemm("conv3", counts.conv3, counts.channels, record.cout, written="outputs")
+    _crossed(work, counts.conv3 * counts.channels, share)
     floats = counts.channels * record.cout
     if not record.channel_groups:
-        work.weights(floats, counts.conv3)
+        work.weights(floats, counts.conv3, share)
         return
     some = counts.channels < record.width
-    work.weights(floats, counts.conv3 * ~some)
+    work.weights(floats, counts.conv3 * ~some, share)
     work.packed_weights("copied", floats * some, counts.conv3)
 
 
-def _inner_weights(work: Amounts, record: BlockRecord, floats: Array, rows: Array) -> None:
+def _crossed(work: Amounts, floats: Array, share: Array) -> None:
+    """Rows of so many floats, multiplied by `share` of the weights: where panels are shared out, each thread reads all
+    rows, and those that another one wrote come from its cache."""
+    work.add("crossed", floats * (share < 1) * (1 - 1 / work.threads))
+
+
+def _inner_weights(work: Amounts, record: BlockRecord, floats: Array, rows: Array, share: Array) -> None:
     """conv1 and direct conv2: with channel masks their kept weights are packed, without they lie ready."""
     if record.channel_groups:
         work.packed_weights("packed", floats, rows)
     else:
-        work.weights(floats, rows)
+        work.weights(floats, rows, share)

@@ -8,7 +8,7 @@ import numpy as np
 from laudc.ops.scheduled_vit import VitRecord
 from laudc.predict.cpu.sums import Sum
 from laudc.predict.frame import VitFrame
-from laudc.predict.interface import Scheduled
+from laudc.predict.interface import COLD, Place, Scheduled
 
 Array = np.ndarray
 
@@ -36,17 +36,17 @@ VIT_OUTSIDE_TERMS = (
 _NODES, _POLICY_NODES = 40, 6
 
 
-def vit_frame_terms(frame: VitFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> Array:
+def vit_frame_terms(frame: VitFrame, *, own_stem: bool, batch: int = 1, place: Place = COLD) -> Array:
     """The call, the stem and the head, all of the runtime; `own_stem` makes no difference here."""
     total = Sum(VIT_OUTSIDE_TERMS)
     total.add("call", 1)
-    total.add("call_far", far)
+    total.add("call_far", place.cold)
     total.add("stem_nodes", frame.stem_nodes)
     total.add("stem_macs", frame.stem_macs * batch)
     total.add("stem_floats", frame.stem_floats * batch)
-    total.add("frame_far", frame.stem_floats * batch * far)
-    total.add("head_weights", frame.head_inputs * frame.classes * far)
-    total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - far))
+    total.add("frame_far", frame.stem_floats * batch * place.cold)
+    total.add("head_weights", frame.head_inputs * frame.classes * place.far)
+    total.add("head_weights_near", frame.head_inputs * frame.classes * (1 - place.far))
     return total.values
 
 

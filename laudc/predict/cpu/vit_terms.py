@@ -9,7 +9,7 @@ import numpy as np
 
 from laudc.ops.scheduled_vit import VitRecord
 from laudc.ops.transformer import DroppedHead, MlpWidth
-from laudc.predict.cpu.amounts import TOKENS_PER_TASK, Amounts, Machine
+from laudc.predict.cpu.amounts import TOKENS, Amounts, Machine
 from laudc.predict.interface import Place
 from laudc.predict.traffic import vit_weights
 from laudc.predict.vit_counts import VitCounts
@@ -39,7 +39,6 @@ _MERGED = {
     "waited_near": "waited",
     "waited_far": "waited",
     "waited_slow": None,
-    "narrow_macs": None,
 }
 _LANES = 16
 _QUERIES_PER_CHUNK = 36
@@ -71,8 +70,8 @@ def _shared(work: Amounts, floats: Array) -> Array:
 def _linear(
     work: Amounts, record: VitRecord, rows: Array, depth: Array | float, columns: Array | float, weights: Array
 ) -> None:
-    work.gemm("linear", rows, depth, columns, rows_per_task=TOKENS_PER_TASK, panel=record.panel)
-    work.weights(weights, rows)
+    share = work.gemm("linear", rows, depth, columns, sharing=TOKENS, panel=record.panel)
+    work.weights(weights, rows, share)
 
 
 def _computed(record: VitRecord, rows: Array) -> Array:

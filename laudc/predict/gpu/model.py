@@ -18,7 +18,7 @@ from laudc.predict.gpu.dense import Moved, Product, RuntimeLaunch, dense_launche
 from laudc.predict.gpu.families import GPU_FAMILIES
 from laudc.predict.gpu.launch import Gpu, Launch, traffic_ns
 from laudc.predict.gpu.load import GpuFit, gpu_fit
-from laudc.predict.interface import Interval, Place, Scheduled
+from laudc.predict.interface import COLD, Interval, Place, Scheduled
 from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
 
@@ -131,7 +131,7 @@ class GpuModel:
     def _runtime_ns(self, launches: Iterable[RuntimeLaunch], far: float) -> float:
         return sum(runtime_ns(launch, self.gpu, far) for launch in launches)
 
-    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, far: float = 1.0) -> float:
+    def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, place: Place = COLD) -> float:
         """Time of stem, head and input; both stems cost the same here."""
         return self._vit_frame_ns(frame, batch) if isinstance(frame, VitFrame) else self._conv_frame_ns(frame, batch)
 
