@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstring>
 
+#include "cpu/team.h"
+
 namespace laudc {
 namespace cpu {
 namespace {
@@ -438,10 +440,12 @@ void BottleneckRun::execute(const float* x, int64_t batch, const Parallel& paral
   auto ws = state_->workspaces.borrow();
   ws->h1.resize(static_cast<size_t>(state_->h1_buffers));
   const int64_t input_floats = static_cast<int64_t>(first().hin) * first().win * first().cin;
-  for (int64_t s = 0; s < batch; s += kSliceSamples) {
-    const int samples = static_cast<int>(std::min(kSliceSamples, batch - s));
-    state_->slice(x + s * input_floats, s, samples, parallel, &*ws, out);
-  }
+  Team::lead(parallel, [&](const Parallel& team) {
+    for (int64_t s = 0; s < batch; s += kSliceSamples) {
+      const int samples = static_cast<int>(std::min(kSliceSamples, batch - s));
+      state_->slice(x + s * input_floats, s, samples, team, &*ws, out);
+    }
+  });
 }
 
 }  // namespace cpu
