@@ -1,12 +1,14 @@
 // Memory of one call. Buffers only grow, so a warm call allocates nothing.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -46,9 +48,15 @@ class Buffer {
   size_t size_ = 0;
 };
 
-// A free list of objects that tasks borrow: as many as ever run at once.
+// A free list of objects that tasks borrow: as many as ever run at once. A thread gets what it had before, where that
+// is free: what it wrote there is in its own cache, and memory that another one wrote is slow to write as well.
 template <class T>
 class Pool {
+  struct Item {
+    std::unique_ptr<T> object;
+    std::thread::id user;  // the last one
+  };
+
  public:
   class Lease {
    public:
@@ -68,18 +76,21 @@ class Pool {
   Lease borrow() {
     std::lock_guard<std::mutex> lock(mutex_);
     if (free_.empty()) return Lease(this, std::unique_ptr<T>(new T()));
-    std::unique_ptr<T> item = std::move(free_.back());
-    free_.pop_back();
-    return Lease(this, std::move(item));
+    const std::thread::id user = std::this_thread::get_id();
+    auto found = std::find_if(free_.begin(), free_.end(), [&](const Item& item) { return item.user == user; });
+    if (found == free_.end()) --found;
+    std::unique_ptr<T> object = std::move(found->object);
+    free_.erase(found);
+    return Lease(this, std::move(object));
   }
 
  private:
-  void give_back(std::unique_ptr<T> item) {
+  void give_back(std::unique_ptr<T> object) {
     std::lock_guard<std::mutex> lock(mutex_);
-    free_.push_back(std::move(item));
+    free_.push_back({std::move(object), std::this_thread::get_id()});
   }
   std::mutex mutex_;
-  std::vector<std::unique_ptr<T>> free_;
+  std::vector<Item> free_;
 };
 
 // Row offsets 0, stride, 2 * stride, ...: the lists of dense and compact operands.
