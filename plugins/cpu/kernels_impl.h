@@ -148,6 +148,10 @@ inline void fetch_residual(const GemmArgs& g, int begin, int end, int n0) {
   }
 }
 
+// Tiles at the end of a strip that fetch the residual of as many at the beginning of the next columns. The hardware
+// prefetcher of a thread that multiplies the rows before fetches these lines as well, and they are slow to get back.
+constexpr int kTilesAhead = 3;
+
 // Tiles of equal height (within one row): a short last tile would waste the registers it leaves empty.
 template <class Epilogue, int Vectors>
 void strip(const GemmArgs& g, int begin, int end, int n0) {
@@ -165,6 +169,12 @@ void strip(const GemmArgs& g, int begin, int end, int n0) {
     if (Epilogue::kReadsC) {
       const int next = begin + static_cast<int>(static_cast<int64_t>(count) * (i + 2 < tiles ? i + 2 : tiles) / tiles);
       fetch_residual<Vectors>(g, to, next, n0);
+      const int first = i + kTilesAhead - tiles;
+      if (first >= 0 && first < tiles) {
+        const int64_t of = static_cast<int64_t>(count);
+        fetch_residual<Vectors>(g, begin + static_cast<int>(of * first / tiles),
+                                begin + static_cast<int>(of * (first + 1) / tiles), n0 + Vectors * kLanes);
+      }
     }
     TileOf<Epilogue, kRows, Vectors>::call(g, from, to - from, n0);
   }
@@ -400,25 +410,51 @@ inline void transpose(Vec r[kLanes]) {
   transpose_stage<1>(r);
 }
 
-// Rows are pages apart, so that the hardware sees many short streams: this far ahead (floats) it is fetched by hand.
+// Rows are pages apart, so that the hardware sees many short streams: this far ahead (floats) they are fetched by hand.
 constexpr int kPackFetchDistance = 128;
 
-// kLanes columns of the packed panel. Reads up to a vector past the end of a row, which the caller's slack allows.
-void pack_lanes(const PackArgs& p, int first_lane) {
+// The source rows of kLanes columns, and the floats of them that are read: [begin, end).
+struct PackRows {
   const float* src[kLanes];
+  int begin, end;
+
+  int fetch_distance() const { return end - begin < kPackFetchDistance ? end - begin : kPackFetchDistance; }
+};
+
+inline PackRows pack_rows(const PackArgs& p, int first_lane) {
+  PackRows rows;
   for (int n = 0; n < kLanes; ++n) {
     const int lane = first_lane + n < p.lanes ? first_lane + n : first_lane;
-    src[n] = p.src + (p.lane_rows == nullptr ? lane : p.lane_rows[lane]) * p.src_stride;
+    rows.src[n] = p.src + (p.lane_rows == nullptr ? lane : p.lane_rows[lane]) * p.src_stride;
   }
-  float* dst = p.dst + first_lane;
+  rows.begin = p.k_kept == nullptr ? 0 : p.k_kept[0] / kLanes * kLanes;
+  rows.end = p.k_kept == nullptr ? p.k_count : p.k_kept[p.k_count - 1] + 1;
+  return rows;
+}
+
+// The beginning of rows, all at once: one vector of each row after the other would wait for memory again and again.
+inline void fetch_begin(const PackRows& rows) {
+  for (int k = rows.begin; k < rows.begin + rows.fetch_distance(); k += 16) {
+#pragma GCC unroll 16
+    for (int n = 0; n < kLanes; ++n) __builtin_prefetch(rows.src[n] + k, 0, 2);
+  }
+}
+
+// kLanes columns of the packed panel. Reads up to a vector past the end of a row, which the caller's slack allows.
+// `next`: the rows that follow.
+void pack_lanes(const PackArgs& p, const PackRows& rows, const PackRows& next, float* dst) {
+  const int distance = rows.fetch_distance();
   int k = 0;
   while (k < p.k_count) {
     const int k0 = p.k_kept == nullptr ? k : p.k_kept[k] / kLanes * kLanes;
+    const int ahead = k0 + distance;
+    const PackRows& fetched = ahead < rows.end ? rows : next;
+    const int at = ahead < rows.end ? ahead : next.begin + ahead - rows.end;
     Vec r[kLanes];
 #pragma GCC unroll 16
     for (int n = 0; n < kLanes; ++n) {
-      __builtin_prefetch(src[n] + k0 + kPackFetchDistance, 0, 2);
-      r[n] = load(src[n] + k0);
+      __builtin_prefetch(fetched.src[n] + at, 0, 2);
+      r[n] = load(rows.src[n] + k0);
     }
     transpose(r);
     if (p.k_kept == nullptr && k + kLanes <= p.k_count) {
@@ -436,7 +472,14 @@ void pack_lanes(const PackArgs& p, int first_lane) {
 }
 
 void pack(const PackArgs& p) {
-  for (int lane = 0; lane < p.lanes; lane += kLanes) pack_lanes(p, lane);
+  if (p.k_count == 0) return;
+  PackRows rows = pack_rows(p, 0);
+  fetch_begin(rows);
+  for (int lane = 0; lane < p.lanes; lane += kLanes) {
+    const PackRows next = lane + kLanes < p.lanes ? pack_rows(p, lane + kLanes) : rows;
+    pack_lanes(p, rows, next, p.dst + lane);
+    rows = next;
+  }
 }
 
 KernelTable make_table(const char* name, int panel) {
