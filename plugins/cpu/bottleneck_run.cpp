@@ -29,7 +29,7 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, winograd_inputs, packed;
-  PackedAhead ahead[2];              // of conv2, of conv3
+  std::vector<Buffer> own_panels;
   std::vector<RowSets> rows;         // per block
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   RowSetScratch row_scratch;
@@ -80,7 +80,6 @@ class BlockCall {
       for (int s = 0; s < samples_; ++s) channel_sample(s, h1, h2, out);
     } else {
       const Everything all = everything();
-      forget_packed();
       convolve(all.conv1, all.conv2, all.tiles, nullptr, plain_vectors(), h1, h2);
       for (int part = 0; part < d_.conv3_parts(); ++part) conv3(part, all_of(part), nullptr, h2, out, nullptr);
     }
@@ -140,8 +139,7 @@ class BlockCall {
       const Rows rows = {in_,     in_rows.data(), nullptr, out, rows_->proj_out[kind].data(),
                          nullptr, whole(in_rows), true};
       const float* lo = kind == 0 ? ws_->zeros.data() : nullptr;
-      indexed_gemm(context_, w, rows, {at(b_.layout.proj_b), 0, lo}, Epilogue::kStore, {&conv1, {nullptr, 0}, nullptr},
-                   nullptr);
+      indexed_gemm(context_, w, rows, {at(b_.layout.proj_b), 0, lo}, Epilogue::kStore, {&conv1, {nullptr, 0}}, nullptr);
     }
   }
 
@@ -171,7 +169,6 @@ class BlockCall {
 
   void channel_sample(int s, float* h1, float* h2, float* out) {
     list_kept_channels(s);
-    forget_packed();
     const size_t i = static_cast<size_t>(s);
     const SampleRange conv2 = b_.desc.conv2_algo == Conv2Algo::kDirect ? rows_->conv2_samples[i] : SampleRange{0, 0};
     const SampleRange tiles =
@@ -186,11 +183,6 @@ class BlockCall {
       conv3(part, rows_->conv3[static_cast<size_t>(part)].samples[i], kept, h2, out,
             leaves_sums() ? &ws_->sums[sums_slot_][i] : nullptr);
     }
-  }
-
-  // Panels that were packed for another sample or block.
-  void forget_packed() {
-    for (PackedAhead& ahead : ws_->ahead) ahead.done = false;
   }
 
   void list_kept_channels(int s) {
@@ -209,6 +201,14 @@ class BlockCall {
   // Few pixels are shared out by channels, many by pixels.
   int shares() const { return d_.hin * d_.win < 96 ? context_.parallel->width() : 1; }
 
+  // Threads pack Winograd's filters by panels, each from memory that it fetched: as many panels as threads, unless
+  // they would be too narrow to be multiplied with at full speed.
+  int conv2_shares(const std::vector<int32_t>* kept) const {
+    constexpr int kWide = 32;
+    const int columns = kept == nullptr ? d_.width : static_cast<int>(kept->size());
+    return std::max(shares(), std::min(context_.parallel->width(), columns / kWide));
+  }
+
   Weights conv1_weights(const std::vector<int32_t>* kept) const {
     return {layout(), at(b_.layout.conv1_w), d_.cin, 1, 1, d_.width, d_.panel, nullptr, kept, shares()};
   }
@@ -224,7 +224,7 @@ class BlockCall {
             d_.panel,
             kept,
             kept,
-            shares()};
+            conv2_shares(kept)};
   }
 
   Weights conv3_weights(int part, const std::vector<int32_t>* kept) const {
@@ -245,14 +245,10 @@ class BlockCall {
   void convolve(SampleRange conv1, SampleRange conv2, SampleRange tiles, const std::vector<int32_t>* kept,
                 const ChannelVectors& vectors, float* h1, float* h2) {
     const RowSets& lists = *rows_;
-    PackedAhead* ahead2 = &ws_->ahead[0];
-    PackedAhead* ahead3 = d_.conv3_parts() == 1 ? &ws_->ahead[1] : nullptr;
-    Weights w2 = conv2_weights(kept);
+    const Weights w2 = conv2_weights(kept);
     const Weights w3 = conv3_weights(0, kept);
-    indexed_gemm(context_, conv1_weights(kept),
-                 {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1, true}, vectors.conv1,
-                 Epilogue::kStore, {&w2, {nullptr, 0}, ahead2}, nullptr);
-    if (ahead2->done) w2.packed = &ahead2->set;
+    gemm(conv1_weights(kept), {in_, lists.conv1_in.data(), nullptr, h1, lists.conv1_out.data(), nullptr, conv1, true},
+         vectors.conv1, Epilogue::kStore, {&w2, {nullptr, 0}}, nullptr);
     if (d_.conv2_algo == Conv2Algo::kWinograd2x2) {
       const Tiles work = {h1,
                           lists.tile_in.data(),
@@ -262,14 +258,24 @@ class BlockCall {
                           strides_.h1_pixel,
                           h2,
                           tiles};
-      winograd_conv(context_, w2, work, vectors.conv2, {&w3, {nullptr, 0}, ahead3}, &ws_->winograd_inputs);
+      winograd_conv(context_, w2, work, vectors.conv2, {&w3, {nullptr, 0}}, &ws_->winograd_inputs);
       return;
     }
     int32_t taps[9];
     for (int t = 0; t < 9; ++t) taps[t] = static_cast<int32_t>(t / 3 * strides_.h1_row + t % 3 * strides_.h1_pixel);
     const int32_t* h2_rows = ws_->iota.get(strides_.h2_pixel, lists.conv2_in.size());
-    indexed_gemm(context_, w2, {h1, lists.conv2_in.data(), taps, h2, h2_rows, classes(lists.conv2_class), conv2, true},
-                 vectors.conv2, Epilogue::kStore, {&w3, {nullptr, 0}, ahead3}, nullptr);
+    gemm(w2, {h1, lists.conv2_in.data(), taps, h2, h2_rows, classes(lists.conv2_class), conv2, true}, vectors.conv2,
+         Epilogue::kStore, {&w3, {nullptr, 0}}, nullptr);
+  }
+
+  // What threads pack for kept channels, each packs for itself.
+  void gemm(const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue, const Following& next,
+            PartialSums* sums) {
+    if (weights.must_pack()) {
+      indexed_gemm_apart(context_, weights, rows, bias, epilogue, next, sums, &ws_->own_panels, nullptr);
+    } else {
+      indexed_gemm(context_, weights, rows, bias, epilogue, next, sums);
+    }
   }
 
   static const uint8_t* classes(const std::vector<uint8_t>& list) { return list.empty() ? nullptr : list.data(); }
@@ -278,11 +284,9 @@ class BlockCall {
              PartialSums* sums) {
     const RowSets::Conv3& lists = rows_->conv3[static_cast<size_t>(part)];
     const int first = part * (d_.cout / d_.conv3_parts());
-    Weights weights = conv3_weights(part, kept);
-    if (kept != nullptr && ws_->ahead[1].done) weights.packed = &ws_->ahead[1].set;
-    indexed_gemm(context_, weights,
-                 {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, range, d_.conv3_parts() == 1},
-                 {at(b_.layout.conv3_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, following_, nullptr}, sums);
+    gemm(conv3_weights(part, kept),
+         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, range, d_.conv3_parts() == 1},
+         {at(b_.layout.conv3_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, following_}, sums);
   }
 
   void finish_partial_groups(float* out) {

@@ -1,6 +1,7 @@
 #include "cpu/phases.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/packed_layout.h"
 
@@ -102,32 +103,6 @@ Prefetch ahead_of(const Following& next, size_t task, size_t tasks) {
   return next.weights == nullptr ? ahead_of(next.region, i, n) : ahead_of(*next.weights, i, n);
 }
 
-// The last tasks of a phase, and with them the packing of what follows where that pays: with more than one thread, and
-// if all of it stays in cache. The two kinds alternate so that every thread begins with a task of the phase.
-template <class Task>
-void run_and_pack_ahead(const Context& context, size_t tasks, const Following& next, const Task& task) {
-  const bool packs = next.ahead != nullptr && next.weights->must_pack() && next.weights->kept_columns() > 0 &&
-                     context.parallel->width() > 1 &&
-                     panels_per_group(*next.weights, context.parallel->width()) == working_panels(*next.weights);
-  if (!packs) {
-    context.parallel->for_each(tasks, [&](size_t i) { task(i); });
-    return;
-  }
-  const Packing packing(context, *next.weights, 0, working_panels(*next.weights), &next.ahead->panels);
-  const size_t slices_each = (packing.slices() + tasks - 1) / tasks;
-  context.parallel->for_each(tasks * (1 + slices_each), [&](size_t i) {
-    const size_t turn = i / (1 + slices_each), part = i % (1 + slices_each);
-    const size_t slice = turn * slices_each + part - 1;
-    if (part == 0) {
-      task(turn);
-    } else if (slice < packing.slices()) {
-      packing.pack(slice);
-    }
-  });
-  next.ahead->set = packing.set();
-  next.ahead->done = true;
-}
-
 class GemmTask {
  public:
   GemmTask(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
@@ -141,6 +116,8 @@ class GemmTask {
   // Panel `p` times the rows of `part`, which is the `chunk`-th.
   void multiply(const PanelSet& set, int p, SampleRange part, size_t chunk, Prefetch ahead) const {
     const Panel panel = set.panel(0, p);
+    float* sums = sums_ == nullptr ? nullptr : sums_->part(chunk) + panel.first_column;
+    if (sums != nullptr) std::memset(sums, 0, static_cast<size_t>(round_up(panel.lanes, 16)) * sizeof(float));
     const GemmArgs args = {rows_.a,
                            rows_.a_rows,
                            rows_.tap_offsets == nullptr ? &kNoOffset : rows_.tap_offsets,
@@ -156,7 +133,7 @@ class GemmTask {
                            rows_.c_rows,
                            rows_.padded ? static_cast<int>(round_up(panel.lanes, 16)) : panel.lanes,
                            &ahead,
-                           sums_ == nullptr ? nullptr : sums_->part(chunk) + panel.first_column};
+                           sums};
     gemm_(args, part.begin, part.end);
   }
 
@@ -177,7 +154,7 @@ void by_rows(const Context& context, const GemmTask& task, const Weights& weight
   for (int first = 0; first < panels; first += group) {
     const int end = std::min(panels, first + group);
     const PanelSet set = ready_panels(context, weights, first, end - first, context.packed);
-    const auto multiply = [&](size_t chunk) {
+    context.parallel->for_each(chunks, [&](size_t chunk) {
       const SampleRange part = part_of(range, chunk, static_cast<int>(chunks));
       for (int p = first; p < end; ++p) {
         const Prefetch ahead = p + 1 < end    ? ahead_of(set, 0, p + 1, depth)
@@ -185,12 +162,7 @@ void by_rows(const Context& context, const GemmTask& task, const Weights& weight
                                               : ahead_of(next, chunk, chunks);
         task.multiply(set, p, part, first_part + chunk, ahead);
       }
-    };
-    if (end == panels) {
-      run_and_pack_ahead(context, chunks, next, multiply);
-    } else {
-      context.parallel->for_each(chunks, [&](size_t chunk) { multiply(chunk); });
-    }
+    });
   }
 }
 
@@ -224,9 +196,8 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
 }
 
 void indexed_gemm_apart(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
-                        Epilogue epilogue, const Region& next, PartialSums* sums, std::vector<Buffer>* panels,
+                        Epilogue epilogue, const Following& following, PartialSums* sums, std::vector<Buffer>* panels,
                         const std::function<void(SampleRange)>& before) {
-  const Following following = {nullptr, next, nullptr};
   const int threads = context.parallel->width();
   const int count = rows.range.end - rows.range.begin;
   const int columns = weights.kept_columns();
@@ -316,7 +287,7 @@ class WinogradTask {
 // Tasks take ranges of tiles and do everything for them, in chunks that stay in cache.
 void winograd_by_tiles(const Context& context, const WinogradTask& task, const PanelSet& set, SampleRange range,
                        int tasks, int chunk_limit, const Following& next) {
-  run_and_pack_ahead(context, static_cast<size_t>(tasks), next, [&](size_t i) {
+  context.parallel->for_each(static_cast<size_t>(tasks), [&](size_t i) {
     const SampleRange mine = part_of(range, i, tasks);
     const int chunks = (mine.end - mine.begin + chunk_limit - 1) / chunk_limit;
     auto scratch = context.scratch->borrow();

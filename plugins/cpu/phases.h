@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -39,36 +40,30 @@ struct Bias {
 
 enum class Epilogue { kStore, kAddRelu };
 
-// Column sums of what a phase wrote, one partial sum per task that took rows of its own.
+// Column sums of what a phase wrote, one partial sum per task that took rows of its own. Parts begin on cache lines of
+// their own, and whoever adds to one zeroes it first: what another thread wrote last is slow to write.
 class PartialSums {
  public:
+  // Values are undefined.
   void resize(size_t parts, int columns) {
     stride_ = static_cast<size_t>(columns + 63) / 64 * 64;
     parts_ = parts;
-    values_.assign(parts * stride_, 0.0f);
+    values_.at_least(parts * stride_);
   }
+  void zero() { std::memset(values_.data(), 0, parts_ * stride_ * sizeof(float)); }
   float* part(size_t i) { return values_.data() + i * stride_; }
   const float* part(size_t i) const { return values_.data() + i * stride_; }
   size_t parts() const { return parts_; }
 
  private:
   size_t stride_ = 0, parts_ = 0;
-  std::vector<float> values_;
+  Buffer values_;
 };
 
-// All panels of what follows, packed by the tasks that would otherwise wait for each other at the end of a phase.
-struct PackedAhead {
-  Buffer panels;
-  PanelSet set;
-  bool done = false;
-};
-
-// What is read after the weights at hand: weights of the same block, which may be packed ahead, or a region of the next
-// one. Any of them may be missing.
+// What is read after the weights at hand: weights of the same block or a region of the next one. Both may be missing.
 struct Following {
   const Weights* weights;
   Region region;
-  PackedAhead* ahead;
 };
 
 void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
@@ -79,7 +74,7 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
 // cache, which takes longer than packing it (measured on Zen 5) unless the panels are many. `before` is called for
 // rows that are about to be multiplied, by the thread that does.
 void indexed_gemm_apart(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
-                        Epilogue epilogue, const Region& next, PartialSums* sums, std::vector<Buffer>* panels,
+                        Epilogue epilogue, const Following& next, PartialSums* sums, std::vector<Buffer>* panels,
                         const std::function<void(SampleRange)>& before);
 
 struct Tiles {

@@ -36,13 +36,20 @@ Strides strides_of(const BlockDesc& d, int64_t in_pixel) {
   return s;
 }
 
+// All panels of a convolution, packed once for all calls.
+struct WholePanels {
+  Buffer panels;
+  PanelSet set;
+  bool done = false;
+};
+
 struct Block {
   RegNetDesc desc;
   RegNetLayout layout;
   std::vector<int> row_lut, col_lut;  // output pixel -> mask cell
   const float* weights;
   int h1_buffer;        // blocks of equal geometry share a zero-bordered map
-  PackedAhead a_whole;  // conv a for samples that keep every channel: packing it costs a fifth of its time
+  WholePanels a_whole;  // conv a for samples that keep every channel: packing it costs a fifth of its time
 
   Block(const RegNetDesc& d, const float* w) : desc(d), layout(regnet_layout(d)), weights(w), h1_buffer(0) {
     if (!d.block.spatial()) return;
@@ -331,6 +338,7 @@ class BlockCall {
     const Grid* lines = b_.desc.skips_early() ? nullptr : &grid;
     const size_t unit = static_cast<size_t>(rows_per_sum(lines));
     ws_->h2_sums.resize((lists_.b_in.size() + unit - 1) / unit, d_.width);
+    ws_->h2_sums.zero();
     int a_done = 0;
     for (int band = 0; band < count; ++band) {
       const int begin = d_.hout() * band / count, end = d_.hout() * (band + 1) / count;
@@ -352,9 +360,10 @@ class BlockCall {
 
   void conv_a(const Weights& weights, const float* in, float* h1, SampleRange range) {
     const float* bias = kept_bias(b_.layout.a_b, &ws_->a_bias);
-    indexed_gemm_apart(
-        context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
-        {bias, 0, ws_->zeros.data()}, Epilogue::kStore, excitation_weights(), nullptr, &ws_->own_panels, nullptr);
+    indexed_gemm_apart(context_, weights,
+                       {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
+                       {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, excitation_weights()}, nullptr,
+                       &ws_->own_panels, nullptr);
   }
 
   // Conv b fetches its own weights, group by group; those of squeeze-excitation have no other time to come.
@@ -426,7 +435,7 @@ class BlockCall {
     indexed_gemm_apart(
         context_, c_weights(part),
         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, whole(lists.in), d_.conv3_parts() == 1},
-        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, next, sums, &ws_->own_panels, excited);
+        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, next}, sums, &ws_->own_panels, excited);
   }
 
   void finish_partial_groups(float* out) {
