@@ -203,7 +203,7 @@ class BlockCall {
 
   // Threads pack Winograd's filters by panels, each from memory that it fetched: as many panels as threads, unless
   // they would be too narrow to be multiplied with at full speed.
-  int conv2_shares(const std::vector<int32_t>* kept) const {
+  int winograd_shares(const std::vector<int32_t>* kept) const {
     constexpr int kWide = 32;
     const int columns = kept == nullptr ? d_.width : static_cast<int>(kept->size());
     return std::max(shares(), std::min(context_.parallel->width(), columns / kWide));
@@ -224,7 +224,7 @@ class BlockCall {
             d_.panel,
             kept,
             kept,
-            conv2_shares(kept)};
+            winograd ? winograd_shares(kept) : shares()};
   }
 
   Weights conv3_weights(int part, const std::vector<int32_t>* kept) const {
