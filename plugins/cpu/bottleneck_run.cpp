@@ -29,7 +29,7 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, winograd_inputs, packed;
-  std::vector<Buffer> own_panels;
+  ApartScratch apart;
   std::vector<RowSets> rows;         // per block
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   RowSetScratch row_scratch;
@@ -272,7 +272,7 @@ class BlockCall {
   void gemm(const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue, const Following& next,
             PartialSums* sums) {
     if (weights.must_pack()) {
-      indexed_gemm_apart(context_, weights, rows, bias, epilogue, next, sums, &ws_->own_panels, nullptr);
+      indexed_gemm_apart(context_, weights, rows, bias, epilogue, next, sums, &ws_->apart, nullptr);
     } else {
       indexed_gemm(context_, weights, rows, bias, epilogue, next, sums);
     }

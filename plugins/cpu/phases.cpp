@@ -195,8 +195,33 @@ void indexed_gemm(const Context& context, const Weights& weights, const Rows& ro
   by_rows(context, task, weights, rows.range, static_cast<size_t>(grid.row_chunks), 0, next);
 }
 
+namespace {
+
+// The values of `range`, those of every other of `parts` parts from the last to the first; null if there are none.
+template <class T>
+const T* every_other_part_turned(const T* values, SampleRange range, int parts, std::vector<T>* to) {
+  if (values == nullptr) return nullptr;
+  to->assign(values + range.begin, values + range.end);
+  for (int i = 0; i < parts; i += 2) {
+    const SampleRange part = part_of({0, range.end - range.begin}, static_cast<size_t>(i), parts);
+    std::reverse(to->begin() + part.begin, to->begin() + part.end);
+  }
+  return to->data();
+}
+
+Rows every_other_part_turned(const Rows& rows, int parts, ApartScratch* scratch) {
+  Rows turned = rows;
+  turned.a_rows = every_other_part_turned(rows.a_rows, rows.range, parts, &scratch->a_rows);
+  turned.c_rows = every_other_part_turned(rows.c_rows, rows.range, parts, &scratch->c_rows);
+  turned.classes = every_other_part_turned(rows.classes, rows.range, parts, &scratch->classes);
+  turned.range = {0, rows.range.end - rows.range.begin};
+  return turned;
+}
+
+}  // namespace
+
 void indexed_gemm_apart(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
-                        Epilogue epilogue, const Following& following, PartialSums* sums, std::vector<Buffer>* panels,
+                        Epilogue epilogue, const Following& following, PartialSums* sums, ApartScratch* scratch,
                         const std::function<void(SampleRange)>& before) {
   const int threads = context.parallel->width();
   const int count = rows.range.end - rows.range.begin;
@@ -209,14 +234,14 @@ void indexed_gemm_apart(const Context& context, const Weights& weights, const Ro
   const size_t chunks =
       static_cast<size_t>(make_grid(weights, (count + threads - 1) / threads, working_panels(weights), 1).row_chunks);
   if (sums != nullptr) sums->resize(chunks * static_cast<size_t>(threads), columns);
-  if (panels->size() < static_cast<size_t>(threads)) panels->resize(static_cast<size_t>(threads));
-  const GemmTask task(context, weights, rows, bias, epilogue, sums);
+  if (scratch->panels.size() < static_cast<size_t>(threads)) scratch->panels.resize(static_cast<size_t>(threads));
+  const Rows turned = every_other_part_turned(rows, threads, scratch);
+  const GemmTask task(context, weights, turned, bias, epilogue, sums);
   context.parallel->for_each(static_cast<size_t>(threads), [&](size_t i) {
     Context alone = context.alone();
-    alone.packed = &(*panels)[i];
-    const SampleRange mine = part_of(rows.range, i, threads);
-    if (before) before(mine);
-    by_rows(alone, task, weights, mine, chunks, i * chunks, following);
+    alone.packed = &scratch->panels[i];
+    if (before) before(part_of(rows.range, i, threads));
+    by_rows(alone, task, weights, part_of(turned.range, i, threads), chunks, i * chunks, following);
   });
 }
 

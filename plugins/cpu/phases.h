@@ -69,12 +69,22 @@ struct Following {
 void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
                   const Following& next, PartialSums* sums);
 
-// As indexed_gemm(), with one difference where threads share out rows: each of them packs for itself what it multiplies
-// with, into its own of `panels`. Packing together saves work, but then half of every panel comes out of another core's
-// cache, which takes longer than packing it (measured on Zen 5) unless the panels are many. `before` is called for
-// rows that are about to be multiplied, by the thread that does.
+// What indexed_gemm_apart() needs from one call to the next.
+struct ApartScratch {
+  std::vector<Buffer> panels;  // of each thread
+  std::vector<int32_t> a_rows, c_rows;
+  std::vector<uint8_t> classes;
+};
+
+// As indexed_gemm(), with two differences where threads share out rows. Each of them packs for itself what it
+// multiplies with: packing together saves work, but then half of every panel comes out of another core's cache, which
+// takes longer than packing it (measured on Zen 5) unless the panels are many. And every other thread takes its rows
+// from the last to the first: hardware prefetchers run on past the last row, and would take from another core's cache
+// the rows that it begins every panel with (with two threads and slow caches between them, an eighth of a network's
+// time at a quarter of the channels). `before` is called for rows that are about to be multiplied, by the thread that
+// does.
 void indexed_gemm_apart(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias,
-                        Epilogue epilogue, const Following& next, PartialSums* sums, std::vector<Buffer>* panels,
+                        Epilogue epilogue, const Following& next, PartialSums* sums, ApartScratch* scratch,
                         const std::function<void(SampleRange)>& before);
 
 struct Tiles {

@@ -125,7 +125,7 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, packed, a_packed;
-  std::vector<Buffer> own_panels;    // per thread
+  ApartScratch apart;                // per thread
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   PartialSums h2_sums;
   Decisions decisions;
@@ -360,10 +360,9 @@ class BlockCall {
 
   void conv_a(const Weights& weights, const float* in, float* h1, SampleRange range) {
     const float* bias = kept_bias(b_.layout.a_b, &ws_->a_bias);
-    indexed_gemm_apart(context_, weights,
-                       {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
-                       {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, excitation_weights()}, nullptr,
-                       &ws_->own_panels, nullptr);
+    indexed_gemm_apart(
+        context_, weights, {in, lists_.a_in.data(), nullptr, h1, lists_.a_out.data(), nullptr, range, true},
+        {bias, 0, ws_->zeros.data()}, Epilogue::kStore, {nullptr, excitation_weights()}, nullptr, &ws_->apart, nullptr);
   }
 
   // Conv b fetches its own weights, group by group; those of squeeze-excitation have no other time to come.
@@ -435,7 +434,7 @@ class BlockCall {
     indexed_gemm_apart(
         context_, c_weights(part),
         {h2, lists.in.data(), nullptr, out + first, lists.out.data(), nullptr, whole(lists.in), d_.conv3_parts() == 1},
-        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, next}, sums, &ws_->own_panels, excited);
+        {at(b_.layout.c_b + first), 0, nullptr}, Epilogue::kAddRelu, {nullptr, next}, sums, &ws_->apart, excited);
   }
 
   void finish_partial_groups(float* out) {
