@@ -172,10 +172,10 @@ class Amounts:
         """Stored weights that are read when there are rows to multiply: the share of them that a thread reads."""
         self.stream(np.asarray(floats, float) * (rows > 0) * share, rows)
 
-    def packed_weights(self, kind: str, floats: Array, rows: Array) -> None:
-        """Weights that are brought together first, each by one thread. Nothing hides how long memory takes for them,
-        but what is fetched ahead while rows are multiplied."""
-        amount = floats * (rows > 0) / self.threads
+    def packed_weights(self, kind: str, floats: Array, rows: Array, share: Array | float) -> None:
+        """Weights that are brought together first: the share of them that a thread brings together. Nothing hides how
+        long memory takes for them, but what is fetched ahead while rows are multiplied."""
+        amount = floats * (rows > 0) * share
         self.add(kind, amount)
         self.add("packed_far", amount * self._place.far)
         self.add("packed_waited", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))

@@ -57,6 +57,8 @@ _WINOGRAD_CHUNK_FLOATS = 192 * 1024
 _MIN_TILES_PER_TASK = 16
 # Maps of fewer pixels are shared out by channels.
 _FEW_PIXELS = 96
+# Columns that a panel of Winograd's filters should have for threads to pack whole ones.
+_WIDE = 32
 
 
 def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Place, samples: int = 1) -> Array:
@@ -132,21 +134,24 @@ def _lists(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> 
     work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
 
 
-def _panel(record: BlockRecord, counts: Counts, threads: int) -> Array:
-    """Columns of a panel of conv1 and conv2: kept channels are spread evenly over panels, where there are few pixels
-    over at least one for every thread (`working_panel` of plugins/cpu/weights.cpp)."""
+def _shares(record: BlockRecord, threads: int) -> int:
+    """Few pixels are shared out by channels, many by pixels."""
+    return threads if record.hin * record.win < _FEW_PIXELS else 1
+
+
+def _panel(record: BlockRecord, counts: Counts, shares: Array | int) -> Array:
+    """Columns of a panel of conv1 and conv2: kept channels are spread evenly over a multiple of `shares` panels
+    (`working_panel` of plugins/cpu/weights.cpp)."""
     kept = np.maximum(counts.channels, 1)
     if not record.channel_groups:
         return np.full(len(kept), float(PANEL))
-    panels = np.ceil(kept / PANEL)
-    if record.hin * record.win < _FEW_PIXELS:
-        panels = np.ceil(panels / threads) * threads
+    panels = np.ceil(np.ceil(kept / PANEL) / shares) * shares
     panels = np.clip(panels, 1, np.maximum(1, kept // ALIGN))
     return np.asarray(np.ceil(np.ceil(kept / panels) / ALIGN) * ALIGN)
 
 
 def _conv1(work: Amounts, record: BlockRecord, counts: Counts) -> None:
-    panel = _panel(record, counts, work.threads)
+    panel = _panel(record, counts, _shares(record, work.threads))
     share = work.gemm("conv1", counts.conv1, record.cin, counts.channels, panel=panel, written="rows_written")
     _crossed(work, counts.conv1 * record.cin, share)
     _inner_weights(work, record, record.cin * counts.channels, counts.conv1, share)
@@ -156,7 +161,7 @@ def _conv2(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     kept = counts.channels
     if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2:
         return _winograd(work, record, counts)
-    panel = _panel(record, counts, work.threads)
+    panel = _panel(record, counts, _shares(record, work.threads))
     share = work.gemm("conv2", counts.conv2, 9 * kept, kept, panel=panel, written="rows_written")
     _crossed(work, counts.conv2 * kept, share)
     _inner_weights(work, record, 9 * kept * gone_through(record, kept), counts.conv2, share)
@@ -166,7 +171,9 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     """Few tiles are shared out by panels, with one transform of the inputs for all; more by ranges of tiles, as tasks
     of some dozens, each going through all panels (`winograd_conv` of plugins/cpu/phases.cpp)."""
     threads, tiles, kept = work.threads, counts.tiles, counts.channels
-    panel = _panel(record, counts, threads)
+    # Threads pack whole panels of filters, unless these would be too narrow.
+    shares = np.maximum(_shares(record, threads), np.minimum(threads, kept // _WIDE))
+    panel = _panel(record, counts, shares)
     panels = np.ceil(kept / panel)
     chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + PANEL)), 16, 128)
     few = _MIN_TILES_PER_TASK * threads if record.channel_groups else 2 * chunk
@@ -186,8 +193,12 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     work.add("tile_transforms", transformed * _WINOGRAD_POINTS * kept * again)
     work.add("tile_outputs", mine.rows * _WINOGRAD_POINTS * (mine.panels * panel + mine.narrow))
     if record.channel_groups:
-        work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles)
-        work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) / threads)
+        # Filters for ranges of tiles are packed by all threads together, before the tiles.
+        together = (tiles > 0) & ~by_panels & (threads > 1)
+        packed = np.where(by_panels, mine.weights, 1 / threads)
+        work.add("section", together * 1.0)
+        work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles, packed)
+        work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) * packed)
     else:
         work.weights(_WINOGRAD_POINTS * kept * kept, tiles, mine.weights)
     _crossed(work, tiles * _WINOGRAD_POINTS * kept, mine.weights)
@@ -202,7 +213,7 @@ def _conv3(work: Amounts, record: BlockRecord, counts: Counts) -> None:
         return
     some = counts.channels < record.width
     work.weights(floats, counts.conv3 * ~some, share)
-    work.packed_weights("copied", floats * some, counts.conv3)
+    work.packed_weights("copied", floats * some, counts.conv3, share)
 
 
 def _crossed(work: Amounts, floats: Array, share: Array) -> None:
@@ -212,8 +223,9 @@ def _crossed(work: Amounts, floats: Array, share: Array) -> None:
 
 
 def _inner_weights(work: Amounts, record: BlockRecord, floats: Array, rows: Array, share: Array) -> None:
-    """conv1 and direct conv2: with channel masks their kept weights are packed, without they lie ready."""
+    """conv1 and direct conv2: with channel masks each thread packs the kept weights that it multiplies with, without
+    they lie ready."""
     if record.channel_groups:
-        work.packed_weights("packed", floats, rows)
+        work.packed_weights("packed", floats, rows, share)
     else:
         work.weights(floats, rows, share)
