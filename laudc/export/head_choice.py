@@ -11,6 +11,7 @@ from laudc.export.source import Config, Source, read_detector_file
 
 #: Stands for the head in the checkpoint itself, as MMDetection trained it.
 MMDETECTION = "mmdet"
+_TORCHVISION = "torchvision"
 
 
 def find_head(
@@ -28,6 +29,13 @@ def find_head(
         raise UserError(
             f"no head can follow a {source.config.arch}",
             "it is no detector's backbone: it ends with class scores",
+            "Leave --head out",
+        )
+    if head == _TORCHVISION:
+        raise UserError(
+            "there is no head 'torchvision' to choose",
+            "RetinaNet, Faster R-CNN and Mask R-CNN under torchvision's keys are whole without it: laudc computes "
+            "their heads itself, by torchvision's rules",
             "Leave --head out",
         )
     if head != MMDETECTION:
