@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
 from laudc.export.heads import Head
+from laudc.export.mmdetection_limits import check_size
 
 if TYPE_CHECKING:
     from laudnet.checkpoint import DetectorFile
@@ -190,11 +191,11 @@ def _suppression(request: _Request) -> dict[str, Any]:
     """How distinct queries are chosen. mmcv evaluates the name of the kind as code, so just one is let through."""
     given = request.model.get("dqs_cfg", {"type": "nms", "iou_threshold": 0.8})
     overlap = given.get("iou_threshold") if isinstance(given, Mapping) else None
-    known = isinstance(overlap, (int, float)) and set(given) == {"type", "iou_threshold"} and given["type"] == "nms"
-    if not known:
+    is_share = isinstance(overlap, (int, float)) and 0 <= overlap <= 1
+    if not is_share or set(given) != {"type", "iou_threshold"} or given["type"] != "nms":
         raise UserError(
             f"the head of {request.name} cannot be used",
-            f"its dqs_cfg is {_shown(given)}, and only {{'type': 'nms', 'iou_threshold': ...}} is known",
+            f"its dqs_cfg is {_shown(given)}, and only {{'type': 'nms', 'iou_threshold': 0 to 1}} is known",
             _LEAVE_OUT,
         )
     return {"type": "nms", "iou_threshold": float(overlap)}  # type: ignore[arg-type]
@@ -303,7 +304,9 @@ def _built(
 
 
 def _checked(name: str, place: str, value: Any) -> Any:
-    """A configuration with what only training needs left out. It may name only what is allowed at its place."""
+    """A configuration with what only training needs left out. It may name only what is allowed at its place, and no
+    sizes beyond all detectors.
+    """
     if isinstance(value, Mapping):
         if "type" in value and value["type"] not in _ALLOWED.get(place, ()):
             allowed = ", ".join(_ALLOWED.get(place, ())) or "no type at all"
@@ -314,6 +317,7 @@ def _checked(name: str, place: str, value: Any) -> Any:
             )
         entries = {key: entry for key, entry in value.items() if key not in _TRAINING_ONLY}
         return {key: _checked(name, key, entry) for key, entry in entries.items()}
+    check_size(name, place, value)
     return [_checked(name, place, entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 

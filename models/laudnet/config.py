@@ -16,6 +16,8 @@ STAGES = 4
 EXPANSION = 4
 DYN_MODES = ("channel", "spatial", "layer", "both")
 _MOST_LAYERS = 512  # far above any real network; keeps a hostile file from asking for an endless one
+_MOST_CHANNELS = 1 << 16
+_LARGEST_IMAGE = 1 << 14  # pixels of a side
 CHANNEL_MASKERS = ("MLP", "conv_linear")
 
 #: Blocks per stage of the published LAUD-ResNets.
@@ -182,6 +184,8 @@ class DynamicConfig:
         for name in ("layers", *_PER_STAGE_INT):
             for value in getattr(self, name):
                 _positive_int(name, value)
+        if self.input_size > _LARGEST_IMAGE:
+            raise ValueError(f"input_size: at most {_LARGEST_IMAGE} pixels, got {self.input_size}")
         if max(self.layers) > _MOST_LAYERS:
             raise ValueError(f"layers: at most {_MOST_LAYERS} blocks per stage, got {list(self.layers)}")
         self._check_modes()
@@ -319,6 +323,12 @@ class LaudConfig(DynamicConfig):
     def _check_stage(self, index: int) -> None:
         if self.stage(index).width < 1:
             raise ValueError(f"width_mult: {self.width_mult} leaves stage {index + 1} without channels")
+        for name, channels in (("width_mult", self.stage(index).out_channels), ("groups", self.stage(index).width)):
+            if channels > _MOST_CHANNELS:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} gives stage {index + 1} {channels} channels, and {_MOST_CHANNELS} "
+                    "are the most"
+                )
         super()._check_stage(index)
 
 

@@ -109,7 +109,7 @@ def _size_of(value: Any, most: int) -> int:
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Constant):
-        return node.value
+        return _bounded(node.value)
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(entry, known) for entry in node.elts]
     if isinstance(node, ast.Dict):
@@ -143,9 +143,14 @@ def _computed(op: ast.operator, left: Any, right: Any) -> Any:
     if lists and len(left) + len(right) > _LONGEST_LIST:
         raise _Unreadable
     result = _ARITHMETIC[type(op)](left, right)
-    if numbers and abs(result) > _LARGEST_NUMBER:  # else squares of squares fill memory
+    return _bounded(result) if numbers else result
+
+
+def _bounded(value: Any) -> Any:
+    # Squares of squares would fill memory, and whole numbers of hundreds of digits fit no float.
+    if isinstance(value, (int, float)) and not abs(value) <= _LARGEST_NUMBER:
         raise _Unreadable
-    return result
+    return value
 
 
 def _is_repeatable(values: Any, times: Any) -> bool:

@@ -10,6 +10,7 @@ from .detector_rules import AnchorRule, DetectionRules, ProposalRule, RegionRule
 
 #: Where `load_checkpoint` puts a configuration that the caller read.
 TRAINING = "laudnet.training"
+_MOST_ANCHORS = 64  # sizes, ratios and levels each; far above any published detector
 _HEADS = {"RetinaNet": "retinanet", "FasterRCNN": "faster_rcnn", "MaskRCNN": "mask_rcnn"}
 
 
@@ -110,14 +111,21 @@ def _expect_stds(head: Mapping[str, Any], wanted: list[float]) -> None:
 def _anchors(generator: Mapping[str, Any], levels: int | None) -> AnchorRule:
     strides = generator.get("strides") or ([4, 8, 16, 32, 64] if levels is None else [8 << i for i in range(levels)])
     octave, parts = generator.get("octave_base_scale"), generator.get("scales_per_octave")
+    if parts and not 1 <= parts <= _MOST_ANCHORS:
+        raise ValueError(f"scales_per_octave: expected a number from 1 to {_MOST_ANCHORS}, got {parts!r}")
     scales = generator.get("scales") or (
         [octave * 2 ** (i / parts) for i in range(parts)] if octave and parts else [8] if levels is None else None
     )
     if scales is None:
         octave, parts = 4, 3
         scales = [octave * 2 ** (i / parts) for i in range(parts)]
+    ratios = generator.get("ratios") or (0.5, 1.0, 2.0)
+    # All of them are multiplied with one another.
+    for name, values in (("strides", strides), ("scales", scales), ("ratios", ratios)):
+        if len(values) > _MOST_ANCHORS:
+            raise ValueError(f"{name}: expected at most {_MOST_ANCHORS} of an anchor generator, got {len(values)}")
     sizes = tuple(tuple(float(stride) * float(scale) for scale in scales) for stride in strides)
-    return AnchorRule(sizes, tuple(map(float, generator.get("ratios") or (0.5, 1.0, 2.0))))
+    return AnchorRule(sizes, tuple(map(float, ratios)))
 
 
 def _regions(roi: Mapping[str, Any]) -> RegionRule:

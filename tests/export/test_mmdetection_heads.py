@@ -115,6 +115,7 @@ def test_configurations_in_files_are_read(tmp_path: Path, monkeypatch: pytest.Mo
         ("DDQDETR", ("encoder=dict(", "encoder=dict(type='GN', "), "'GN' as 'encoder', and allowed there: no type"),
         ("DDQDETR", ("'DDQDETR'", "'" + "x" * 9999 + "'"), "describes a 'x{79}; known"),
         ("DDQDETR", ("use_sigmoid=True", "use_sigmoid=False"), "Only a DDQ-DETR with sigmoid scores"),
+        ("DDQDETR", ("iou_threshold=0.8", "iou_threshold=1.5"), "dqs_cfg is"),
         ("Mask2Former", ("'Mask2FormerHead'", "'MaskFormerHead'"), "'MaskFormerHead' where only Mask2FormerHead"),
         ("Mask2Former", ("'MSDeformAttnPixelDecoder'", "'PixelDecoder'"), "only MSDeformAttnPixelDecoder is known"),
         ("Mask2Former", ("num_stuff_classes=num_stuff_classes, num_queries=20,", ""), "makes no Mask2FormerHead"),
@@ -126,6 +127,39 @@ def test_configurations_that_are_refused(
     fake_mmdetection.install(monkeypatch)
     with pytest.raises(UserError, match=message):
         found_head(fake_file(tmp_path, kind, change))
+
+
+HUGE = [
+    ("DDQDETR", ("num_layers=3", "num_layers=1000000000"), r"says 1e\+09 as 'num_layers', where .* 1 to 64 "),
+    ("DDQDETR", ("num_layers=3", "num_layers=-1"), "says -1 as 'num_layers'"),
+    ("DDQDETR", ("num_queries=40", "num_queries=20001"), "says 20001 as 'num_queries'"),
+    ("DDQDETR", ("max_per_img=30", "max_per_img=1000000"), r"says 1e\+06 as 'max_per_img'"),
+    ("DDQDETR", ("num_classes=7", "num_classes=70000"), "says 70000 as 'num_classes', where .* -65536 to 65536"),
+    ("DDQDETR", ("ffn_drop=0.0", "ffn_drop=-1000000.0"), r"says -1e\+06 as 'ffn_drop'"),
+    ("Mask2Former", ("num_points=4", "num_points=99"), "says 99 as 'num_points'"),
+    ("Mask2Former", ("feat_channels=32", "feat_channels=1000000"), r"says 1e\+06 as 'feat_channels'"),
+    ("Mask2Former", ("strides=[4, 8, 16, 32]", "strides=[4] * 1000"), "says 1000 entries as 'strides', .* at most 64"),
+    ("Mask2Former", ("panoptic_head", "neck=dict(num_outs=17),\n    panoptic_head"), "says 17 as 'num_outs'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "message"), HUGE)
+def test_sizes_beyond_all_detectors_are_refused_before_anything_is_built(
+    kind: str, change: tuple[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_mmdetection.install(monkeypatch)
+    with pytest.raises(UserError, match=message):
+        found_head(fake_file(tmp_path, kind, change))
+
+
+def test_a_huge_configuration_is_the_users_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_mmdetection.install(monkeypatch)
+    file, target = fake_file(tmp_path, "DDQDETR", ("num_queries=40", "num_queries=400000")), tmp_path / "model.onnx"
+    assert main(["export", str(file), "--input-size", "101x163", "--head", "mmdet", "-o", str(target)]) == 2
+    message = capsys.readouterr().err
+    assert "400000 as 'num_queries'" in message and "Traceback" not in message and not target.exists()
 
 
 @pytest.mark.parametrize(
@@ -182,6 +216,15 @@ def test_heads_need_a_detectors_checkpoint() -> None:
         export(small_backbone("DDQDETR"), input_size=SIZE, head="mmdet")
     with pytest.raises(UserError, match="It is no detector's backbone"):
         export(small_model("channel"), head="mmdet")
+
+
+def test_torchvisions_heads_need_no_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, target = fake_file(tmp_path, "DDQDETR"), tmp_path / "model.onnx"
+    assert main(["export", str(file), "--head", "torchvision", "-o", str(target)]) == 2
+    message = capsys.readouterr().err
+    assert "whole without it" in message and "Leave --head out" in message and not target.exists()
 
 
 def library_file(path: Path, kind: str) -> Path:

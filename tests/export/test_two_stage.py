@@ -143,6 +143,11 @@ def test_a_detector_without_its_configuration_is_refused(head: str, tmp_path: Pa
         (CONFIGS["faster_rcnn"].replace("scales=[8]", "scales=[8, 16]"), "anchors per position"),
         (CONFIGS["faster_rcnn"].replace("strides=[4, 8, 16, 32, 64]", "strides=[4, 8]"), "anchors of 2 levels"),
         (CONFIGS["faster_rcnn"].replace("scales=[8]", "scales=8"), "makes no sense"),
+        (CONFIGS["faster_rcnn"].replace("scales=[8]", "scales=[8] * 1000"), "scales: expected at most 64"),
+        (
+            CONFIGS["faster_rcnn"].replace("scales=[8]", "octave_base_scale=4, scales_per_octave=1000000000"),
+            "scales_per_octave: expected a number from 1 to 64",
+        ),
         (CONFIGS["faster_rcnn"].replace("to_rgb=True", "to_rgb=False"), "blue first"),
         (CONFIGS["faster_rcnn"].replace("type='Shared", "reg_class_agnostic=True, type='Shared"), "all classes share"),
         ("model = dict(", "not Python"),

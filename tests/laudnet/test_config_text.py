@@ -37,6 +37,12 @@ def test_repeated_doubling_fills_no_memory() -> None:
     assert read_config_text("a = 10\n" + "a = a * a\n" * 40) == {}
 
 
+def test_numbers_that_no_calculation_holds_are_left_out() -> None:
+    huge = "9" * 400
+    found = read_config_text(f"a = {huge}\nb = -{huge}\nc = 1e999\nd = [1, {huge}]\ne = dict(f={huge}, g=2)\nh = 1\n")
+    assert found == {"e": {"g": 2}, "h": 1}
+
+
 def test_shared_values_do_not_grow_beyond_bounds() -> None:
     for doubled in ("[a, a]", "dict(x=a, y=a)"):
         with pytest.raises(ValueError, match="more than 1048576 values"):
