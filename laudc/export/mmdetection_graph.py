@@ -48,14 +48,17 @@ def sample_levels(value: Tensor, shapes: Shapes, places: Tensor, weights: Tensor
         (B, queries, heads·channels).
     """
     batch, _, heads, channels = value.shape
-    queries, levels, points = places.shape[1], places.shape[3], places.shape[4]
-    samples = []
+    queries, points = places.shape[1], places.shape[4]
+    shares = weights.permute(3, 0, 2, 1, 4).reshape(-1, batch * heads, 1, queries, points)
+    sums = None
     for level, part in enumerate(torch.split(value, [height * width for height, width in shapes], 1)):
         grid = (2 * places[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
         image = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, *shapes[level])
-        samples.append(F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-    shares = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
-    sums = (torch.cat(samples, -1) * shares).sum(-1)
+        samples = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        # Level by level: on large images the samples of all levels together would take gigabytes.
+        found = (samples * shares[level]).sum(-1)
+        sums = found if sums is None else sums + found
+    assert sums is not None
     return sums.view(batch, heads * channels, queries).transpose(1, 2)
 
 
