@@ -13,6 +13,16 @@ NECKS = ("none", "fpn", "channel_mapper")
 HEADS = ("none", "retinanet", "faster_rcnn", "mask_rcnn")
 #: Strides of the backbone's four stage maps.
 STAGE_STRIDES = (4, 8, 16, 32)
+# Far above any real detector; keeps a hostile file from asking for an endless one.
+_MOST: Mapping[str, int] = {
+    "neck_channels": 4096,
+    "neck_levels": 16,
+    "head_depth": 64,
+    "anchors": 4096,
+    "box_width": 4096,
+    "mask_width": 4096,
+    "mask_depth": 64,
+}
 
 
 @dataclass(frozen=True)
@@ -106,12 +116,12 @@ class DetectorConfig(LaudConfig):
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
-        for name in ("neck_channels", "neck_levels", "head_depth", "anchors", "box_width", "mask_width", "mask_depth"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
             if name == "anchors" and value is None and self.head == "none":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096:
-                raise ValueError(f"{name}: expected a number from 1 to 4096, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"{name}: expected a number from 1 to {most}, got {value!r}")
         if not isinstance(self.extra_relu, bool):
             raise ValueError(f"extra_relu: expected true or false, got {self.extra_relu!r}")
         if not self.stages or self.stages != tuple(range(self.stages[0], 4)) or self.stages[0] not in range(4):

@@ -100,6 +100,8 @@ def test_static_detectors_are_refused(tmp_path: Path) -> None:
         ({"neck": "bifpn"}, "neck"),
         ({"stages": [0, 2]}, "stages"),
         ({"neck": "fpn", "neck_levels": 2}, "neck_levels"),
+        ({"neck": "fpn", "neck_levels": 17}, "neck_levels: expected a number from 1 to 16, got 17"),
+        ({"neck": "fpn", "head_depth": 1000}, "head_depth: expected a number from 1 to 64"),
         ({"test_size": [800]}, "test_size"),
     ],
 )
