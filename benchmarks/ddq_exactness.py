@@ -4,7 +4,9 @@
 
 CONFIG.py is MMDetection's (`mmdet/.mim/configs/ddq/` of its package) or LAUDNet's; the backbone is a LAUD-ResNet with
 channel masks (G=2). The random heads propose boxes that overlap, so that the choice of distinct queries has something
-to do: the number of boxes that the library keeps is printed, for the encoder and after each layer of the decoder.
+to do: the number of boxes that the library keeps is printed, for the encoder and after each layer of the decoder. Which
+boxes stay hangs on comparisons that rounding may turn, so the library is compared with itself as well, on an image that
+differs by as much as rounding.
 """
 
 from __future__ import annotations
@@ -17,13 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import laudnet
+import numpy as np
 import torch
 from laudnet.config_text import read_config_file
 
 import laudc
+from laudc.verify.compare import Tolerance, compare
+from laudc.verify.detections import FoundLayout
+from laudc.verify.images import gather_images, uneven_images
+from laudc.verify.networks import open_network
+from laudc.verify.outcome import Outcome
 
 #: Added to the logits of width and height: proposals of the encoder as large as objects, then a little more per layer.
 _GROWTH_FIRST, _GROWTH = 1.2, 0.25
+_ROUNDING = 1e-7
 
 
 def backbone(arch: str, model: dict[str, Any]) -> laudnet.LaudDetector:
@@ -95,7 +104,7 @@ def count_kept() -> list[tuple[int, int]]:
     return counts
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--arch", default="lad_mmdet_resnet101")
@@ -109,14 +118,35 @@ def main() -> int:
         file, engine = Path(folder) / "ddq.pth", Path(folder) / "ddq.laudc"
         torch.save({"state_dict": {**backbone(args.arch, model).state_dict(), **head(model)}}, file)
         laudc.build_engine(laudc.export(file, config=args.config, input_size=(height, width), head="mmdet"), engine)
-        counts = count_kept()
-        report = laudc.verify(engine, file, images=args.images, config=args.config, head="mmdet")
-    layers = model["decoder"]["num_layers"]
-    for image in range(0, len(counts), layers):
-        print("kept", ", ".join(f"{kept} of {boxes}" for boxes, kept in counts[image : image + layers]))
-    print(report.summary())
-    return 0 if report.passed else 3
+        ours = open_network(engine)
+        theirs = open_network(file, config=args.config, head="mmdet", size=(height, width))
+    size = (height, width)
+    images, _ = gather_images(args.images, size, ours.preprocess, seed=0, limit=None, make=uneven_images)
+    counts = count_kept()
+    for number in range(len(images)):
+        image = images[number : number + 1]
+        counts.clear()
+        wanted = theirs.run(image)
+        kept = ", ".join(f"{kept} of {boxes}" for boxes, kept in counts)
+        noise = np.random.default_rng(number).standard_normal(image.shape, dtype=np.float32)
+        again = theirs.run(image * (1 + np.float32(_ROUNDING) * noise))
+        print(f"image {number}: kept {kept}")
+        print(f"  engine against library: {judged(ours.run(image), wanted, ours.found)}")
+        itself = judged(again, wanted, ours.found)
+        print(f"  library against itself, image changed by {_ROUNDING:.0e}: {itself}", flush=True)
+
+
+def judged(target: Outcome, reference: Outcome, layout: FoundLayout | None) -> str:
+    """One comparison, as `laudc verify` makes it, in a line."""
+    report = compare(target, reference, 1, Tolerance(1e-4, 1e-4, 1e-5), layout)
+    assert report.detections is not None
+    detections, masks = report.detections, report.masks
+    turned = masks.ties + masks.failures + masks.followers
+    return (
+        f"{detections.changed} of {detections.found} objects differ ({detections.share:.2%} of the scores), the others "
+        f"by {report.logits.max_abs:.1e} at most; {turned} of {masks.decisions} mask decisions"
+    )
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
