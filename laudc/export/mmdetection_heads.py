@@ -8,7 +8,9 @@ code; `mmdetection_graph` has the form of it that can be exported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -368,11 +370,43 @@ def _library_ddq(detector: Any, neck: Any, samples: Sequence[Any]) -> Any:
 
         def forward(self, *maps: Any) -> tuple[Any, ...]:
             levels = maps if self.neck is None else self.neck(maps)
-            inputs = self.detector.forward_transformer(levels, samples)
+            with _ties_by_place(self.detector):
+                inputs = self.detector.forward_transformer(levels, samples)
             found = self.detector.bbox_head.predict(**inputs, rescale=False, batch_data_samples=samples)[0]
             return found.bboxes[None], found.scores[None], found.labels[None]
 
     return LibraryDdq().eval()
+
+
+@contextlib.contextmanager
+def _ties_by_place(detector: Any) -> Iterator[None]:
+    """Let the library's choice of distinct queries take the first of boxes that score alike.
+
+    The positions at the border, which the library leaves out, all have the same score and box, and one of them is often
+    among the best. Which one, the library leaves to a sort that is not stable: it differs between machines.
+    """
+    modules = {sys.modules[type(part).__module__] for part in (detector, detector.decoder)}
+    names = [(module, module.batched_nms) for module in modules if hasattr(module, "batched_nms")]
+    try:
+        for module, suppress in names:
+            module.batched_nms = _first_of_ties(suppress)  # type: ignore[attr-defined]
+        yield
+    finally:
+        for module, suppress in names:
+            module.batched_nms = suppress  # type: ignore[attr-defined]
+
+
+def _first_of_ties(suppress: Callable[..., Any]) -> Callable[..., Any]:
+    """mmcv's `batched_nms` with ranks for scores, so that none are alike. What it says of scores is ranks, too."""
+    import torch
+
+    def run(boxes: Any, scores: Any, classes: Any, rule: Any) -> Any:
+        order = scores.argsort(descending=True, stable=True)
+        ranks = torch.arange(len(order), 0, -1, dtype=scores.dtype, device=scores.device)
+        found, kept = suppress(boxes[order], ranks, classes[order], rule)
+        return found, order[kept]
+
+    return run
 
 
 def _library_mask2former(head: Any, neck: Any) -> Any:

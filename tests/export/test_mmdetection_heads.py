@@ -15,7 +15,7 @@ from torch import Tensor
 import laudc
 from laudc.cli import main
 from laudc.errors import UserError
-from laudc.export import dense_twin, export
+from laudc.export import dense_twin, export, mmdetection_heads
 from laudc.export.head_choice import find_head
 from laudc.export.heads import Head
 from laudc.export.source import load_source
@@ -216,6 +216,30 @@ def test_heads_need_a_detectors_checkpoint() -> None:
         export(small_backbone("DDQDETR"), input_size=SIZE, head="mmdet")
     with pytest.raises(UserError, match="It is no detector's backbone"):
         export(small_model("channel"), head="mmdet")
+
+
+def test_of_boxes_that_score_alike_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library's sort does with ties."""
+
+    def last_of_ties(boxes: Tensor, scores: Tensor, classes: Tensor, rule: object) -> tuple[None, Tensor]:
+        backwards = torch.arange(len(scores) - 1, -1, -1)
+        order = backwards[scores[backwards].argsort(descending=True, stable=True)]
+        kept: list[int] = []
+        for i in order.tolist():
+            if not any(torch.equal(boxes[i], boxes[j]) for j in kept):
+                kept.append(i)
+        return None, torch.tensor(kept)
+
+    monkeypatch.setattr(fake_mmdetection, "batched_nms", last_of_ties, raising=False)
+    boxes = torch.tensor([[0.0], [1.0], [1.0], [2.0], [1.0]])
+    scores = torch.tensor([0.1, 0.5, 0.5, 0.9, 0.5])
+    options: dict[str, Any] = {"bbox_head": {"num_classes": 7, "loss_cls": {"use_sigmoid": True}}, "test_cfg": None}
+    options.update(backbone={"type": torch.nn.Identity}, decoder={"num_layers": 2})
+    with mmdetection_heads._ties_by_place(fake_mmdetection.Detector(**options)):
+        chosen = fake_mmdetection.batched_nms(boxes, scores, torch.ones(5), {})[1]  # type: ignore[attr-defined]
+    assert chosen.tolist() == [3, 1, 0]
+    assert fake_mmdetection.batched_nms is last_of_ties  # type: ignore[attr-defined]
+    assert last_of_ties(boxes, scores, torch.ones(5), {})[1].tolist() == [3, 4, 0]
 
 
 def test_torchvisions_heads_need_no_choice(
