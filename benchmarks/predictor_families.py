@@ -25,6 +25,7 @@ from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn
 from laudc.calibrate.synthetic_vit import VitDrawn
 from laudc.devices import load_profile
+from laudc.predict.architectures import published
 from laudc.predict.families import TITLES
 from laudc.predict.models import latency_model
 from laudc.predict.network import NetworkPrediction, PlannedBlock, predict_work
@@ -34,20 +35,14 @@ from laudc.predict.work import work_of_row
 
 STEP = "families"
 PASSES = 3
-# Channels and blocks per stage, channels per group.
-REGNETS: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
-    "lad_regnet_y_400mf": ((48, 104, 208, 440), (1, 3, 6, 6), 8),
-    "lad_regnet_y_800mf": ((64, 144, 320, 784), (1, 3, 8, 2), 16),
-    "lad_regnet_y_1_6gf": ((48, 120, 336, 888), (2, 6, 17, 2), 24),
-}
-REGNET_MODES = {
-    "channel-G2": (("channel",) * 4, (1,) * 4, (2,) * 4),
-    "spatial-4421": (("spatial",) * 4, (4, 4, 2, 1), (1,) * 4),
-    "both-4421-G2": (("both",) * 4, (4, 4, 2, 1), (2,) * 4),
+REGNETS = ("lad_regnet_y_400mf", "lad_regnet_y_800mf", "lad_regnet_y_1_6gf")
+REGNET_MODES: dict[str, dict[str, Any]] = {
+    "channel-G2": {"modes": ("channel",) * 4, "channel": (2,) * 4},
+    "spatial-4421": {"modes": ("spatial",) * 4, "spatial": (4, 4, 2, 1)},
+    "both-4421-G2": {"modes": ("both",) * 4, "spatial": (4, 4, 2, 1), "channel": (2,) * 4},
 }
 REGNET_RATES = (0.3, 0.5, 0.8)
-# Features, heads, blocks.
-VITS = {"ada_step_t2t_vit_14_lnorm": (384, 6, 14), "ada_step_t2t_vit_19_lnorm": (448, 7, 19)}
+VITS = ("ada_step_t2t_vit_14_lnorm", "ada_step_t2t_vit_19_lnorm")
 # Kept tokens, heads and sublayers; None: no such policy.
 VIT_MODES: dict[str, tuple[float | None, float | None, float | None]] = {
     "token 50%": (0.5, None, None),
@@ -73,21 +68,21 @@ class FamilyVariant:
         return self._regnet(index) if self.arch in REGNETS else self._vit(index)
 
     def _regnet(self, index: int) -> Design:
-        widths, layers, group_width = REGNETS[self.arch]
-        modes, spatial, channel = REGNET_MODES[self.mode]
-        blueprint = RegNetBlueprint(layers, widths, group_width, modes, spatial, channel)
-        count = sum(layers)
+        base = published(self.arch)
+        assert isinstance(base, RegNetBlueprint)
+        blueprint = replace(base, **REGNET_MODES[self.mode])
+        count = sum(base.layers)
         return _design(index, blueprint, Drawn((self.rate,) * count, (self.rate,) * count), count)
 
     def _vit(self, index: int) -> Design:
-        dim, heads, depth = VITS[self.arch]
+        base = published(self.arch)
+        assert isinstance(base, VitBlueprint)
+        depth = len(base.hidden)
         token, head, layer = VIT_MODES[self.mode]
         # As in AdaViT, the first block chooses neither heads nor sublayers.
         later = (False,) + (True,) * (depth - 1)
-        blueprint = VitBlueprint(
-            dim=dim,
-            heads=heads,
-            hidden=(3 * dim,) * depth,
+        blueprint = replace(
+            base,
             token=(token is not None,) * depth,
             head=later if head is not None else (False,) * depth,
             layer=later if layer is not None else (False,) * depth,
@@ -142,8 +137,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def report_families(path: Path, device: str, slow: float = SLOW) -> None:
     """Prints the errors by family, form and number of threads. What is measured is the median over the passes:
-    minutes apart, and at the usual pace, the same RegNetY took 3 to 7 % more or less (median by rate, one thread),
-    once 19 %. Passes at more than `slow` times the usual best pace do not count."""
+    minutes apart, and at the usual pace, the same network takes some per cent more or less. Passes at more than `slow`
+    times the usual best pace do not count."""
     rows = _read(path)
     profile = load_profile(device)
     for threads in sorted({row["threads"] for row in rows}):
@@ -151,7 +146,7 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
         best = float(np.quantile([one.pace_ns for _, samples in passes for one in samples], USUAL_BEST))
         lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
         inside: dict[str, list[bool]] = defaultdict(list)
-        spread, left_out = [], 0
+        spread, left_out, without = [], 0, 0
         for design, samples in passes:
             model = latency_model(profile, threads=threads, family=design.family)
             if model is None:
@@ -159,6 +154,7 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             quiet = [sample for sample in samples if sample.pace_ns <= slow * best]
             left_out += len(samples) - len(quiet)
             if not quiet:
+                without += 1
                 continue
             totals = [sample.total_ns for sample in quiet]
             if len(quiet) > 1:
@@ -171,7 +167,10 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             inside[f"{title} networks"].append(holds(predicted.latency, total))
             mode = family_variants()[design.index].mode
             lines[f"  {title} {mode}, {sample.kind}"].append((predicted.latency.mean_us, total))
-        print(f"\n== families, {threads} thread(s); {left_out} samples of slow phases left out")
+        print(
+            f"\n== families, {threads} thread(s); {left_out} samples of slow phases left out, and {without} of "
+            f"{len(passes)} networks in a form with them"
+        )
         if spread:
             middle, most = np.median(spread), np.percentile(spread, 90)
             print(f"slowest over fastest pass: median {middle:.1%}, 90 % within {most:.1%}")

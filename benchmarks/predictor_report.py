@@ -20,6 +20,7 @@ from laudc.devices import load_profile
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import Activation, load_activation
 from laudc.predict.counts import count_block
+from laudc.predict.families import RESNET
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
@@ -41,7 +42,7 @@ def report(path: Path, device: str) -> None:
         if of["networks"]:
             quiet = undisturbed(of["networks"], threads)
             print(f"{len(quiet)} of {len(of['networks'])} networks were measured at the machine's usual pace")
-            _drift(quiet, calibrated_pace_ns(profile.calibration, threads), threads)
+            _drift(quiet, calibrated_pace_ns(profile.calibration, RESNET, threads), threads)
             _networks(quiet, trusted.model, profile, threads)
         if of["traces"]:
             quiet = undisturbed(of["traces"], threads)
@@ -69,8 +70,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def undisturbed(rows: list[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
-    """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it; all,
-    where none says at which."""
+    """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it,
+    whatever other processes did; all, where none says at which."""
     paces = [pace_of(row, threads) for row in rows]
     if not np.isfinite(paces).any():
         return [row for row in rows if str(threads) in row["times"]]
@@ -162,7 +163,7 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
             blocks_of.setdefault("laudc", []).append((block.latency.mean_us, ns / 1e3))
             inside["blocks"].append(holds(block.latency, ns / 1e3))
         for name, values in _baselines(blocks, activation, profile):
-            whole.setdefault(name, []).append((sum(values), total))
+            whole.setdefault(f"{name} (blocks only)", []).append((sum(values), total))
             blocks_of.setdefault(name, []).extend(zip(values, block_ns / 1e3, strict=True))
     print(f"repeatability of networks: median {np.median(repeat):.1%}, 90 % within {np.percentile(repeat, 90):.1%}")
     for name, pairs in whole.items():

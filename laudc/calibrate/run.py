@@ -355,13 +355,16 @@ def fit_all(
         fits = [fit_threads(own, seen, machine) for machine in machines]
         sections[family] = {
             "samples": len(seen),
-            "fits": [{**fit.to_dict(), "held_out": held_out} for fit, held_out in fits],
+            "fits": [
+                {**fit.to_dict(), "held_out": held_out, "pace_ns": usual_pace_ns(seen, fit.threads)}
+                for fit, held_out in fits
+            ],
         }
     return {
         "model": MODEL,
         "version": VERSION,
         "machine": dict(facts),
-        "clocks": {**read_clocks(), "pace_ns": {str(count): usual_pace_ns(samples, count) for count in threads}},
+        "clocks": read_clocks(),
         "laudc": laudc.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "method": "usual calls of made-up networks, weights from memory; relative non-negative least squares; "

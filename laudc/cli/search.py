@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 @click.option("--mode", multiple=True, help="Mode to try, as spatial or token+head; may be repeated [default: all].")
 @click.option("--rate", type=float, multiple=True, help="Target rates to try; may be repeated [default: 0.3 to 0.8].")
 @click.option("--input-size", default=224, show_default=True, help="Side of the image in pixels.")
-@click.option("--width-mult", default=1.0, show_default=True, help="Scales all channels.")
+@click.option("--width-mult", default=1.0, show_default=True, help="Scales all channels of a ResNet.")
 @click.option("--batch", type=int, help="Images per call [default: the device's].")
 @click.option("--threads", type=int, help="Threads of a CPU [default: one per core].")
 @click.option("--precision", help="Data type [default: the device's].")
 @click.option("--workers", type=int, help="Processes that predict [default: one per core].")
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Predict on the workers of this Dask scheduler.")
-@click.option("--top", default=20, show_default=True, help="Rows to show; the JSON result has all.")
+@click.option(
+    "--top", type=click.IntRange(min=0), default=20, show_default=True, help="Rows to show; the JSON result has all."
+)
 @shared_options
 @click.pass_obj
 def command(

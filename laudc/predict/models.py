@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from laudc.devices import DeviceProfile
 from laudc.devices.profile import MEASURED, MODELLED
+from laudc.errors import UserError
 from laudc.predict.families import RESNET
 from laudc.predict.interface import LatencyModel
 
@@ -41,11 +42,15 @@ def latency_model(
         None where the profile holds no measurements for these kernels and this family.
 
     Raises:
-        UserError: the device does not compute in `precision`, or its calibration is damaged.
+        UserError: fewer than one thread of a CPU, the device does not compute in `precision`, or its calibration is damaged.
     """
     if profile.kind == "cpu":
         from laudc.predict.cpu.load import cpu_model
 
+        if threads < 1:
+            raise UserError(
+                f"a call with {threads} threads cannot be predicted", "it has at least one", "use --threads 1"
+            )
         model = cpu_model(profile, threads, isa, family)
         if model is None:
             return None
@@ -54,3 +59,11 @@ def latency_model(
 
     on_gpu = gpu_model(profile, precision, family=family)
     return TrustedModel(on_gpu, MEASURED if on_gpu.measured else MODELLED)
+
+
+def images_per_call(batch: int | None, profile: DeviceProfile) -> int:
+    """`batch`, or the device's usual number of images. Raises UserError for fewer than one."""
+    images = profile.batch if batch is None else batch
+    if images < 1:
+        raise UserError(f"a batch of {images} cannot be predicted", "it has at least one image", "use --batch 1")
+    return images

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from laudc.calibrate.measure import CpuMeasurer
     from laudc.calibrate.pace import Pace
     from laudc.engine.manifest import Manifest
     from laudc.profile.compare import Comparison
@@ -16,32 +17,57 @@ if TYPE_CHECKING:
 # A difference that is worth a word: predictions are about as good as this.
 _WORTH_SAYING = 0.08
 _TIMES = 3
+_LONGEST_NS = 1e12
 
 
 def pace_since_calibration(
     manifest: Manifest, comparison: Comparison, device: str | os.PathLike[str] | None = None
 ) -> float | None:
     """Time that fixed pieces of work take now, over what they took during calibration; None where that is not known,
-    or where the calibration is of another machine. Takes about a second; nothing else should run meanwhile.
+    or where the calibration is of another machine or of other versions, which the work runs through too. Takes about a
+    second and, for reading from memory, 256 MiB; nothing else should run meanwhile.
 
     `device`: profile that was predicted with; None: the one of the engine's name.
     """
+    from laudc.calibrate.measure import CpuMeasurer
     from laudc.devices import load_profile
     from laudc.devices.profile import MEASURED
 
     profile = load_profile(device or manifest.device.id)
-    calibrated = calibrated_pace_ns(profile.calibration, comparison.threads)
+    calibrated = calibrated_pace_ns(profile.calibration, _family(manifest), comparison.threads)
     if profile.kind != "cpu" or comparison.status != MEASURED or calibrated is None:
         return None
-    return _pace_now_ns(comparison.threads) / calibrated
+    measurer = CpuMeasurer()
+    if not _same_versions(profile.calibration, measurer.facts()):
+        return None
+    return _pace_now_ns(measurer, comparison.threads) / calibrated
 
 
-def calibrated_pace_ns(calibration: Mapping[str, Any], threads: int) -> float | None:
-    """Of a calibration with so many threads; None in one that does not say."""
-    clocks = calibration.get("clocks")
-    paces = clocks.get("pace_ns") if isinstance(clocks, Mapping) else None
-    pace = paces.get(str(threads)) if isinstance(paces, Mapping) else None
-    return float(pace) if isinstance(pace, (int, float)) and pace > 0 else None
+def _same_versions(calibration: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    machine = calibration.get("machine")
+    return isinstance(machine, Mapping) and all(machine.get(key) == facts[key] for key in ("onnxruntime", "library"))
+
+
+def _family(manifest: Manifest) -> str | None:
+    """Of the blocks that our kernels run."""
+    from laudc.predict.families import family_of_network, record_of
+
+    records = [block.get("record") for block in manifest.blocks]
+    return family_of_network(record_of(record) for record in records if isinstance(record, dict))
+
+
+def calibrated_pace_ns(calibration: Mapping[str, Any], family: str | None, threads: int) -> float | None:
+    """While networks of that family were calibrated with so many threads; None where it is not said, or where what is
+    said is no time that fixed work could take."""
+    families = calibration.get("families")
+    section = families.get(family) if isinstance(families, Mapping) else None
+    fits = section.get("fits") if isinstance(section, Mapping) else None
+    for fit in fits if isinstance(fits, list) else ():
+        if isinstance(fit, Mapping) and fit.get("threads") == threads:
+            pace = fit.get("pace_ns")
+            usable = isinstance(pace, (int, float)) and not isinstance(pace, bool) and 0 < pace <= _LONGEST_NS
+            return float(pace) if usable else None  # type: ignore[arg-type]
+    return None
 
 
 def pace_note(ratio: float) -> str | None:
@@ -55,13 +81,15 @@ def pace_note(ratio: float) -> str | None:
     )
 
 
-def _pace_now_ns(threads: int) -> float:
-    from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
+def _pace_now_ns(measurer: CpuMeasurer, threads: int) -> float:
+    from laudc.calibrate.measure import SETTLE_SECONDS
     from laudc.calibrate.pinning import caller_pinned
 
-    pace = CpuMeasurer().pace(threads)
+    pace = measurer.pace(threads)
     with caller_pinned():
-        return statistics.median(_settled(pace, SETTLE_SECONDS) for _ in range(_TIMES))
+        times = [_settled(pace, SETTLE_SECONDS) for _ in range(_TIMES + 1)]
+    # Calibrations keep the slower one of before and after.
+    return statistics.median(map(max, times, times[1:]))
 
 
 def _settled(pace: Pace, seconds: float) -> float:

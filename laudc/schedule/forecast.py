@@ -15,7 +15,7 @@ from laudc.predict.behind import Behind
 from laudc.predict.families import TITLES, Record, family_of_network
 from laudc.predict.frame import Frame, frame_of_model
 from laudc.predict.interface import LatencyModel
-from laudc.predict.models import latency_model
+from laudc.predict.models import images_per_call, latency_model
 from laudc.predict.selection import Selecting, most_found, regions_and_objects
 from laudc.predict.sweep import Sweep, sweep_rates
 from laudc.schedule.blocks import Graph
@@ -95,9 +95,7 @@ def forecast(
     family = _predictable_family(records)
     chosen = precision or profile.precision
     measured = read_activation(activation, records, sha256_bytes(serialized))
-    images = profile.batch if batch is None else batch
-    if images < 1:
-        raise UserError(f"a batch of {images} cannot be predicted", "it has at least one image", "use --batch 1")
+    images = images_per_call(batch, profile)
     chooser = chooser_for(profile, proto, measured, batch=images, threads=threads, precision=chosen)
     if chooser is None:
         raise UserError(
@@ -181,7 +179,7 @@ def chooser_for(
     family = family_of_network(record for _, record in block_records(Graph(model), _PANEL))
     if family is None:
         return None
-    threads = threads or detect_host().usable_threads
+    threads = detect_host().usable_threads if threads is None else threads
     found = latency_model(profile, threads=threads, isa=isa, precision=precision, family=family)
     if found is None:
         return None

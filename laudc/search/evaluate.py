@@ -51,7 +51,7 @@ def evaluate(option: Uniform, base: AnyBlueprint, target: Target) -> StageTimes:
         raise UserError(
             f"the device '{profile.id}' cannot be predicted yet",
             f"its profile holds no latency model for {TITLES[family]}",
-            f"laudc calibrate --family {family}",
+            f"laudc calibrate --device {target.profile} --family {family}",
         )
     plan = Plan("sparse", 64, tuple(BlockPlan(name, "sparse", "", record) for name, record in blocks))
     activation = activation_at_rate(blocks, option.rate, images=max(_IMAGES, target.batch))

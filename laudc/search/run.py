@@ -20,6 +20,7 @@ from laudc.devices import detect_host, load_profile
 from laudc.errors import UserError
 from laudc.predict.architectures import PUBLISHED, AnyBlueprint, published
 from laudc.predict.blueprint import Blueprint
+from laudc.predict.models import images_per_call
 from laudc.predict.vit_blueprint import PATCH, VitBlueprint
 from laudc.search.evaluate import StageTimes, Target, evaluate
 from laudc.search.space import CHANNEL, RATES, SPATIAL, Uniform, modes_of, stage_options, uniform_options
@@ -103,10 +104,14 @@ def search(
         UserError: an option is impossible, or the device has no latency model for the family.
     """
     base = _base(arch, input_size, width_mult)
-    modes = modes_of(base) if modes is None else modes
+    modes = tuple(dict.fromkeys(modes_of(base) if modes is None else modes))
+    rates = tuple(dict.fromkeys(rates))
     _check(base, modes, spatial, channel, rates)
+    if budget_ms is not None and not 0 < budget_ms < math.inf:
+        raise UserError(f"a budget of {budget_ms:g} ms is impossible", "it is a time above 0", "use --budget-ms 40")
     profile = load_profile(device)
-    target = Target(os.fspath(device), precision, batch or profile.batch, threads or detect_host().usable_threads)
+    threads = detect_host().usable_threads if threads is None else threads
+    target = Target(os.fspath(device), precision, images_per_call(batch, profile), threads)
     options = uniform_options(base, modes, spatial, channel, rates)
     times = run_all(
         evaluate,
@@ -146,6 +151,12 @@ def _base(arch: str, input_size: int, width_mult: float) -> AnyBlueprint:
             "use --input-size 224",
         )
     base = published(arch, input_size, width_mult)
+    if isinstance(base, Blueprint) and min(base.widths) < 1:
+        raise UserError(
+            f"width {width_mult:g} leaves stages without channels",
+            "the first stage has 64 to scale",
+            "use --width-mult 0.25",
+        )
     if width_mult != 1 and not isinstance(base, Blueprint):
         raise UserError(f"'{arch}' has no other widths", "only ResNets have them", "leave --width-mult out")
     if isinstance(base, VitBlueprint) and input_size % PATCH:
@@ -184,6 +195,12 @@ def _combined(
     per_stage = []
     for stage, fitting in enumerate(stage_options(options, base)):
         here = [i for i in fitting if options[i].mode == mode and options[i].rate == rate]
+        if not here:
+            raise UserError(
+                f"stage {stage + 1} can have none of these granularities in mode '{mode}'",
+                "S must leave more than one patch of the stage's map, and G must divide the channels of every stage",
+                "leave them out, or include 1",
+            )
         values = np.asarray([[_step(times[i].stages_us[stage]), -times[i].decisions[stage]] for i in here])
         per_stage.append([here[k] for k in np.flatnonzero(_undominated(values))])
     found = []
@@ -199,7 +216,6 @@ def _combined(
                 sum(times[i].decisions[stage] for stage, i in enumerate(chosen)),
             )
         )
-    assert all(len(choices) for choices in per_stage)
     return found
 
 

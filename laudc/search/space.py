@@ -63,14 +63,14 @@ def modes_of(base: AnyBlueprint) -> tuple[str, ...]:
 
 def uniform_options(
     base: AnyBlueprint,
-    modes: Sequence[str] | None = None,
+    modes: Sequence[str],
     spatial: Sequence[int] = SPATIAL,
     channel: Sequence[int] = CHANNEL,
     rates: Sequence[float] = RATES,
 ) -> list[Uniform]:
     """Everything worth predicting: options that a mode ignores are not varied."""
     found = []
-    for mode in modes or modes_of(base):
+    for mode in modes:
         patches = spatial if mode in ("spatial", "both") else (1,)
         groups = [g for g in channel if _divides(base, g)] if mode in ("channel", "both") else [1]
         found += [Uniform(mode, s, g, rate) for s in patches for g in groups for rate in rates]

@@ -117,8 +117,8 @@ class BlockCall {
   }
 
   void list_rows() {
-    // Without a spatial mask every call has the same lists.
-    if (!d_.spatial() && static_cast<int>(rows_->conv1_samples.size()) == samples_ &&
+    // Without a spatial mask every call has the same lists, once the last of them was filled.
+    if (!d_.spatial() && !rows_->conv3.empty() && static_cast<int>(rows_->conv3.back().samples.size()) == samples_ &&
         rows_->in_pixel == strides_.in_pixel)
       return;
     rows_->clear(d_);
@@ -201,7 +201,7 @@ class BlockCall {
   // Few pixels are shared out by channels, many by pixels.
   int shares() const { return d_.hin * d_.win < 96 ? context_.parallel->width() : 1; }
 
-  // Threads pack Winograd's filters by panels, each from memory that it fetched: as many panels as threads, unless
+  // Threads pack Winograd's filters by panels: as many panels as threads, so that each packs rows of its own, unless
   // they would be too narrow to be multiplied with at full speed.
   int winograd_shares(const std::vector<int32_t>* kept) const {
     constexpr int kWide = 32;

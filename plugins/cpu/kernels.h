@@ -143,7 +143,7 @@ const KernelTable& avx512_kernels();
 const KernelTable& neon_kernels();
 #endif
 
-// The best table this CPU runs. LAUDC_ISA=portable|avx2|avx512|neon in the environment asks for a lesser one.
+// The best table this CPU runs. LAUDC_ISA=portable, or on x86-64 avx2, in the environment asks for a lesser one.
 const KernelTable& kernels();
 
 }  // namespace cpu

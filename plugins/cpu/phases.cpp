@@ -171,7 +171,10 @@ void by_rows(const Context& context, const GemmTask& task, const Weights& weight
 void indexed_gemm(const Context& context, const Weights& weights, const Rows& rows, const Bias& bias, Epilogue epilogue,
                   const Following& next, PartialSums* sums) {
   const int row_count = rows.range.end - rows.range.begin;
-  if (row_count == 0 || weights.kept_columns() == 0) return;
+  if (row_count == 0 || weights.kept_columns() == 0) {
+    if (sums != nullptr) sums->resize(0, weights.kept_columns());
+    return;
+  }
   const int panels = working_panels(weights);
   const int threads = context.parallel->width();
   const int64_t depth = static_cast<int64_t>(weights.taps) * weights.kept_inputs();

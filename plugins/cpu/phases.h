@@ -41,10 +41,10 @@ struct Bias {
 enum class Epilogue { kStore, kAddRelu };
 
 // Column sums of what a phase wrote, one partial sum per task that took rows of its own. Parts begin on cache lines of
-// their own, and whoever adds to one zeroes it first: what another thread wrote last is slow to write.
+// their own. Values are undefined until they are zeroed: by whoever adds to a part, where one task does all of it (what
+// another thread wrote last is slow to write), else by zero().
 class PartialSums {
  public:
-  // Values are undefined.
   void resize(size_t parts, int columns) {
     stride_ = static_cast<size_t>(columns + 63) / 64 * 64;
     parts_ = parts;

@@ -125,7 +125,7 @@ struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
   Buffer h2, packed, a_packed;
-  ApartScratch apart;                // per thread
+  ApartScratch apart;
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
   PartialSums h2_sums;
   Decisions decisions;

@@ -32,6 +32,39 @@ int panels_per_group(const Weights& w, int threads) {
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(panels, budget / floats)));
 }
 
+namespace {
+
+// The work of packing panels [first, first + count) of every point, cut into slices that tasks may do in any order.
+class Packing {
+ public:
+  // Nothing is left to do when the panels are ready as they are.
+  Packing(const Context& context, const Weights& w, int first, int count, Buffer* to);
+
+  size_t slices() const { return slices_; }
+  void pack(size_t slice) const;
+  // Complete once all slices are packed.
+  const PanelSet& set() const { return set_; }
+
+ private:
+  // Input channels, as counted among the kept ones.
+  struct Range {
+    int begin, end;
+    int count() const { return end - begin; }
+  };
+  void cut(int threads);
+  void pack_tap(int p, int tap, Range k, float* to) const;
+  void copy_rows(int p, int tap, Range k, float* to) const;
+  void transpose_rows(int p, int tap, Range k, float* to) const;
+  void pack_filters(int p, Range k, float* to) const;
+
+  const Context& context_;
+  const Weights& w_;
+  PanelSet set_;
+  float* data_ = nullptr;
+  int inputs_, taps_ = 1, cuts_ = 1;
+  size_t slices_ = 0;
+};
+
 Packing::Packing(const Context& context, const Weights& w, int first, int count, Buffer* to)
     : context_(context),
       w_(w),
@@ -114,6 +147,8 @@ void Packing::pack_filters(int p, Range k, float* to) const {
   for (int tap = 0; tap < 9; ++tap) pack_tap(p, tap, k, taps + tap * tap_stride);
   context_.kernels->winograd_filters({taps, tap_stride, tap_stride, to, set_.point_stride});
 }
+
+}  // namespace
 
 PanelSet ready_panels(const Context& context, const Weights& w, int first, int count, Buffer* packed) {
   const Packing packing(context, w, first, count, packed);

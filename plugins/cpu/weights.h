@@ -61,7 +61,7 @@ struct Weights {
   const std::vector<int32_t>* k_kept;  // null: all
   const std::vector<int32_t>* n_kept;  // null: all; only with kRows
   int shares;                          // kRows: threads that should get equal numbers of panels
-  const PanelSet* packed = nullptr;    // all panels, if an earlier phase packed them
+  const PanelSet* packed = nullptr;    // all panels, where they were packed before; null: not
 
   int kept_inputs() const { return k_kept == nullptr ? k_count : static_cast<int>(k_kept->size()); }
   int kept_columns() const { return n_kept == nullptr ? columns : static_cast<int>(n_kept->size()); }
@@ -83,37 +83,6 @@ inline int working_panels(const Weights& w) { return panel_count(w.kept_columns(
 // used. One thread packs each panel when it needs it, from memory that is fetched while it multiplies with the one
 // before. Several threads pack together and wait for each other, so they do more at a time.
 int panels_per_group(const Weights& w, int threads);
-
-// The work of packing panels [first, first + count) of every point, cut into slices that tasks may do in any order.
-class Packing {
- public:
-  // Nothing is left to do when the panels are ready as they are.
-  Packing(const Context& context, const Weights& w, int first, int count, Buffer* to);
-
-  size_t slices() const { return slices_; }
-  void pack(size_t slice) const;
-  // Complete once all slices are packed.
-  const PanelSet& set() const { return set_; }
-
- private:
-  // Input channels, as counted among the kept ones.
-  struct Range {
-    int begin, end;
-    int count() const { return end - begin; }
-  };
-  void cut(int threads);
-  void pack_tap(int p, int tap, Range k, float* to) const;
-  void copy_rows(int p, int tap, Range k, float* to) const;
-  void transpose_rows(int p, int tap, Range k, float* to) const;
-  void pack_filters(int p, Range k, float* to) const;
-
-  const Context& context_;
-  const Weights& w_;
-  PanelSet set_;
-  float* data_ = nullptr;
-  int inputs_, taps_ = 1, cuts_ = 1;
-  size_t slices_ = 0;
-};
 
 // Packs with all threads of the context.
 PanelSet ready_panels(const Context& context, const Weights& w, int first, int count, Buffer* packed);

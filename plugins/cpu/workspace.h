@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -77,10 +78,11 @@ class Pool {
     std::lock_guard<std::mutex> lock(mutex_);
     if (free_.empty()) return Lease(this, std::unique_ptr<T>(new T()));
     const std::thread::id user = std::this_thread::get_id();
-    auto found = std::find_if(free_.begin(), free_.end(), [&](const Item& item) { return item.user == user; });
-    if (found == free_.end()) --found;
+    // What it gave back last: a thread that borrowed two at once has two.
+    auto found = std::find_if(free_.rbegin(), free_.rend(), [&](const Item& item) { return item.user == user; });
+    if (found == free_.rend()) found = free_.rbegin();
     std::unique_ptr<T> object = std::move(found->object);
-    free_.erase(found);
+    free_.erase(std::next(found).base());
     return Lease(this, std::move(object));
   }
 

@@ -156,13 +156,25 @@ def test_threads_share_out_products_as_the_kernels_do() -> None:
     assert share(95, 512, 256) == [95, 2, 0, 0.5]
     assert share(49, 512, 192) == [49, 2, 0, 2 / 3]
     assert share(49, 512, 144) == [49, 1, 16, 2 / 3]
-    # One panel is shared out by rows, however few.
-    assert share(49, 2304, 64) == [25, 1, 0, 1]
+    # One panel is cut into ranges of rows that are worth a task.
+    assert share(49, 2304, 64) == [49, 1, 0, 1]
+    assert share(100, 2304, 64) == [50, 1, 0, 1]
     # So little work that one thread does it; few rows count as eight.
     assert share(49, 64, 64) == [49, 1, 0, 1]
     assert share(1, 512, 128) == [1, 1, 0, 0.5]
     assert share(1, 512, 128, sharing=TOKENS) == [1, 2, 0, 1]
     assert share(50, 512, 256, sharing=TOKENS) == [25, 4, 0, 1]
+
+
+def test_threads_pack_together_where_they_do_not_multiply_apart() -> None:
+    work = Amounts(TERMS, 1, Machine("avx512", 2, 1), Place(), {"weights_near": None})
+
+    def packed(rows, depth, columns):
+        return float(work.share(np.array([float(rows)]), depth, columns).packed[0])
+
+    assert packed(100, 512, 256) == 1
+    assert packed(95, 512, 256) == 0.5  # its own panels
+    assert packed(49, 64, 64) == 0.5
 
 
 def test_threads_share_out_tiles_in_tasks_or_by_panels() -> None:
@@ -189,5 +201,8 @@ def test_a_fit_survives_its_file() -> None:
     assert again.network_interval == fit.network_interval
     with pytest.raises(ValueError, match="unknown terms nonsense"):
         Fit.from_dict({**fit.to_dict(), "block_ns": {"nonsense": 1.0}})
-    with pytest.raises(ValueError, match="negative"):
-        Fit.from_dict({**fit.to_dict(), "block_ns": {"block": -1.0}})
+    for damaged in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            Fit.from_dict({**fit.to_dict(), "block_ns": {"block": damaged}})
+    with pytest.raises(ValueError, match="0 threads"):
+        Fit.from_dict({**fit.to_dict(), "threads": 0})

@@ -9,8 +9,10 @@ import pytest
 
 import laudc
 from laudc.errors import UserError
-from laudc.predict.architectures import PUBLISHED
-from laudc.predict.blueprint import Blueprint
+from laudc.predict.architectures import PUBLISHED, published
+from laudc.predict.blueprint import MODES, Blueprint
+from laudc.predict.regnet_blueprint import RegNetBlueprint
+from laudc.predict.vit_blueprint import VitBlueprint
 from laudc.search.run import _undominated
 from laudc.search.space import Uniform, fits, stage_maps, uniform_options
 from laudc.search.workers import run_all
@@ -52,8 +54,32 @@ def test_a_transformer_is_searched_by_policies() -> None:
 
 def test_published_architectures_are_those_of_the_models() -> None:
     families = pytest.importorskip("laudnet.families")
+    for arch in PUBLISHED:
+        _same_sizes(published(arch), families.config_from_dict({"arch": arch}))
     backbones, free = {"lad_mmdet_resnet101", "lad_mmdet_resnet50"}, {"laud_resnet", "laud_vit", "laud_detector"}
     assert set(PUBLISHED) == set(families.known_archs()) - backbones - free
+
+
+def _same_sizes(described, config) -> None:
+    if isinstance(described, VitBlueprint):
+        assert (described.dim, described.heads, len(described.hidden)) == (
+            config.embed_dim, config.num_heads, config.depth
+        )  # fmt: skip
+        assert described.hidden[0] == config.mlp_ratio * config.embed_dim
+        assert described.t2t == config.tokens_to_token
+        return
+    assert described.layers == tuple(config.layers)
+    if isinstance(described, RegNetBlueprint):
+        stages = [config.stage(index) for index in range(len(described.layers))]
+        assert described.widths == tuple(stage.width for stage in stages)
+        assert [width // described.group_width for width in described.widths] == [stage.groups for stage in stages]
+
+
+def test_what_is_said_twice_is_tried_once() -> None:
+    options = {**OPTIONS, "modes": ("layer",), "rates": (0.5,)}
+    once = laudc.search(**options)
+    twice = laudc.search(**{**options, "modes": ("layer", "layer"), "rates": (0.5, 0.5)})
+    assert once == twice
 
 
 def test_the_budget_is_a_limit() -> None:
@@ -77,6 +103,15 @@ def test_the_budget_is_a_limit() -> None:
         ({"arch": "lad_regnet_y_400mf", "width_mult": 0.5}, "no other widths"),
         ({"arch": "ada_step_t2t_vit_14_lnorm", "modes": ("spatial",)}, "know token, head, layer, token[+]head"),
         ({"arch": "ada_step_t2t_vit_14_lnorm", "input_size": 100}, "multiple of 16"),
+        ({"batch": -1}, "batch of -1"),
+        ({"batch": 0}, "batch of 0"),
+        ({"device": "cpu", "threads": -3}, "-3 threads"),
+        ({"device": "cpu", "threads": 0}, "0 threads"),
+        ({"width_mult": 0.01}, "without channels"),
+        ({"budget_ms": float("nan")}, "budget of nan"),
+        ({"budget_ms": 0}, "budget of 0"),
+        ({"channel": (3,)}, "can have none of these granularities"),
+        ({"spatial": (100,)}, "can have none of these granularities"),
         ({"device": "nan"}, "no device"),
         ({"precision": "int8"}, "does not compute in int8"),
     ],
@@ -88,7 +123,7 @@ def test_impossible_searches(changes, words) -> None:
 
 
 def test_options_that_a_mode_ignores_are_not_varied() -> None:
-    options = uniform_options(Blueprint(), rates=(0.5,))
+    options = uniform_options(Blueprint(), MODES, rates=(0.5,))
     assert sum(o.mode == "layer" for o in options) == 1
     assert all(o.channel == 1 for o in options if o.mode == "spatial")
     assert stage_maps(Blueprint()) == [56, 28, 14, 7]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -46,12 +46,14 @@ TOKENS = Sharing(rows_per_task=24, least_rows=0)
 @dataclass(frozen=True)
 class Share:
     """What the busiest thread does of a product, (calls,) each: its rows, its panels of full width, the columns of a
-    narrower last one (0: it has none), and its share of the weights. shared: whether others take part."""
+    narrower last one (0: it has none), and its share of the weights. packed: the share of them that it brings together,
+    where they do not lie ready. shared: whether others take part."""
 
     rows: Array
     panels: Array
     narrow: Array
     weights: Array
+    packed: Array
     shared: Array
 
     @classmethod
@@ -66,7 +68,7 @@ class Share:
         others_as_many = by_panels & (np.floor(panels / threads) == most)
         narrow = np.where((last < panel) & (panels > 0) & ~others_as_many, last, 0.0)
         weights = np.where(by_panels, most / np.maximum(panels, 1), 1.0)
-        return cls(rows, most - (narrow > 0), narrow, weights, shared)
+        return cls(rows, most - (narrow > 0), narrow, weights, weights, shared)
 
 
 # Terms that `Amounts` fills by itself for products and their weights; families name them among theirs.
@@ -128,14 +130,14 @@ class Amounts:
         sharing: Sharing = PIXELS,
         panel: Array | int = PANEL,
         written: str | None = None,
-    ) -> Array:
+    ) -> Share:
         """Rows times a (depth, columns) matrix in panels of `panel` columns; `written`: the kind of work that its
-        results are. Returns the share of the weights that the busiest thread reads."""
+        results are. Returns the busiest thread's part of it."""
         mine = self.share(rows, depth, columns, sharing, panel)
         self.multiplied(kind, mine, depth, panel)
         if written is not None:
             self.add(written, mine.rows * (mine.panels * panel + mine.narrow))
-        return mine.weights
+        return mine
 
     def share(
         self,
@@ -145,14 +147,21 @@ class Amounts:
         sharing: Sharing = PIXELS,
         panel: Array | int = PANEL,
     ) -> Share:
-        """The busiest thread's part of a product."""
+        """The busiest thread's part of a product (`make_grid` and `indexed_gemm_apart` of plugins/cpu/phases.cpp)."""
         threads = self.threads
         some = (rows > 0) & (np.asarray(depth) > 0)
         columns = np.asarray(columns, float) * some
-        shared = (np.maximum(rows, sharing.least_rows) * depth * columns >= MIN_MACS_TO_SHARE) & (threads > 1)
-        by_rows = (rows >= sharing.rows_per_task * threads) | (columns <= panel)
-        mine = np.where(shared & by_rows, np.ceil(rows / threads), rows)
-        return Share.of(mine, columns, panel, threads, by_panels=shared & ~by_rows, shared=shared)
+        worthwhile = (np.maximum(rows, sharing.least_rows) * depth * columns >= MIN_MACS_TO_SHARE) & (threads > 1)
+        many = rows >= sharing.rows_per_task * threads
+        # A single panel is cut into as many ranges of rows as are worth a task.
+        parts = np.where(many, threads, np.clip(rows // sharing.rows_per_task, 1, threads))
+        by_rows = many | (columns <= panel)
+        shared = worthwhile & (~by_rows | (parts > 1))
+        mine = np.where(shared & by_rows, np.ceil(rows / parts), rows)
+        share = Share.of(mine, columns, panel, threads, by_panels=shared & ~by_rows, shared=shared)
+        # Many rows, or panels of its own: each thread packs what it multiplies with. Else all of them pack together.
+        apart = (worthwhile & many) | (shared & ~by_rows)
+        return replace(share, packed=np.where(apart, share.weights, 1 / threads))
 
     def multiplied(self, kind: str, mine: Share, depth: Array | float, panel: Array | int, points: int = 1) -> None:
         """The work of a thread's part of a product, `points` times over."""
@@ -172,17 +181,19 @@ class Amounts:
         """Stored weights that are read when there are rows to multiply: the share of them that a thread reads."""
         self.stream(np.asarray(floats, float) * (rows > 0) * share, rows)
 
-    def packed_weights(self, kind: str, floats: Array, rows: Array, share: Array | float) -> None:
-        """Weights that are brought together first: the share of them that a thread brings together. Nothing hides how
-        long memory takes for them, but what is fetched ahead while rows are multiplied."""
-        amount = floats * (rows > 0) * share
+    def packed_weights(self, kind: str, floats: Array, rows: Array, share: Share) -> None:
+        """Weights that are brought together first, in a section of its own where threads do so together. Nothing hides
+        how long memory takes for them, but what is fetched ahead while rows are multiplied."""
+        amount = floats * (rows > 0) * share.packed
+        self.add("section", (amount > 0) & (share.packed < share.weights))
         self.add(kind, amount)
         self.add("packed_far", amount * self._place.far)
         self.add("packed_waited", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))
 
-    def own_packed_weights(self, kind: str, floats: Array, rows: Array, share: Array | float) -> None:
-        """Weights that each thread brings together for itself: the share of them that it multiplies."""
-        amount = floats * (rows > 0) * share
+    def own_packed_weights(self, kind: str, floats: Array, rows: Array, share: Share) -> None:
+        """As `packed_weights`, where what memory takes for them is fitted as for weights that lie ready."""
+        amount = floats * (rows > 0) * share.packed
+        self.add("section", (amount > 0) & (share.packed < share.weights))
         self.stream(amount, rows)
         self.add(kind, amount)
 

@@ -50,6 +50,8 @@ class Fit:
     def from_dict(cls, data: Mapping[str, Any], family: str = RESNET) -> Fit:
         """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
         about = CPU_FAMILIES[family]
+        if int(data["threads"]) < 1:
+            raise ValueError(f"a fit for {data['threads']} threads")
         residual, network = data.get("residual"), data.get("network_interval")
         return cls(
             int(data["threads"]),
@@ -71,8 +73,8 @@ def _vector(names: Sequence[str], values: Mapping[str, Any]) -> Array:
     if unknown:
         raise ValueError(f"unknown terms {', '.join(sorted(unknown))}")
     vector = np.asarray([float(values.get(name, 0.0)) for name in names])
-    if (vector < 0).any():
-        raise ValueError("coefficients must not be negative")
+    if not (np.isfinite(vector) & (vector >= 0)).all():
+        raise ValueError("coefficients must be finite and not negative")
     return vector
 
 

@@ -6,13 +6,14 @@ See `laudc.predict.cpu.terms` for what a term is. The kernels go through the ima
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from laudc.ops.packing import ALIGN, round_up
 from laudc.ops.scheduled import RegNetRecord
-from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PIXELS, PRODUCT_TERMS, Amounts, Machine
-from laudc.predict.cpu.terms import add_maskers
+from laudc.predict.cpu.amounts import MIN_MACS_TO_SHARE, PANEL, PIXELS, PRODUCT_TERMS, Amounts, Machine, Share
+from laudc.predict.cpu.terms import add_maskers, crossed, shares_of, working_panel
 from laudc.predict.interface import Place
 from laudc.predict.regnet_counts import RegNetCounts
 from laudc.predict.traffic import fetched_in_vain, regnet_weights
@@ -49,14 +50,13 @@ REGNET_TERMS = (
     "averaged",  # floats read by the channel masker
     "decided",  # floats of channel masker weights
 )
-# The widest group of the kernel that goes through whole maps (plugins/cpu/grid_conv_*.cpp).
-_WIDEST_ON_GRID = 32
+# The widest group of the kernel that goes through whole maps (plugins/cpu/grid_conv_*.cpp); 0: there is none.
+_WIDEST_ON_GRID: Mapping[str, int] = MappingProxyType({"avx512": 32, "avx2": 24, "neon": 0, "portable": 0})
 # Output pixels of its tiles by stride, and so many as keep the arithmetic busy.
 _TILE_PIXELS = {1: 14, 2: 10}
 _BUSY_PIXELS = 8
 _TAPS = 9
 _BAND_FLOATS = 128 * 1024
-_PANEL = 64  # columns of a stored one
 
 
 def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Machine, place: Place) -> Array:
@@ -70,24 +70,26 @@ def regnet_block_terms(record: RegNetRecord, counts: RegNetCounts, machine: Mach
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout))
         share = work.gemm("projection", pixels, record.cin, record.cout)
-        work.weights(weights["projection"], pixels, share)
+        work.weights(weights["projection"], pixels, share.weights)
         work.add("outputs", pixels * record.cout / work.threads)
     on = counts.b * (counts.channels > 0)
-    share_a = work.gemm("a", counts.a, record.cin, counts.channels)
-    work.add("rows_written", (counts.a + on) * counts.channels / work.threads)
     # Weights of conv a and c lie ready for all channels together; some are brought together first.
     some = counts.channels < record.width
-    work.weights(weights["a"] * ~some, counts.a, share_a)
+    panel = np.where(some, working_panel(record, counts.channels, shares_of(record, work.threads)), PANEL)
+    share_a = work.gemm("a", counts.a, record.cin, counts.channels, panel=panel)
+    work.add("rows_written", (counts.a + on) * counts.channels / work.threads)
+    crossed(work, counts.a * record.cin, share_a.weights)
+    work.weights(weights["a"] * ~some, counts.a, share_a.weights)
     work.own_packed_weights("packed", weights["a"] * some, counts.a, share_a)
     work.stream(fetched_in_vain(record, counts) / work.threads, counts.a)
     _grouped(work, record, counts)
-    _excitation(work, counts, on, weights["se"])
+    _excitation(work, record, counts, on, weights["se"])
     share_c = work.gemm("c", counts.c, counts.channels, record.cout)
     work.add("outputs", counts.c * record.cout / work.threads)
-    work.weights(weights["c"], counts.c * ~some, share_c)
+    crossed(work, counts.c * counts.channels, share_c.weights)
+    work.weights(weights["c"], counts.c * ~some, share_c.weights)
     work.own_packed_weights("copied", weights["c"] * some, counts.c, share_c)
     _gathered(work, record, counts, weights, {"a": share_a, "c": share_c})
-    _crossings(work, record, counts)
     return work.values
 
 
@@ -116,7 +118,7 @@ def _gathered(
     record: RegNetRecord,
     counts: RegNetCounts,
     weights: Mapping[str, Array],
-    shares: Mapping[str, Array],
+    shares: Mapping[str, Share],
 ) -> None:
     """Kept weights of conv a and c lie in stretches: the hardware fetches on within one, but not from one to the next,
     and packing waits for what comes from memory where nothing was fetched ahead.
@@ -128,18 +130,10 @@ def _gathered(
     kept = counts.channels / record.width
     groups = float(record.channel_groups)
     stretches = (kept < 1) * groups * kept * (1 - kept + 1 / groups)
-    for rows, part, panels in ((counts.a, "a", 1), (counts.c, "c", -(-record.cout // _PANEL))):
-        mine = (rows > 0) * shares[part]
+    for rows, part, panels in ((counts.a, "a", 1), (counts.c, "c", -(-record.cout // PANEL))):
+        mine = (rows > 0) * shares[part].packed
         work.add("packed_far", weights[part] * (kept < 1) * mine * work.far)
         work.add("pieces", stretches * panels * mine)
-
-
-def _crossings(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
-    """Few pixels are shared out by channels: every thread then reads all pixels, those as well that others wrote."""
-    read = (counts.a * record.cin, counts.a * counts.channels, counts.c * counts.channels)
-    for pixels, floats in zip((counts.a, counts.b, counts.c), read, strict=True):
-        few = (pixels > 0) & (pixels < PIXELS.rows_per_task * work.threads)
-        work.add("crossed", few * floats * (1 - 1 / work.threads))
 
 
 def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
@@ -151,7 +145,7 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     mine = np.where(by_rows, np.ceil(counts.b / tasks), counts.b)
     share = np.where(by_rows, 1.0, np.ceil(parts / tasks) / parts)
     bands = _bands(record, threads)
-    listed = bool(record.se_pool) | (counts.channels / parts > _WIDEST_ON_GRID)
+    listed = bool(record.se_pool) | (counts.channels / parts > _WIDEST_ON_GRID[work.machine.isa])
     # Lines are cut into tiles; one of few pixels takes as long as one of some more.
     tiles = np.ceil(record.wout / _TILE_PIXELS[record.stride])
     stretched = np.maximum(record.wout / tiles, _BUSY_PIXELS) * tiles / record.wout
@@ -164,6 +158,7 @@ def _grouped(work: Amounts, record: RegNetRecord, counts: RegNetCounts) -> None:
     work.add("b_listed_macs", mine * _TAPS * counts.listed * share * listed)
     work.add("b_listed_pixels", mine * counts.parts * share * listed)
     work.add("section", (tasks > 1) * (counts.b * counts.parts > 0) * (2 * bands - 1))
+    crossed(work, counts.b * counts.channels, share)
     work.weights(_TAPS * counts.parts * width * width, counts.b, share)
     partly = counts.channels < counts.parts * width
     work.add("compacted", _TAPS * counts.listed * share * partly * (counts.b > 0) * bands)
@@ -177,7 +172,7 @@ def _bands(record: RegNetRecord, threads: int) -> float:
     return min(float(record.hout), np.ceil(floats / (_BAND_FLOATS * threads)))
 
 
-def _excitation(work: Amounts, counts: RegNetCounts, rows: Array, weights: Array) -> None:
+def _excitation(work: Amounts, record: RegNetRecord, counts: RegNetCounts, rows: Array, weights: Array) -> None:
     def shared(pixels: Array) -> Array:
         return np.where(pixels >= PIXELS.rows_per_task * work.threads, 1.0 / work.threads, 1.0)
 
@@ -185,5 +180,10 @@ def _excitation(work: Amounts, counts: RegNetCounts, rows: Array, weights: Array
     # By the tasks of conv b, which share out groups where there are few pixels, and by those of conv c.
     work.add("summed", rows * padded / work.threads)
     work.add("scaled", counts.read * counts.channels * shared(counts.c))
-    work.add("excited", weights)
-    work.weights(weights, np.ones(len(counts)), 1.0 / work.threads)
+    # Two layers of a single row; their weights are equally many.
+    one = np.ones(len(counts))
+    for depth, columns in ((record.width, record.squeeze), (record.squeeze, record.width)):
+        mine = work.share(one, depth, columns)
+        work.add("section", mine.shared)
+        work.add("excited", weights / 2 * mine.weights)
+        work.weights(weights / 2, one, mine.weights)

@@ -8,6 +8,8 @@ of threads. Times are sums: on the machines we know, phases of a block do not ov
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from laudc.ops.packing import ALIGN
@@ -55,6 +57,10 @@ _MERGED = {"weights_near": None}
 _WINOGRAD_POINTS = 16
 _WINOGRAD_CHUNK_FLOATS = 192 * 1024
 _MIN_TILES_PER_TASK = 16
+# So many are transformed by one thread alone.
+_TILES_INLINE = 8
+# Floats of packed panels that stay in a core's second-level cache, and in the last one.
+_GROUP_FLOATS, _SHARED_GROUP_FLOATS = 128 * 1024, 1024 * 1024
 # Maps of fewer pixels are shared out by channels.
 _FEW_PIXELS = 96
 # Columns that a panel of Winograd's filters should have for threads to pack whole ones.
@@ -82,7 +88,7 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     if record.projection:
         pixels = np.full(len(counts), float(record.hout * record.wout * samples))
         share = work.gemm("projection", pixels, record.cin, record.cout, written="outputs")
-        work.weights(record.cin * record.cout, pixels, share)
+        work.weights(record.cin * record.cout, pixels, share.weights)
     _conv1(work, record, counts)
     _conv2(work, record, counts)
     _conv3(work, record, counts)
@@ -134,15 +140,15 @@ def _lists(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> 
     work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
 
 
-def _shares(record: BlockRecord, threads: int) -> int:
+def shares_of(record: BlockRecord, threads: int) -> int:
     """Few pixels are shared out by channels, many by pixels."""
     return threads if record.hin * record.win < _FEW_PIXELS else 1
 
 
-def _panel(record: BlockRecord, counts: Counts, shares: Array | int) -> Array:
-    """Columns of a panel of conv1 and conv2: kept channels are spread evenly over a multiple of `shares` panels
-    (`working_panel` of plugins/cpu/weights.cpp)."""
-    kept = np.maximum(counts.channels, 1)
+def working_panel(record: BlockRecord, channels: Array, shares: Array | int) -> Array:
+    """Columns of a panel of the convolutions that make `channels`: kept ones are spread evenly over a multiple of
+    `shares` panels (`working_panel` of plugins/cpu/weights.cpp)."""
+    kept = np.maximum(channels, 1)
     if not record.channel_groups:
         return np.full(len(kept), float(PANEL))
     panels = np.ceil(np.ceil(kept / PANEL) / shares) * shares
@@ -151,9 +157,9 @@ def _panel(record: BlockRecord, counts: Counts, shares: Array | int) -> Array:
 
 
 def _conv1(work: Amounts, record: BlockRecord, counts: Counts) -> None:
-    panel = _panel(record, counts, _shares(record, work.threads))
+    panel = working_panel(record, counts.channels, shares_of(record, work.threads))
     share = work.gemm("conv1", counts.conv1, record.cin, counts.channels, panel=panel, written="rows_written")
-    _crossed(work, counts.conv1 * record.cin, share)
+    crossed(work, counts.conv1 * record.cin, share.weights)
     _inner_weights(work, record, record.cin * counts.channels, counts.conv1, share)
 
 
@@ -161,9 +167,9 @@ def _conv2(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     kept = counts.channels
     if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2:
         return _winograd(work, record, counts)
-    panel = _panel(record, counts, _shares(record, work.threads))
+    panel = working_panel(record, counts.channels, shares_of(record, work.threads))
     share = work.gemm("conv2", counts.conv2, 9 * kept, kept, panel=panel, written="rows_written")
-    _crossed(work, counts.conv2 * kept, share)
+    crossed(work, counts.conv2 * kept, share.weights)
     _inner_weights(work, record, 9 * kept * gone_through(record, kept), counts.conv2, share)
 
 
@@ -172,10 +178,11 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     of some dozens, each going through all panels (`winograd_conv` of plugins/cpu/phases.cpp)."""
     threads, tiles, kept = work.threads, counts.tiles, counts.channels
     # Threads pack whole panels of filters, unless these would be too narrow.
-    shares = np.maximum(_shares(record, threads), np.minimum(threads, kept // _WIDE))
-    panel = _panel(record, counts, shares)
+    shares = np.maximum(shares_of(record, threads), np.minimum(threads, kept // _WIDE))
+    panel = working_panel(record, kept, shares)
     panels = np.ceil(kept / panel)
-    chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // (_WINOGRAD_POINTS * (kept + PANEL)), 16, 128)
+    tile_floats = _WINOGRAD_POINTS * (np.ceil(kept / ALIGN) * ALIGN + PANEL)
+    chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // tile_floats, 16, 128)
     few = _MIN_TILES_PER_TASK * threads if record.channel_groups else 2 * chunk
     by_panels = (threads > 1) & (panels >= threads) & (tiles < few)
     tasks = np.ones(len(tiles))
@@ -187,45 +194,58 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
         np.where(by_panels, tiles, in_tasks), kept * (tiles > 0), panel, threads, by_panels=by_panels, shared=shared
     )
     work.multiplied("winograd", mine, kept, panel, _WINOGRAD_POINTS)
-    transformed = np.where(by_panels, np.ceil(tiles / threads), in_tasks)
-    # Inputs of one chunk serve all panels; those of several are transformed anew for each.
-    again = np.where(~by_panels & (in_tasks / np.ceil(tasks / threads) > chunk), panels, 1)
+    groups = np.where(by_panels, 1, _panel_groups(record, kept, panel, threads))
+    # By panels the inputs are transformed first; by tiles panels that are not ready together follow one another.
+    more = np.where(by_panels, tiles > _TILES_INLINE, 2 * (groups - 1) * (threads > 1))
+    work.add("section", more * (tiles > 0))
+    transformed = np.where(by_panels & (tiles > _TILES_INLINE), np.ceil(tiles / threads), mine.rows)
+    # Inputs of one chunk serve all panels that are ready together; those of several are transformed anew for each.
+    several = in_tasks / np.ceil(tasks / threads) > chunk
+    again = np.where(~by_panels & several, panels, groups)
     work.add("tile_transforms", transformed * _WINOGRAD_POINTS * kept * again)
     work.add("tile_outputs", mine.rows * _WINOGRAD_POINTS * (mine.panels * panel + mine.narrow))
     if record.channel_groups:
         # Filters for ranges of tiles are packed by all threads together, before the tiles.
-        together = (tiles > 0) & ~by_panels & (threads > 1)
-        packed = np.where(by_panels, mine.weights, 1 / threads)
-        work.add("section", together * 1.0)
-        work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles, packed)
-        work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) * packed)
+        mine = replace(mine, packed=np.where(by_panels, mine.weights, 1 / threads))
+        work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles, mine)
+        work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) * mine.packed)
     else:
         work.weights(_WINOGRAD_POINTS * kept * kept, tiles, mine.weights)
-    _crossed(work, tiles * _WINOGRAD_POINTS * kept, mine.weights)
+    crossed(work, tiles * _WINOGRAD_POINTS * kept, mine.weights)
+
+
+def _panel_groups(record: BlockRecord, kept: Array, panel: Array, threads: int) -> Array:
+    """How many times panels are made ready: all together where they are stored so, packed ones as many as stay in cache
+    (`panels_per_group` of plugins/cpu/weights.cpp)."""
+    panels = np.maximum(np.ceil(kept / panel), 1)
+    if not record.channel_groups:
+        return np.ones(len(kept))
+    budget = _GROUP_FLOATS if threads == 1 else _SHARED_GROUP_FLOATS
+    together = np.clip(budget // np.maximum(_WINOGRAD_POINTS * kept * panel, 1), 1, panels)
+    return np.asarray(np.ceil(panels / together))
 
 
 def _conv3(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     share = work.gemm("conv3", counts.conv3, counts.channels, record.cout, written="outputs")
-    _crossed(work, counts.conv3 * counts.channels, share)
+    crossed(work, counts.conv3 * counts.channels, share.weights)
     floats = counts.channels * record.cout
     if not record.channel_groups:
-        work.weights(floats, counts.conv3, share)
+        work.weights(floats, counts.conv3, share.weights)
         return
     some = counts.channels < record.width
-    work.weights(floats, counts.conv3 * ~some, share)
+    work.weights(floats, counts.conv3 * ~some, share.weights)
     work.packed_weights("copied", floats * some, counts.conv3, share)
 
 
-def _crossed(work: Amounts, floats: Array, share: Array) -> None:
+def crossed(work: Amounts, floats: Array, share: Array) -> None:
     """Rows of so many floats, multiplied by `share` of the weights: where panels are shared out, each thread reads all
     rows, and those that another one wrote come from its cache."""
     work.add("crossed", floats * (share < 1) * (1 - 1 / work.threads))
 
 
-def _inner_weights(work: Amounts, record: BlockRecord, floats: Array, rows: Array, share: Array) -> None:
-    """conv1 and direct conv2: with channel masks each thread packs the kept weights that it multiplies with, without
-    they lie ready."""
+def _inner_weights(work: Amounts, record: BlockRecord, floats: Array, rows: Array, share: Share) -> None:
+    """conv1 and direct conv2: with channel masks their kept weights are packed, without they lie ready."""
     if record.channel_groups:
         work.packed_weights("packed", floats, rows, share)
     else:
-        work.weights(floats, rows, share)
+        work.weights(floats, rows, share.weights)

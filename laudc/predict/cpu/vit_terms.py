@@ -71,7 +71,7 @@ def _linear(
     work: Amounts, record: VitRecord, rows: Array, depth: Array | float, columns: Array | float, weights: Array
 ) -> None:
     share = work.gemm("linear", rows, depth, columns, sharing=TOKENS, panel=record.panel)
-    work.weights(weights, rows, share)
+    work.weights(weights, rows, share.weights)
 
 
 def _computed(record: VitRecord, rows: Array) -> Array:
