@@ -20,11 +20,9 @@ from laudc.devices import load_profile
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import Activation, load_activation
 from laudc.predict.counts import count_block
-from laudc.predict.families import RESNET
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
 from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
-from laudc.profile.pace import calibrated_pace_ns
 from laudc.schedule.plan import by_rule
 
 Pairs = dict[str, list[tuple[float, float]]]
@@ -42,7 +40,6 @@ def report(path: Path, device: str) -> None:
         if of["networks"]:
             quiet = undisturbed(of["networks"], threads)
             print(f"{len(quiet)} of {len(of['networks'])} networks were measured at the machine's usual pace")
-            _drift(quiet, calibrated_pace_ns(profile.calibration, RESNET, threads), threads)
             _networks(quiet, trusted.model, profile, threads)
         if of["traces"]:
             quiet = undisturbed(of["traces"], threads)
@@ -52,16 +49,6 @@ def report(path: Path, device: str) -> None:
             _traces(quiet, trusted.model, threads)
         if of["schedule"]:
             _schedule(of["schedule"], trusted.model, threads)
-
-
-def _drift(rows: list[dict[str, Any]], calibrated_ns: float | None, threads: int) -> None:
-    """How the machine's pace during these rows differs from that of its calibration; nothing is left out for it."""
-    if calibrated_ns is None:
-        print("the profile does not say how fast the machine was when it was calibrated")
-        return
-    ratios = [pace_of(row, threads) / calibrated_ns for row in rows]
-    low, middle, high = np.percentile(ratios, (5, 50, 95))
-    print(f"fixed work took {middle:.3f} times as long as during calibration ({low:.3f} to {high:.3f})")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

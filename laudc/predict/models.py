@@ -42,7 +42,8 @@ def latency_model(
         None where the profile holds no measurements for these kernels and this family.
 
     Raises:
-        UserError: fewer than one thread of a CPU, the device does not compute in `precision`, or its calibration is damaged.
+        UserError: fewer than one thread of a CPU, the device does not compute in `precision`, or its calibration is
+            damaged.
     """
     if profile.kind == "cpu":
         from laudc.predict.cpu.load import cpu_model

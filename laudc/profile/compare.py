@@ -48,8 +48,6 @@ class Comparison:
     """The whole network: medians, means and 95th percentiles of all runs, and the blocks' order by time.
 
     `status` says what the model rests on. `spearman` is the rank correlation of blocks, None for fewer than three.
-    `pace`: time that fixed work takes on this machine now, over what it took when the model was calibrated; None where
-    that is not known.
     """
 
     status: str
@@ -59,7 +57,6 @@ class Comparison:
     p95: PredictedTime
     blocks: Mapping[str, PredictedTime]
     spearman: float | None
-    pace: float | None = None
 
     @property
     def block_error(self) -> float | None:

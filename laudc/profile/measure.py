@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laudc.devices.profile import MEASURED
@@ -16,7 +16,6 @@ from laudc.errors import UserError
 from laudc.profile.activation import Activation, Masks, count_activation, trace_masks
 from laudc.profile.compare import Comparison, compare, predict_engine
 from laudc.profile.inputs import Inputs, collect_inputs
-from laudc.profile.pace import pace_note, pace_since_calibration
 from laudc.profile.records import BlockProfile, DenseComparison, LayerProfile, ProfileResult, Spread, Timing
 
 if TYPE_CHECKING:
@@ -111,7 +110,6 @@ def profile(
         comparison = None
         if predicted is not None:
             comparison = compare(predicted, own.total_us, _by_name(loaded, own))
-            comparison = replace(comparison, pace=pace_since_calibration(loaded.manifest, comparison, device))
         blocks = _block_profiles(loaded, own, activation, dense_blocks, comparison)
         settings = {
             "runs": runs,
@@ -354,6 +352,3 @@ def _notes(
         yield "Nothing is predicted: there is no latency model for this network on these kernels (docs/predictor.md)."
     elif comparison.threads and comparison.status != MEASURED:
         yield f"Predictions are {comparison.status}: laudc calibrate measures this machine."
-    note = pace_note(comparison.pace) if comparison is not None and comparison.pace is not None else None
-    if note is not None:
-        yield note

@@ -261,22 +261,6 @@ def test_fail_over(tiny_onnx, calibrated, tmp_path, capsys, native):
     assert main([*run, str(path), "--fail-over", "1e12"]) == 0
 
 
-def test_a_machine_that_is_slower_than_when_it_was_calibrated(tiny_onnx, calibrated, tmp_path, capsys, native):
-    data = yaml.safe_load(Path(calibrated).read_text())
-    for section in data["calibration"]["families"].values():
-        for fit in section["fits"]:
-            fit["pace_ns"] = 1000
-    path = tmp_path / "fast.yaml"
-    path.write_text(yaml.safe_dump(data))
-    engine = tmp_path / "a.laudc"
-    assert main(["build-engine", str(tiny_onnx), "--device", calibrated, "-o", str(engine)]) == 0
-    run = ["profile", str(engine), "--runs", "2", "--threads", "1", "--device"]
-    assert main([*run, calibrated]) == 0
-    assert "when it was calibrated" not in capsys.readouterr().out
-    assert main([*run, str(path)]) == 0
-    assert "% slower now than when it was calibrated" in capsys.readouterr().out
-
-
 def test_statistics_of_another_model(tiny_onnx, calibrated, tmp_path, capsys, native):
     from laudc.predict.activation import activation_from_masks
 

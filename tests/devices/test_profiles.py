@@ -13,6 +13,8 @@ from laudc.devices.host_numbers import host_numbers
 from laudc.devices.parse import parse_profile
 from laudc.devices.profile import MEASURED, MODELLED
 from laudc.errors import UserError
+from laudc.predict.families import FAMILIES
+from laudc.predict.models import latency_model
 
 NAMES = ["cpu", "h200", "nano", "orin", "rtx3060", "rtx3090", "tx2", "v100"]
 HEAD = "id: a, kind: {kind}, description: x, backend: b, precision: fp32, batch: 1"
@@ -219,3 +221,11 @@ def test_the_shipped_calibration_is_a_guess_on_another_cpu(monkeypatch):
     other = replace(detect_host(), cpu="another CPU")
     monkeypatch.setattr("laudc.devices.host.detect_host", lambda: other)
     assert load_profile("cpu").status == MODELLED
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_shipped_cpu_profile_predicts_every_family(family, threads, monkeypatch, tmp_path):
+    monkeypatch.setenv("LAUDC_DEVICES", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert latency_model(load_profile("cpu"), threads=threads, family=family) is not None
