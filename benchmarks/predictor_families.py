@@ -79,14 +79,7 @@ class FamilyVariant:
         assert isinstance(base, VitBlueprint)
         depth = len(base.hidden)
         token, head, layer = VIT_MODES[self.mode]
-        # As in AdaViT, the first block chooses neither heads nor sublayers.
-        later = (False,) + (True,) * (depth - 1)
-        blueprint = replace(
-            base,
-            token=(token is not None,) * depth,
-            head=later if head is not None else (False,) * depth,
-            layer=later if layer is not None else (False,) * depth,
-        )
+        blueprint = base.with_policies(token=token is not None, head=head is not None, layer=layer is not None)
         runs = np.random.default_rng(depth).permutation(2 * depth) < round((layer or 1.0) * 2 * depth)
         drawn = VitDrawn(
             (token or 1.0,) * depth, (head or 1.0,) * depth, tuple(map(bool, runs[::2])), tuple(map(bool, runs[1::2]))

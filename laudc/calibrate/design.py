@@ -152,6 +152,12 @@ def _picker(random: np.random.Generator) -> Any:
     return pick
 
 
+def _similar_rates(random: np.random.Generator, blocks: int) -> tuple[float, np.ndarray]:
+    """A network's rate and, around it, the spatial and channel rates (2, blocks) of its blocks."""
+    rate = random.uniform(*_LIFELIKE_RATES)
+    return rate, random.normal(rate, 0.1, (2, blocks)).clip(0.05, 1.0)
+
+
 def _draw_resnet(random: np.random.Generator, index: int) -> Design:
     return _lifelike(random, index) if index % 2 else _varied(random, index)
 
@@ -168,8 +174,7 @@ def _lifelike(random: np.random.Generator, index: int) -> Design:
         width_mult=pick(_LIFELIKE_WIDTHS, 1)[0],
     )
     records = [record for _, record in blueprint.blocks()]
-    rate = random.uniform(*_LIFELIKE_RATES)
-    drawn = random.normal(rate, 0.1, (2, len(records))).clip(0.05, 1.0)
+    rate, drawn = _similar_rates(random, len(records))
     whole = [record.mask_h == record.mask_w == 1 for record in records]
     spatial = np.where(whole, random.random(len(records)) < rate, drawn[0])
     usual = [by_rule(record).conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 for record in records]
@@ -228,8 +233,7 @@ def _lifelike_regnet(random: np.random.Generator, index: int) -> Design:
         se_pool=int(random.random() < 0.2),
         input_size=pick(_LIFELIKE_REGNET_SIZES, 1)[0],
     )
-    rate = random.uniform(*_LIFELIKE_RATES)
-    drawn = random.normal(rate, 0.1, (2, sum(blueprint.layers))).clip(0.05, 1.0)
+    _, drawn = _similar_rates(random, sum(blueprint.layers))
     return _regnet_design(random, index, blueprint, Drawn(*(tuple(map(float, rates)) for rates in drawn)))
 
 

@@ -27,8 +27,13 @@ def frame_of_blueprint(blueprint: AnyBlueprint) -> AnyFrame:
     """The frame of a described network without a detector's parts."""
     if not isinstance(blueprint, VitBlueprint):
         return Frame.of_blueprint(blueprint)
-    one = replace(blueprint, hidden=(blueprint.heads,), token=(False,), head=(False,), layer=(False,))
-    return VitFrame.of_model(synthetic_vit(one, {}, 0))
+    return _vit_frame(replace(blueprint, hidden=(blueprint.heads,), token=(False,), head=(False,), layer=(False,)))
+
+
+@functools.cache
+def _vit_frame(one_block: VitBlueprint) -> VitFrame:
+    """Read from a graph, which is made once for all policies."""
+    return VitFrame.of_model(synthetic_vit(one_block, {}, 0))
 
 
 def found_of(design: Design) -> Amounts | None:

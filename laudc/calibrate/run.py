@@ -327,8 +327,7 @@ def require_quiet(repeatability: float, disturbed: float, force: bool, side: Pat
 
 
 def usual_pace_ns(samples: Sequence[Sample], threads: int) -> float:
-    """What the fixed pieces of work took with so many threads, the median: later it tells whether the machine is as
-    fast as it was."""
+    """What the fixed pieces of work took with so many threads, the median."""
     return round(statistics.median(sample.pace_ns for sample in samples if sample.threads == threads))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from laudc.ops.packing import round_up
 from laudc.ops.scheduled_vit import VitRecord
@@ -39,6 +39,17 @@ class VitBlueprint:
     def tokens(self) -> int:
         """Tokens of an image, the class token included."""
         return (self.input_size // PATCH) ** 2 + 1
+
+    def with_policies(self, *, token: bool, head: bool, layer: bool) -> VitBlueprint:
+        """The transformer with these policies in all blocks, except that the first one chooses neither heads nor
+        sublayers, as in AdaViT."""
+        later = len(self.hidden) - 1
+        return replace(
+            self,
+            token=(token,) * len(self.hidden),
+            head=(False, *(head,) * later),
+            layer=(False, *(layer,) * later),
+        )
 
     def blocks(self, panel: int = 64) -> list[tuple[str, VitRecord]]:
         """(module path, record) of every block."""

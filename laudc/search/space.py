@@ -34,24 +34,12 @@ class Uniform:
     def blueprint(self, base: AnyBlueprint) -> AnyBlueprint:
         """The network with these options."""
         if isinstance(base, VitBlueprint):
-            return _with_policies(base, self.mode.split("+"))
+            policies = self.mode.split("+")
+            return base.with_policies(token="token" in policies, head="head" in policies, layer="layer" in policies)
         stages = len(base.layers)
         return replace(
             base, modes=(self.mode,) * stages, spatial=(self.spatial,) * stages, channel=(self.channel,) * stages
         )
-
-
-def _with_policies(base: VitBlueprint, policies: Sequence[str]) -> VitBlueprint:
-    depth = len(base.hidden)
-    # As in AdaViT, the first block chooses neither heads nor sublayers.
-    later = (False,) + (True,) * (depth - 1)
-    never = (False,) * depth
-    return replace(
-        base,
-        token=(True,) * depth if "token" in policies else never,
-        head=later if "head" in policies else never,
-        layer=later if "layer" in policies else never,
-    )
 
 
 def modes_of(base: AnyBlueprint) -> tuple[str, ...]:

@@ -182,20 +182,22 @@ class Amounts:
         self.stream(np.asarray(floats, float) * (rows > 0) * share, rows)
 
     def packed_weights(self, kind: str, floats: Array, rows: Array, share: Share) -> None:
-        """Weights that are brought together first, in a section of its own where threads do so together. Nothing hides
-        how long memory takes for them, but what is fetched ahead while rows are multiplied."""
-        amount = floats * (rows > 0) * share.packed
-        self.add("section", (amount > 0) & (share.packed < share.weights))
-        self.add(kind, amount)
+        """Weights that are brought together first. Nothing hides how long memory takes for them, but what is fetched
+        ahead while rows are multiplied."""
+        amount = self._brought_together(kind, floats, rows, share)
         self.add("packed_far", amount * self._place.far)
         self.add("packed_waited", amount * self._place.far * np.maximum(0, 1 - rows / _ROWS_HIDE_SLOW))
 
     def own_packed_weights(self, kind: str, floats: Array, rows: Array, share: Share) -> None:
         """As `packed_weights`, where what memory takes for them is fitted as for weights that lie ready."""
+        self.stream(self._brought_together(kind, floats, rows, share), rows)
+
+    def _brought_together(self, kind: str, floats: Array, rows: Array, share: Share) -> Array:
+        """Floats that this thread moves, in a section of its own where threads do so together."""
         amount = floats * (rows > 0) * share.packed
         self.add("section", (amount > 0) & (share.packed < share.weights))
-        self.stream(amount, rows)
         self.add(kind, amount)
+        return amount
 
     @property
     def far(self) -> float:
