@@ -12,9 +12,10 @@ else may run meanwhile. `networks`: end to end and every block of 224 variants. 
 from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `families`:
 LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
-roofline and of LAUDNet's own model. Rows measured while the machine was more than 8 % slower than usual are left out
-and counted: a fixed piece of work timed before and after each tells. `networks --again` and `traces --again` measure
-those once more.
+roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement tell what the clock
+was: measured times are brought to the clock of the calibration, and errors without that are printed beside. Rows
+measured while the machine was more than 8 % slower than usual are left out and counted. `networks --again` and
+`traces --again` measure those once more.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, read, report
 
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
-from laudc.calibrate.pace import Pace
+from laudc.calibrate.pace import Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned
 from laudc.calibrate.run import SLOW
 from laudc.ops.scheduled import Conv2Algorithm
@@ -60,7 +61,7 @@ def measure_network(variant: Variant, threads: list[int]) -> Rows:
     built = Built(variant, threads)
     masks: dict[float, dict[str, np.ndarray]] = {}
     times: dict[float, dict[int, dict[str, list[Any]]]] = {
-        rate: {count: {"total_ns": [], "block_ns": [], "pace_ns": [], "foreign": []} for count in threads}
+        rate: {count: {"total_ns": [], "block_ns": [], "paces": [], "foreign": []} for count in threads}
         for rate in RATES
     }
     for _ in range(PASSES):
@@ -71,7 +72,7 @@ def measure_network(variant: Variant, threads: list[int]) -> Rows:
                 found = times[rate][count]
                 found["total_ns"].append(float(np.median(run.totals)))
                 found["block_ns"].append(run.usual()[1].tolist())
-                found["pace_ns"].append(run.pace_ns)
+                found["paces"].append([asdict(one) for one in run.paces])
                 found["foreign"].append(run.foreign)
     for rate in RATES:
         yield rate, masks[rate], times[rate]
@@ -87,25 +88,34 @@ def measure_trace(variant: Variant, threads: list[int]) -> Rows:
         for count in threads:
             with caller_pinned():
                 rounds = image_rounds(built.runners[count], images, pace(count))
-            paces, best = zip(*sorted(rounds, key=lambda one: one[0])[:ROUNDS], strict=True)
-            times[count] = {"image_ns": np.median(best, axis=0).tolist(), "pace_ns": list(paces)}
+            paces, best = zip(*rounds, strict=True)
+            times[count] = {
+                "image_ns": np.median(best, axis=0).tolist(),
+                "paces": [[asdict(one) for one in around] for around in paces],
+            }
         yield rate, masks, times
 
 
-def image_rounds(runner: Any, images: list[np.ndarray], around: Pace) -> list[tuple[float, list[int]]]:
-    """(pace, time of every image in ns) of rounds: five of them at the machine's usual pace, or a dozen in all. Slow
-    phases last seconds: after a slow round some time passes."""
-    rounds: list[tuple[float, list[int]]] = []
+def image_rounds(
+    runner: Any, images: list[np.ndarray], around: PaceMeter
+) -> list[tuple[tuple[Pace, Pace], list[int]]]:
+    """(pace before and after, time of every image in ns) of the five rounds at the best pace, of as many as it takes to
+    have five at the machine's usual pace, or a dozen. Slow phases last seconds: after a slow round some time passes."""
+    rounds: list[tuple[tuple[Pace, Pace], list[int]]] = []
+
+    def slowness(found: tuple[tuple[Pace, Pace], list[int]]) -> float:
+        return max(map(around.slowness, found[0]))
+
     slow = 0
     while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
         time.sleep(SETTLE_SECONDS + PAUSE_SECONDS * min(slow, 3))
-        before = around.now_ns()
+        before = around.now()
         time.sleep(SETTLE_SECONDS)
         totals = time_images(runner, images)
         time.sleep(SETTLE_SECONDS)
-        rounds.append((max(before, around.now_ns()), totals))
-        slow = sum(found > SLOW * around.best_ns for found, _ in rounds)
-    return rounds
+        rounds.append(((before, around.now()), totals))
+        slow = sum(slowness(found) > SLOW for found in rounds)
+    return sorted(rounds, key=slowness)[:ROUNDS]
 
 
 def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:
@@ -150,8 +160,8 @@ def time_runner(built: Built, threads: int) -> Timed:
 
 
 @functools.cache
-def pace(threads: int) -> Pace:
-    """The machine's pace with so many threads."""
+def pace(threads: int) -> PaceMeter:
+    """Tells the machine's pace with so many threads."""
     return CpuMeasurer().pace(threads)
 
 

@@ -20,7 +20,8 @@ from laudc.calibrate.design import Design
 from laudc.calibrate.fit import error_summary
 from laudc.calibrate.frames import frame_of
 from laudc.calibrate.measure import CpuMeasurer
-from laudc.calibrate.run import SLOW, USUAL_BEST
+from laudc.calibrate.pace import usual_pace
+from laudc.calibrate.run import SLOW
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn
 from laudc.calibrate.synthetic_vit import VitDrawn
@@ -130,13 +131,13 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def report_families(path: Path, device: str, slow: float = SLOW) -> None:
     """Prints the errors by family, form and number of threads. What is measured is the median over the passes:
-    minutes apart, and at the usual pace, the same network takes some per cent more or less. Passes at more than `slow`
-    times the usual best pace do not count."""
+    minutes apart, and at the usual pace, the same network takes some per cent more or less. It is brought to the clock
+    of the calibration; passes while the machine was more than `slow` times as slow as usual do not count."""
     rows = _read(path)
     profile = load_profile(device)
     for threads in sorted({row["threads"] for row in rows}):
         passes = _passes([row for row in rows if row["threads"] == threads])
-        best = float(np.quantile([one.pace_ns for _, samples in passes for one in samples], USUAL_BEST))
+        usual = usual_pace(pace for _, samples in passes for one in samples for pace in one.paces)
         lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
         inside: dict[str, list[bool]] = defaultdict(list)
         spread, left_out, without = [], 0, 0
@@ -144,7 +145,8 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             model = latency_model(profile, threads=threads, family=design.family)
             if model is None:
                 continue
-            quiet = [sample for sample in samples if sample.pace_ns <= slow * best]
+            clock = model.model.fit.clock_ns
+            quiet = [sample.at_clock(clock) for sample in samples if sample.slowness(usual) <= slow]
             left_out += len(samples) - len(quiet)
             if not quiet:
                 without += 1

@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ from predictor_dense import DENSE
 from predictor_networks import Variant
 
 from laudc.calibrate.fit import error_summary
-from laudc.calibrate.run import FOREIGN, SLOW, USUAL_BEST
+from laudc.calibrate.pace import Pace, usual_pace
+from laudc.calibrate.run import FOREIGN, SLOW
 from laudc.devices import load_profile
-from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
+from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import Activation, load_activation
-from laudc.predict.counts import count_block
+from laudc.predict.cpu.amounts import PANEL
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
-from laudc.predict.network import PlannedBlock, batches, block_counts, places, predict_network
+from laudc.predict.network import PlannedBlock, predict_network
+from laudc.schedule import BlockPlan, Plan
+from laudc.schedule.choose import CostChooser
 from laudc.schedule.plan import by_rule
 
 Pairs = dict[str, list[tuple[float, float]]]
@@ -37,16 +39,12 @@ def report(path: Path, device: str) -> None:
         assert trusted is not None, "the device has no latency model: laudc calibrate"
         print(f"\n== {threads} thread(s), {trusted.status}")
         of = {step: [row for row in rows if row["step"] == step] for step in ("networks", "traces", "schedule")}
-        if of["networks"]:
-            quiet = undisturbed(of["networks"], threads)
-            print(f"{len(quiet)} of {len(of['networks'])} networks were measured at the machine's usual pace")
-            _networks(quiet, trusted.model, profile, threads)
-        if of["traces"]:
-            quiet = undisturbed(of["traces"], threads)
-            known = all(np.isfinite(pace_of(row, threads)) for row in quiet)
-            at = "at the machine's usual pace" if known else "at a pace that was not recorded"
-            print(f"{len(quiet)} of {len(of['traces'])} traces were measured {at}")
-            _traces(quiet, trusted.model, threads)
+        usual = usual_of(rows, threads)
+        for step, tables in (("networks", _networks), ("traces", _traces)):
+            if of[step]:
+                quiet = undisturbed(of[step], threads, usual)
+                print(f"{len(quiet)} of {len(of[step])} {step} were measured at the machine's usual pace")
+                tables(quiet, trusted.model, profile, threads, usual)
         if of["schedule"]:
             _schedule(of["schedule"], trusted.model, threads)
 
@@ -56,24 +54,33 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def undisturbed(rows: list[dict[str, Any]], threads: int) -> list[dict[str, Any]]:
+def paces_of(row: dict[str, Any], threads: int) -> list[list[Pace]]:
+    """Before and after every pass or round of the row."""
+    times = row["times"].get(str(threads), {})
+    return [[Pace.from_dict(one) for one in around] for around in times.get("paces", [])]
+
+
+def usual_of(rows: list[dict[str, Any]], threads: int) -> Pace:
+    """The usual pace over all that was measured."""
+    return usual_pace(pace for row in rows for around in paces_of(row, threads) for pace in around)
+
+
+def undisturbed(rows: list[dict[str, Any]], threads: int, usual: Pace) -> list[dict[str, Any]]:
     """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it,
-    whatever other processes did; all, where none says at which."""
-    paces = [pace_of(row, threads) for row in rows]
-    if not np.isfinite(paces).any():
-        return [row for row in rows if str(threads) in row["times"]]
-    usual = np.quantile([pace for pace in paces if pace < np.inf], USUAL_BEST)
-    return [row for row, pace in zip(rows, paces, strict=True) if pace <= SLOW * usual]
+    whatever other processes did."""
+    return [row for row in rows if slowness_of(row, threads, usual) <= SLOW]
 
 
 def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per network and rate; of those measured again the times at the better pace, per number of threads."""
+    usual = {int(count): usual_of(rows, int(count)) for row in rows for count in row["times"] }
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         key = json.dumps([row["step"], row["variant"], row["rate"]])
         kept = found.setdefault(key, row)
         for threads in row["times"]:
-            if pace_of(row, int(threads)) < pace_of(kept, int(threads)):
+            pace = usual[int(threads)]
+            if slowness_of(row, int(threads), pace) < slowness_of(kept, int(threads), pace):
                 kept["times"][threads] = row["times"][threads]
     return list(found.values())
 
@@ -82,27 +89,36 @@ def disturbed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Variants of the networks or traces of the rows that were not measured at the machine's usual pace throughout."""
     networks = latest(rows)
     threads = {int(count) for row in networks for count in row["times"]}
-    quiet = {count: {id(row) for row in undisturbed(networks, count)} for count in threads}
+    quiet = {
+        count: {id(row) for row in undisturbed(networks, count, usual_of(networks, count))} for count in threads
+    }
     return [row["variant"] for row in networks if not all(id(row) in quiet[count] for count in threads)]
 
 
-def pace_of(row: dict[str, Any], threads: int) -> float:
-    """The slowest pace around the passes of a network that count, the median around the rounds of a trace, whose times
-    are medians as well; infinite where a row has none."""
-    times = row["times"].get(str(threads), {})
-    if "pace_ns" not in times:
+def slowness_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
+    """How slow the machine was at worst around the passes of a network that count, and in the median around the rounds
+    of a trace, whose times are medians as well; infinite where a row does not tell."""
+    paces = paces_of(row, threads)
+    if not paces:
         return float(np.inf)
+    worst = [max(pace.slowness(usual) for pace in around) for around in paces]
     if row["step"] == "traces":
-        return float(np.median(times["pace_ns"]))
-    return float(max(times["pace_ns"][index] for index in counting(times)))
+        return float(np.median(worst))
+    return max(worst[index] for index in counting(row, threads, usual))
 
 
-def counting(times: dict[str, Any]) -> np.ndarray:
-    """The two passes at the best pace, those last that other processes disturbed: which count is decided by a fixed
-    piece of work timed around each and by the load of others, not by what they measured."""
-    paces = np.asarray(times["pace_ns"])
-    busy = np.asarray(times.get("foreign", np.zeros(len(paces)))) > FOREIGN
-    return np.lexsort((paces, busy))[:2]
+def counting(row: dict[str, Any], threads: int, usual: Pace) -> np.ndarray:
+    """The two passes at the best pace, those last that other processes disturbed: which count is decided by fixed
+    pieces of work timed around each and by the load of others, not by what they measured."""
+    worst = [max(pace.slowness(usual) for pace in around) for around in paces_of(row, threads)]
+    busy = np.asarray(row["times"][str(threads)]["foreign"]) > FOREIGN
+    return np.lexsort((worst, busy))[:2]
+
+
+def to_clock(model: Any, paces: list[list[Pace]]) -> np.ndarray:
+    """Factors that bring times measured at these paces to the clock of the model's calibration."""
+    clocks = np.asarray([np.mean([pace.clock_ns for pace in around]) for around in paces])
+    return np.asarray(model.fit.clock_ns / clocks)
 
 
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:
@@ -128,7 +144,7 @@ def _line(label: str, pairs: list[tuple[float, float]]) -> None:
     )
 
 
-def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int) -> None:
+def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, usual: Pace) -> None:
     whole: Pairs = {}
     blocks_of: Pairs = {}
     inside: dict[str, list[bool]] = defaultdict(list)
@@ -138,12 +154,15 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         times = row["times"][str(threads)]
         variant, blocks, activation = _network(row)
         predicted = predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
-        chosen = counting(times)
-        first, again = np.asarray(times["total_ns"])[chosen]
+        chosen = counting(row, threads, usual)
+        factors = to_clock(model, paces_of(row, threads))[chosen]
+        as_it_was = np.asarray(times["total_ns"])[chosen]
+        first, again = as_it_was * factors
         total = (first + again) / 2e3
-        block_ns = np.mean(np.asarray(times["block_ns"])[chosen], axis=0)
+        block_ns = np.mean(np.asarray(times["block_ns"])[chosen] * factors[:, None], axis=0)
         repeat.append(abs(again / first - 1))
         whole.setdefault("laudc", []).append((predicted.latency.mean_us, total))
+        whole.setdefault("laudc, the clock as it was", []).append((predicted.latency.mean_us, as_it_was.mean() / 1e3))
         by_mode[variant.mode].append((predicted.latency.mean_us, total))
         inside["networks"].append(holds(predicted.latency, total))
         for block, ns in zip(predicted.blocks, block_ns, strict=True):
@@ -194,45 +213,43 @@ def _baselines(blocks: list[PlannedBlock], activation: Activation, profile: Any)
     yield "laudnet-compat", theirs
 
 
-def _traces(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
-    means, tails, images = [], [], []
+def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, usual: Pace) -> None:
+    means, tails, images, as_it_was = [], [], [], []
     hits = []
     for row in rows:
-        measured = np.asarray(row["times"][str(threads)]["image_ns"]) / 1e3
+        raw = np.asarray(row["times"][str(threads)]["image_ns"]) / 1e3
+        measured = raw * float(np.median(to_clock(model, paces_of(row, threads))))
         variant, blocks, activation = _network(row)
         predicted = predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
         means.append((predicted.latency.mean_us, float(measured.mean())))
+        as_it_was.append((predicted.latency.mean_us, float(raw.mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
         interval, ratio = model.network_interval, measured / predicted.samples_us
         hits += ((ratio >= interval.low) & (ratio <= interval.high)).tolist()
     _line("traces, mean over images", means)
+    _line("traces, mean, the clock as it was", as_it_was)
     _line("traces, p95 over images", tails)
     _line("traces, single images", images)
     print(f"90 % intervals of single images hold {np.mean(hits):.1%}")
 
 
 def _schedule(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
-    """What the model chooses for every block - conv2 direct or by Winograd, or the block dense - against the best."""
+    """What the scheduler chooses for every block of a network - conv2 direct or by Winograd, or the block dense -
+    against the fastest of these as measured. It counts what borders cost, so that a block which alone would be faster
+    dense may well be left sparse; that is held against it all the same."""
     losses = []
     best = dict.fromkeys((*Conv2Algorithm.__members__, DENSE), 0)
     for row in rows:
         if str(threads) not in row["times"]:
             continue
-        times = row["times"][str(threads)]
         variant, blocks, activation = _network(row)
-        beside = Frame.of_blueprint(variant.blueprint).weights
-        counts = block_counts(blocks, activation)
-        stands = places(blocks, counts, model.last_cache, beside)
-        for index, (block, place) in enumerate(zip(blocks, stands, strict=True)):
-            names = [Conv2Algorithm.DIRECT.name]
+        for index, (block, choice) in enumerate(zip(blocks, _chosen(model, variant, activation), strict=True)):
+            names = [Conv2Algorithm.DIRECT.name, DENSE]
             if block.record.stride == 1:
                 names.append(Conv2Algorithm.WINOGRAD_2X2.name)
-            cost = {name: _cost(model, block, activation, place, name) for name in names}
-            cost[DENSE] = model.dense_ns(block.record, 1, place.far)
-            names.append(DENSE)
-            measured = {name: times[name][index] for name in names}
-            losses.append(measured[min(cost, key=cost.__getitem__)] / min(measured.values()) - 1)
+            measured = {name: row["times"][str(threads)][name][index] for name in names}
+            losses.append(measured[choice] / min(measured.values()) - 1)
             best[min(measured, key=measured.__getitem__)] += 1
     lost = np.asarray(losses)
     print(
@@ -242,7 +259,12 @@ def _schedule(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
     )
 
 
-def _cost(model: Any, block: PlannedBlock, activation: Activation, place: Any, algorithm: str) -> float:
-    record: BlockRecord = replace(block.record, conv2_algorithm=Conv2Algorithm[algorithm])
-    counts = count_block(record, *activation.of_block(block.name), activation.images)
-    return float(model.batch_ns(record, counts, place, batches(activation.images, 1)).mean())
+def _chosen(model: Any, variant: Variant, activation: Activation) -> list[str]:
+    """What `laudc build-engine` would do with each block."""
+    records = dict(variant.blueprint.blocks())
+    plan = Plan("auto", PANEL, tuple(BlockPlan(name, "sparse", "", record) for name, record in records.items()))
+    chooser = CostChooser(model, Frame.of_blueprint(variant.blueprint), activation)
+    return [
+        DENSE if block.execution == "dense" else Conv2Algorithm(block.record.conv2_algorithm).name
+        for block in chooser.choose(plan, records).blocks
+    ]

@@ -50,6 +50,13 @@ class _Rows:
     of_frame: Array
     design: Array
 
+    @property
+    def importance(self) -> Array:
+        """(blocks,) how much each block's relative error counts: by its share in its call, but less than in proportion,
+        since what small blocks tell of fixed costs holds for all."""
+        share = self.block_ns / self.total_ns[self.block_sample]
+        return np.asarray(np.sqrt(share / share.mean()))
+
     def without(self, designs: set[int]) -> _Rows:
         """The rows of the other networks."""
         return self._where(~np.isin(self.block_design, list(designs)), ~np.isin(self.design, list(designs)))
@@ -75,8 +82,11 @@ class _Rows:
         )
 
 
-def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> tuple[Fit, dict[str, Any]]:
-    """Coefficients for one family's networks on `machine`, and what they achieve on networks left out in turn."""
+def fit_threads(
+    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, clock_ns: float
+) -> tuple[Fit, dict[str, Any]]:
+    """Coefficients for one family's networks on `machine`, and what they achieve on networks left out in turn;
+    `clock_ns`: the clock that the samples are of."""
     rows = _rows(designs, [sample for sample in samples if sample.threads == machine.threads], machine)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
@@ -95,6 +105,7 @@ def fit_threads(designs: Sequence[Design], samples: Sequence[Sample], machine: M
         # Engines are ours throughout, or nearly so.
         conformal_interval(calls[ours], totals[ours], _ANY_US),
         fit.family,
+        clock_ns,
     )
     errors = {"blocks": error_summary(chosen.blocks, chosen.blocks_measured), "networks": error_summary(calls, totals)}
     detectors = np.isin(chosen.design, [design.index for design in designs if design.tail is not None])
@@ -146,7 +157,7 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
 
 
 def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
-    block = fit_relative(rows.block_terms, rows.block_ns)
+    block = fit_relative(rows.block_terms, rows.block_ns, importance=rows.importance)
     outside = _fit_outside(rows)
     learned: Residual | None = None
     if residual:

@@ -15,7 +15,7 @@ import numpy as np
 
 from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
-from laudc.calibrate.pace import Pace
+from laudc.calibrate.pace import Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
@@ -85,16 +85,20 @@ class CpuMeasurer:
         self._backend: Any = usable_backend("onnxruntime")
         self._panel = int(self._backend.native_abi()["panel"])
         self._built: _Built | None = None
-        self._paces: dict[int, Pace] = {}
+        self._paces: dict[int, PaceMeter] = {}
 
-    def pace(self, threads: int) -> Pace:
-        """A small network of its own, run with so many threads."""
+    def pace(self, threads: int) -> PaceMeter:
+        """Tells how fast the machine is with so many threads, by a small network of its own."""
         if threads not in self._paces:
-            built = self._build(_PACE)
-            scheduled = self._lower(_PACE, built.portable, "sparse")
-            runner = load_pinned(lambda: self._backend.load(scheduled.SerializeToString(), threads=threads))
-            self._paces[threads] = Pace(lambda: runner.run(built.image))
+            call = self._pace_calls
+            self._paces[threads] = PaceMeter(call(1), call(threads) if threads > 1 else None)
         return self._paces[threads]
+
+    def _pace_calls(self, threads: int) -> Callable[[], Any]:
+        built = self._build(_PACE)
+        scheduled = self._lower(_PACE, built.portable, "sparse")
+        runner = load_pinned(lambda: self._backend.load(scheduled.SerializeToString(), threads=threads))
+        return lambda: runner.run(built.image)
 
     def facts(self) -> dict[str, Any]:
         """See `Measurer.facts`."""
@@ -135,7 +139,7 @@ class CpuMeasurer:
             total,
             float((high - low) / middle),
             found.foreign,
-            found.pace_ns,
+            found.paces,
             tuple(self._counts(design, built)),
             tuple(float(next(times)) if execution == "sparse" else None for execution in executions),
         )
@@ -188,45 +192,47 @@ class CpuMeasurer:
 @dataclass(frozen=True)
 class Timed:
     """Wall times of calls (calls,) and of their blocks (calls, blocks) in ns; what other processes took meanwhile, in
-    cores; and the machine's pace around it: the slower of before and after."""
+    cores; and the machine's pace before and after."""
 
     totals: np.ndarray
     blocks: np.ndarray
     foreign: float
-    pace_ns: float
+    paces: tuple[Pace, Pace]
 
     def usual(self) -> tuple[float, np.ndarray]:
-        """Wall time of a usual call and of its blocks (blocks,), ns: means over the middle half of the calls. Medians
-        of each block would not add up: in nearly every call some block is slow, but seldom the same."""
-        low, high = np.percentile(self.totals, (25, 75))
-        middle = (self.totals >= low) & (self.totals <= high)
-        return float(self.totals[middle].mean()), self.blocks[middle].mean(axis=0)
+        """Wall time of a usual call and of its blocks (blocks,), ns: means over the faster half of the calls, without
+        the very fastest; what disturbs a call only ever makes it slower. Medians of each block would not add up: in
+        nearly every call some block is slow, but seldom the same."""
+        low, high = np.percentile(self.totals, (5, 50))
+        faster = (self.totals >= low) & (self.totals <= high)
+        return float(self.totals[faster].mean()), self.blocks[faster].mean(axis=0)
 
 
-def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:
+def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pace: PaceMeter) -> Timed:
     """`time_calls`, again when the machine was busy or slow; the attempt at the best pace counts. Threads of sessions
     that `call` and `pace` run should have been loaded with `load_pinned`."""
     with caller_pinned():
         return _best_attempt(call, block_times, pace)
 
 
-def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace: Pace) -> Timed:
-    best: Timed | None = None
+def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace: PaceMeter) -> Timed:
+    attempts: list[Timed] = []
+
+    def rank(timed: Timed) -> tuple[bool, float]:
+        return timed.foreign > _DISTURBED, max(map(pace.slowness, timed.paces))
+
     for attempt in range(_ATTEMPTS):
         time.sleep(SETTLE_SECONDS + _PAUSE_SECONDS * attempt)
-        before = pace.now_ns()
+        before = pace.now()
         time.sleep(SETTLE_SECONDS)
         meter = LoadMeter()
         totals, blocks = time_calls(call, block_times)
         foreign = meter.foreign()
         time.sleep(SETTLE_SECONDS)
-        found = Timed(totals, blocks, foreign, max(before, pace.now_ns()))
-        if best is None or (found.foreign > _DISTURBED, found.pace_ns) < (best.foreign > _DISTURBED, best.pace_ns):
-            best = found
-        if best.foreign <= _DISTURBED and best.pace_ns <= _SLOW * pace.best_ns:
+        attempts.append(Timed(totals, blocks, foreign, (before, pace.now())))
+        if rank(min(attempts, key=rank)) <= (False, _SLOW):
             break
-    assert best is not None
-    return best
+    return min(attempts, key=rank)
 
 
 def time_calls(call: Callable[[], Any], block_times: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray]:

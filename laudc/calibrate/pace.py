@@ -1,7 +1,8 @@
 """How fast the machine is right now: small fixed pieces of work, timed again and again.
 
-In a virtual machine neighbours slow a core down without any process of ours to show for it: everything takes 1.3 or 1.7
-times as long for some seconds, or only what comes from memory does. Timing something known before and after each
+Clocks move by some per cent within minutes, and a virtual machine seldom tells where they stand. Its neighbours slow it
+down besides, without any process of ours to show for it: everything takes 1.3 or 1.7 times as long for some seconds, or
+only what comes from memory does, or what goes from one core to another. Timing something known before and after each
 measurement tells.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,29 +19,76 @@ import numpy as np
 _CALLS = 25
 # Floats that are read at a time, and pieces of so many: more than most last-level caches hold.
 _STREAM, _PIECES = 4 << 20, 16
+# How fast memory is depends on where a process' pages lie, and few networks wait for memory most of the time.
+_MEMORY_COUNTS = 0.5
+# Not the fastest of all that were seen, which may be chance.
+_USUAL_BEST = 0.1
 
 
+@dataclass(frozen=True)
 class Pace:
-    """Times `call`, which always does the same and stays in a core's own caches, and reading from memory; `best_ns` is
-    the fastest so far."""
+    """What the fixed pieces of work took, in ns.
 
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
-        self.best_ns = float("inf")
+    Attributes:
+        clock_ns: work of one thread that stays in a core's own caches: what the core's clock makes of it.
+        team_ns: the same work, shared by as many threads as are measured.
+        memory_ns: reading from memory.
+    """
 
-    def now_ns(self) -> float:
-        """Both pieces of work together; of each the lower quartile of a few calls: how fast it can be now, not how
-        often it was interrupted."""
-        self._call()
-        found = _quartile_ns([self._call] * _CALLS) + _quartile_ns([piece.sum for piece in _memory()])
-        self.best_ns = min(self.best_ns, found)
+    clock_ns: float
+    team_ns: float
+    memory_ns: float
+
+    def slowness(self, usual: Pace) -> float:
+        """How many times as slow as usual the machine is, in whatever it is slowest: the clock, what sharing work
+        costs, or memory."""
+        shared = (self.team_ns / self.clock_ns) / (usual.team_ns / usual.clock_ns)
+        memory = 1 + _MEMORY_COUNTS * (self.memory_ns / usual.memory_ns - 1)
+        return max(self.clock_ns / usual.clock_ns, shared, memory)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Pace:
+        """From parsed JSON."""
+        return cls(*(float(data[name]) for name in ("clock_ns", "team_ns", "memory_ns")))
+
+
+def usual_pace(paces: Iterable[Pace]) -> Pace:
+    """What the machine does when nothing slows it down."""
+    clock, team, memory = np.asarray([(one.clock_ns, one.team_ns / one.clock_ns, one.memory_ns) for one in paces]).T
+    usual, shared = float(np.quantile(clock, _USUAL_BEST)), float(np.quantile(team, _USUAL_BEST))
+    return Pace(usual, usual * shared, float(np.quantile(memory, _USUAL_BEST)))
+
+
+class PaceMeter:
+    """Times `alone`, which always does the same on one thread and stays in a core's own caches; `together`, the same by
+    as many threads as are measured (None: one); and reading from memory."""
+
+    def __init__(self, alone: Callable[[], Any], together: Callable[[], Any] | None = None) -> None:
+        self._alone, self._together = alone, together
+        self._seen: list[Pace] = []
+
+    def now(self) -> Pace:
+        """The lower quartile of a few calls of each: how fast it can be now, not how often it was interrupted."""
+        clock = _calls_ns(self._alone)
+        team = clock if self._together is None else _calls_ns(self._together)
+        found = Pace(clock, team, _quartile_ns([piece.sum for piece in _memory()]))
+        self._seen.append(found)
         return found
+
+    def slowness(self, pace: Pace) -> float:
+        """How slow this is beside all that was seen so far."""
+        return pace.slowness(usual_pace(self._seen))
 
 
 @functools.cache
 def _memory() -> np.ndarray:
     """What is read, the same for every number of threads."""
     return np.ones((_PIECES, _STREAM), np.float32)
+
+
+def _calls_ns(call: Callable[[], Any]) -> float:
+    call()
+    return _quartile_ns([call] * _CALLS)
 
 
 def _quartile_ns(calls: list[Callable[[], Any]]) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,8 @@ from typing import TypeVar
 Loaded = TypeVar("Loaded")
 
 _TASKS = Path("/proc/self/task")
+# The cores of threads that are tied to one of them for a while.
+_untied: dict[int, list[int]] = {}
 
 
 def load_pinned(load: Callable[[], Loaded]) -> Loaded:
@@ -32,19 +35,23 @@ def load_pinned(load: Callable[[], Loaded]) -> Loaded:
 @contextlib.contextmanager
 def caller_pinned() -> Iterator[None]:
     """Ties the calling thread to the first usable core for a while."""
-    cores = _usable_cores()
-    if not cores:
+    cores, thread = _usable_cores(), threading.get_native_id()
+    if not cores or thread in _untied:
         yield
         return
+    _untied[thread] = cores
     os.sched_setaffinity(0, {cores[0]})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, _untied.pop(thread))
 
 
 def _usable_cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") and _TASKS.exists() else []
+    """Of the calling thread, whatever it is tied to now: sessions may be made while it is."""
+    if not hasattr(os, "sched_setaffinity") or not _TASKS.exists():
+        return []
+    return _untied.get(threading.get_native_id()) or sorted(os.sched_getaffinity(0))
 
 
 def _tasks() -> set[int]:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from laudc.calibrate.design import Design, draw_families
 from laudc.calibrate.measure import CpuMeasurer, Measurer
+from laudc.calibrate.pace import Pace, usual_pace
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import CheckFailed, UserError
@@ -33,7 +32,6 @@ LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
 # apart, or when the machine was this much slower than at its usual best; so many disturbed samples are too many.
 FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
-USUAL_BEST = 0.1
 _MOST_DISTURBED = 0.20
 # Every so many networks one measured early is measured again; medians that moved by more than this mean a machine
 # whose speed changes.
@@ -274,22 +272,28 @@ def _again(
         progress("measuring what was disturbed again", 0.95 + 0.02 * number / len(found))
         index, kind, count = key
         sample = measurer.measure(by_index[index], kind, count)
-        if (sample.foreign > FOREIGN, sample.pace_ns) <= (found[key].foreign > FOREIGN, found[key].pace_ns):
+        usual = usual_paces([*found.values(), sample])[count]
+        if min((found[key], sample), key=lambda one: (one.foreign > FOREIGN, one.slowness(usual))) is sample:
             found[key] = sample
             side.add(sample)
     return list(found.values())
 
 
-def undisturbed_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Samples of a quiet machine at its usual pace."""
-    best = {
-        threads: float(np.quantile([s.pace_ns for s in samples if s.threads == threads], USUAL_BEST))
+def usual_paces(samples: Sequence[Sample]) -> dict[int, Pace]:
+    """The usual pace with each number of threads."""
+    return {
+        threads: usual_pace(pace for sample in samples if sample.threads == threads for pace in sample.paces)
         for threads in {sample.threads for sample in samples}
     }
+
+
+def undisturbed_samples(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples of a quiet machine at its usual pace."""
+    usual = usual_paces(samples)
     return [
         sample
         for sample in samples
-        if sample.foreign <= FOREIGN and sample.spread <= _SPREAD and sample.pace_ns <= SLOW * best[sample.threads]
+        if sample.foreign <= FOREIGN and sample.spread <= _SPREAD and sample.slowness(usual[sample.threads]) <= SLOW
     ]
 
 
@@ -326,9 +330,9 @@ def require_quiet(repeatability: float, disturbed: float, force: bool, side: Pat
     )
 
 
-def usual_pace_ns(samples: Sequence[Sample], threads: int) -> float:
-    """What the fixed pieces of work took with so many threads, the median."""
-    return round(statistics.median(sample.pace_ns for sample in samples if sample.threads == threads))
+def usual_clock_ns(samples: Sequence[Sample]) -> float:
+    """The clock that the coefficients are for: the median of what it made of the fixed work."""
+    return round(statistics.median(sample.clock_ns for sample in samples))
 
 
 def fit_all(
@@ -345,19 +349,18 @@ def fit_all(
         Machine(str(facts["isa"]), count, int(facts["last_cache"]), int(facts["second_cache"])) for count in threads
     ]
     sections: dict[str, Any] = {}
+    clock_ns = usual_clock_ns(samples)
+    samples = [sample.at_clock(clock_ns) for sample in samples]
     for family in FAMILIES:
         own = [design for design in designs if design.family == family]
         if not own:
             continue
         indices = {design.index for design in own}
         seen = [sample for sample in samples if sample.design in indices]
-        fits = [fit_threads(own, seen, machine) for machine in machines]
+        fits = [fit_threads(own, seen, machine, clock_ns) for machine in machines]
         sections[family] = {
             "samples": len(seen),
-            "fits": [
-                {**fit.to_dict(), "held_out": held_out, "pace_ns": usual_pace_ns(seen, fit.threads)}
-                for fit, held_out in fits
-            ],
+            "fits": [{**fit.to_dict(), "held_out": held_out} for fit, held_out in fits],
         }
     return {
         "model": MODEL,
@@ -366,8 +369,8 @@ def fit_all(
         "clocks": read_clocks(),
         "laudc": laudc.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "method": "usual calls of made-up networks, weights from memory; relative non-negative least squares; "
-        "errors and intervals on networks left out in turn",
+        "method": "usual calls of made-up networks, weights from memory, brought to one clock; relative non-negative "
+        "least squares; errors and intervals on networks left out in turn",
         "samples": len(samples),
         "families": sections,
     }

@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from laudc.calibrate.pace import Pace
 from laudc.errors import UserError
 
-SIDE_VERSION = 5
+SIDE_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,10 @@ class Sample:
     Attributes:
         design: index of the network.
         kind, threads: see `laudc.calibrate.design.KINDS`.
-        total_ns: around the whole call, mean of the middle half of the calls.
+        total_ns: around the whole call, mean of the faster half of the calls.
         spread: width of the middle half of the calls over the median.
         foreign: cores that other processes took meanwhile.
-        pace_ns: what fixed pieces of work, one in cache and one from memory, took together just before or after,
-            whichever was slower.
+        paces: the machine's pace before and after.
         counts: the work of each block, as `laudc.predict.work.first_row` has it: of the one image, or means.
         block_ns: mean of each block in the same calls; None for blocks of the runtime, which have no clock.
     """
@@ -37,9 +37,24 @@ class Sample:
     total_ns: float
     spread: float
     foreign: float
-    pace_ns: float
+    paces: tuple[Pace, ...]
     counts: tuple[tuple[float, ...], ...]
     block_ns: tuple[float | None, ...]
+
+    @property
+    def clock_ns(self) -> float:
+        """What the clock made of the fixed work, on average."""
+        return sum(pace.clock_ns for pace in self.paces) / len(self.paces)
+
+    def slowness(self, usual: Pace) -> float:
+        """How many times as slow as usual the machine was at worst."""
+        return max(pace.slowness(usual) for pace in self.paces)
+
+    def at_clock(self, clock_ns: float) -> Sample:
+        """What the same would have taken at another clock."""
+        factor = clock_ns / self.clock_ns
+        blocks = tuple(None if ns is None else ns * factor for ns in self.block_ns)
+        return replace(self, total_ns=self.total_ns * factor, block_ns=blocks)
 
     @property
     def key(self) -> tuple[int, str, int]:
@@ -50,7 +65,8 @@ class Sample:
     def from_dict(cls, data: Mapping[str, Any]) -> Sample:
         """From parsed JSON."""
         counts = tuple(tuple(map(float, row)) for row in data["counts"])
-        return cls(**{**data, "counts": counts, "block_ns": tuple(data["block_ns"])})
+        paces = tuple(map(Pace.from_dict, data["paces"]))
+        return cls(**{**data, "paces": paces, "counts": counts, "block_ns": tuple(data["block_ns"])})
 
 
 class SideFile:

@@ -23,11 +23,14 @@ class Place:
         sums_known: whether the block before left the sums its channel masker needs.
         far: share of the weights that has fallen out of the last-level cache since the call before (0 to 1).
         cold: of the first block, the share of the buffers and of what the runtime itself needs that has; 0 for others.
+        behind: whether the block is ours and the one before it the runtime's, which leaves nothing of ours in a core's
+            own caches.
     """
 
     sums_known: bool = False
     far: float = 1.0
     cold: float = 0.0
+    behind: bool = False
 
 
 # The first block of a call that finds nothing in the caches.

@@ -11,8 +11,15 @@ _HUBER = 0.1
 _ROBUST_ROUNDS = 8
 
 
-def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, ridge: float = 1e-4) -> Array:
-    """Coefficients w ≥ 0 that minimise Σ h((terms·w − measured) / scale) + ridge·|scaled w|².
+def fit_relative(
+    terms: Array,
+    measured: Array,
+    *,
+    scale: Array | None = None,
+    importance: Array | None = None,
+    ridge: float = 1e-4,
+) -> Array:
+    """Coefficients w ≥ 0 that minimise Σ importance·h((terms·w − measured) / scale) + ridge·|scaled w|².
 
     h is Huber's loss, quadratic up to 10 % and linear beyond: a disturbed sample cannot pull the fit along.
 
@@ -20,6 +27,7 @@ def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, r
         terms: (samples, terms), amounts of work.
         measured: (samples,).
         scale: (samples,), what an error is relative to; the measured value if left out.
+        importance: (samples,), how much each counts; all the same if left out.
         ridge: keeps terms that always occur together from taking turns; relative to columns of unit length.
 
     Returns:
@@ -27,12 +35,11 @@ def fit_relative(terms: Array, measured: Array, *, scale: Array | None = None, r
     """
     by = measured if scale is None else scale
     scaled, target = terms / by[:, None], measured / by
-    weight = np.ones(len(target))
-    out = _weighted(scaled, target, weight, ridge)
+    given = np.ones(len(target)) if importance is None else importance
+    out = _weighted(scaled, target, given, ridge)
     for _ in range(_ROBUST_ROUNDS):
         error = np.abs(scaled @ out - target)
-        weight = _HUBER / np.maximum(error, _HUBER)
-        out = _weighted(scaled, target, weight, ridge)
+        out = _weighted(scaled, target, given * _HUBER / np.maximum(error, _HUBER), ridge)
     return out
 
 

@@ -111,8 +111,11 @@ def places(
     found: list[Place] = []
     before: PlannedBlock | None = None
     for block in blocks:
-        run = before is not None and before.execution == block.execution == "sparse"
-        found.append(Place(run and before is not None and _leaves_sums(before.record), far, 0.0 if found else cold))
+        ours = block.execution == "sparse"
+        run = ours and before is not None and before.execution == "sparse"
+        behind = ours and before is not None and before.execution == "dense"
+        known = run and before is not None and _leaves_sums(before.record)
+        found.append(Place(known, far, 0.0 if found else cold, behind))
         before = block
     return found
 

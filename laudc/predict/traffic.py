@@ -19,8 +19,9 @@ _WINOGRAD_POINTS, _TAPS = 16, 9
 _VECTOR = 16
 # Floats of conv a's weights that a RegNetY block fetches for the next one (plugins/cpu/regnet_run.cpp).
 _FETCHED_AHEAD = 128.0 * 1024
-# Share of the last-level cache that weights may fill and still all be there in the next call.
-_STAYS = 0.1
+# Weights that fill this share of the last-level cache are all still there in the next call, and none of them are from
+# this multiple of its size on (found by cross-validation on calibrations).
+_STAYS, _GONE = 0.2, 1.5
 
 
 def gone_through(record: BlockRecord, kept: Array) -> Array:
@@ -96,11 +97,11 @@ def _resnet_floats(record: BlockRecord, counts: Counts) -> Array:
 
 def far_share(floats: float, last_cache: int) -> float:
     """Share of the weights that must come from memory when a call touches `floats` of them and the last-level cache
-    holds `last_cache` bytes: none while they fill a tenth of it, all from its full size on. Between the two the share
-    grows evenly, as measured: others use the cache as well, and it does not drop what was used longest ago first."""
+    holds `last_cache` bytes. Between none and all the share grows evenly, as measured: others use the cache as well,
+    and it does not drop what was used longest ago first, so that some of what is a little too large for it stays."""
     if last_cache <= 0:
         return 1.0
-    return float(np.clip((4 * floats / last_cache - _STAYS) / (1 - _STAYS), 0, 1))
+    return float(np.clip((4 * floats / last_cache - _STAYS) / (_GONE - _STAYS), 0, 1))
 
 
 def cold_share(floats: float, last_cache: int) -> float:

@@ -29,11 +29,13 @@ _WORTH_A_BORDER = 0.97
 
 @dataclass(frozen=True)
 class _Option:
-    """One way to run a block and its predicted mean time per call, borders left out."""
+    """One way to run a block and its predicted mean time per call, borders left out; `behind_ns`: what a block of ours
+    takes more right behind one of the runtime's."""
 
     execution: str
     record: Record
     ns: float
+    behind_ns: float = 0.0
 
     @property
     def label(self) -> str:
@@ -102,8 +104,12 @@ class CostChooser:
 
     def _sparse(self, name: str, record: Record, place: Place) -> _Option:
         counts = count_work(record, self.activation.masks_of(name), self.activation.images)
-        ns = self.model.batch_ns(record, counts, place, batches(self.activation.images, self.batch))
-        return _Option("sparse", record, float(np.mean(ns)))
+        calls = batches(self.activation.images, self.batch)
+        ns, behind_ns = (
+            float(np.mean(self.model.batch_ns(record, counts, replace(place, behind=behind), calls)))
+            for behind in (False, True)
+        )
+        return _Option("sparse", record, ns, behind_ns - ns)
 
     def _cheapest(self, options: list[list[_Option]]) -> list[_Option]:
         """The chain of options with the least sum of blocks and borders."""
@@ -120,10 +126,12 @@ class CostChooser:
         if first:
             start = self.model.frame_ns(self.frame, own_stem=block.sparse, batch=self.batch)
             return [(start + self.model.border_ns(None, block, self.batch) + option.ns, [option])]
-        return [
-            (cost + self.model.border_ns(_scheduled(path[-1]), block, self.batch) + option.ns, [*path, option])
-            for cost, path in before
-        ]
+        return [(cost + self._step_ns(path[-1], option), [*path, option]) for cost, path in before]
+
+    def _step_ns(self, before: _Option, option: _Option) -> float:
+        """What an option adds to a chain: the border to the block before, and its own time there."""
+        border = self.model.border_ns(_scheduled(before), _scheduled(option), self.batch)
+        return border + option.ns + (option.behind_ns if before.execution == "dense" else 0.0)
 
 
 def _uniform(options: list[list[_Option]]) -> Iterator[list[_Option]]:

@@ -36,6 +36,18 @@ class Appender {
   Appender(const BlockDesc& d, const BlockGeometry& g, const MapStrides& s, int sample, RowSets* out)
       : d_(d), g_(g), s_(s), sample_(sample), out_(out) {}
 
+  // For a sample of which nothing is wanted.
+  void nothing() {
+    const auto none_of = [](const std::vector<int32_t>& list) { return SampleRange{list_size(list), list_size(list)}; };
+    out_->conv1_samples.push_back(none_of(out_->conv1_in));
+    if (winograd(d_)) {
+      out_->tile_samples.push_back(none_of(out_->tile_in));
+    } else {
+      out_->conv2_samples.push_back(none_of(out_->conv2_in));
+    }
+    for (RowSets::Conv3& part : out_->conv3) part.samples.push_back(none_of(part.in));
+  }
+
   void conv1(const uint8_t* needed) {
     const int begin = list_size(out_->conv1_in);
     const int64_t in_base = static_cast<int64_t>(sample_) * d_.hin * d_.win * s_.in_pixel;
@@ -203,10 +215,15 @@ void RowSets::clear(const BlockDesc& desc) {
 
 void append_rows(const BlockDesc& d, const BlockGeometry& geometry, const MapStrides& strides, int sample,
                  const uint8_t* keep, RowSetScratch* scratch, RowSets* out) {
+  const int cells = d.mask_h * d.mask_w;
+  Appender append(d, geometry, strides, sample, out);
+  // A skipped block must cost no more than its masker. With a projection every pixel is computed all the same.
+  if (d.spatial() && !d.projection && std::count(keep, keep + d.mask_groups * cells, 0) == d.mask_groups * cells) {
+    return append.nothing();
+  }
   const size_t pixels_out = static_cast<size_t>(d.hout()) * d.wout();
   const size_t pixels_in = static_cast<size_t>(d.hin) * d.win;
   scratch->wanted.assign(pixels_out, d.spatial() ? 0 : 1);
-  const int cells = d.mask_h * d.mask_w;
   for (int g = 0; g < d.mask_groups; ++g) {
     upsample_or(keep + g * cells, d.mask_w, geometry.row_lut, geometry.col_lut, scratch->wanted.data());
   }
@@ -225,7 +242,6 @@ void append_rows(const BlockDesc& d, const BlockGeometry& geometry, const MapStr
 
   std::vector<int32_t>& h2_of = scratch->h2_of;
   h2_of.assign(pixels_out, -1);
-  Appender append(d, geometry, strides, sample, out);
   append.conv1(scratch->needed.data());
   if (winograd(d)) {
     append.conv2_tiles(wanted, computed, &h2_of);

@@ -11,6 +11,7 @@ import yaml
 import laudc
 from laudc.calibrate.design import KINDS, draw_designs, draw_detectors, draw_families
 from laudc.calibrate.frames import found_of, frame_of
+from laudc.calibrate.pace import Pace
 from laudc.calibrate.run import calibrate
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import load_profile
@@ -31,6 +32,7 @@ from tests.predict.models import cpu_fit, family_model
 NETWORKS = 30
 # A third of them are detectors, which are measured dense only; the others in two forms. With one thread and with two.
 SAMPLES = 20 * 4 + 10 * 2
+PACE = Pace(1e6, 6e5, 7e5)
 
 
 class MadeUpMachine:
@@ -75,7 +77,7 @@ class MadeUpMachine:
         outside = float(terms @ fit.outside)
         total = sum(filter(None, times)) + outside * self._factor()
         rows = tuple(map(first_row, counts))
-        return Sample(design.index, kind, threads, total, 0.01, self.foreign, 1e6, rows, tuple(times))
+        return Sample(design.index, kind, threads, total, 0.01, self.foreign, (PACE,), rows, tuple(times))
 
     def _factor(self) -> float:
         return float(np.exp(self.random.normal(0, self.noise)))
@@ -97,7 +99,7 @@ def test_the_truth_is_found_and_written(tmp_path) -> None:
     assert profile.calibration["machine"]["cpu"] == "made up"
     assert profile.calibration["samples"] == result.samples
     fits = [fit for section in profile.calibration["families"].values() for fit in section["fits"]]
-    assert {fit["pace_ns"] for fit in fits} == {1e6}
+    assert {fit["clock_ns"] for fit in fits} == {PACE.clock_ns}
     model = model_of(profile, 2)
     assert model is not None
     assert model.threads == 2

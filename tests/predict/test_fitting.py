@@ -48,6 +48,15 @@ def test_errors_relative_to_another_scale() -> None:
     assert fit_relative(terms, measured, ridge=0.0)[0] < 1.5
 
 
+def test_samples_count_by_their_importance() -> None:
+    terms, measured = np.ones((2, 1)), np.asarray([1.0, 1.1])
+    one, other = (
+        fit_relative(terms, measured, scale=np.ones(2), importance=np.asarray(importance), ridge=0.0)[0]
+        for importance in ([9.0, 1.0], [1.0, 9.0])
+    )
+    assert np.isclose(one, 1.01) and np.isclose(other, 1.09)
+
+
 def test_the_residual_learns_what_is_smooth_and_survives_its_file() -> None:
     random = np.random.default_rng(1)
     terms = random.lognormal(5, 2, (600, 4))

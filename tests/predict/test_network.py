@@ -104,6 +104,45 @@ def test_sums_are_known_behind_a_channel_block_of_the_same_run() -> None:
     assert [place.sums_known for place in places(blocks, counts, 1 << 20)] == [False, True, False]
 
 
+def test_a_block_of_ours_behind_one_of_the_runtime_finds_its_caches_empty() -> None:
+    record = block()
+    blocks = [PlannedBlock(name, record, execution) for name, execution in zip("abcd", ["sparse", "dense"] * 2)]
+    blocks.append(PlannedBlock("e", record))
+    counts = [full_counts(record)] * 5
+    stands = places(blocks, counts, 1 << 20)
+    assert [place.behind for place in stands] == [False, False, True, False, True]
+    machine = Machine("avx512", 1, 32 << 20)
+    found = [dict(zip(TERMS, block_terms(record, counts[0], machine, place)[0], strict=True)) for place in stands]
+    assert [terms["behind"] for terms in found] == [0, 0, 1, 0, 1]
+    assert found[2]["behind_floats"] == 14 * 14 * (3 * 256 + 2 * 64)
+
+
+def test_pixels_that_conv3_leaves_out_are_a_second_projection() -> None:
+    record = block(projection=1, stride=2)
+    mask = np.zeros((3, 1, 7, 7))
+    mask[0, 0, 0], mask[1] = 1, 1
+    terms = block_terms(record, count_block(record, mask, None, 3), Machine("avx512", 1, 32 << 20), Place())
+    some, every, none = (dict(zip(TERMS, row, strict=True)) for row in terms)
+    assert some["projection_macs"] == every["projection_macs"] == none["projection_macs"] == 49 * 256 * 256
+    # Both products go through all weights of the projection; the other convolutions through theirs, as always.
+    assert some["weights_far"] - every["weights_far"] == 256 * 256
+
+
+def test_a_skipped_block_makes_no_lists() -> None:
+    machine = Machine("avx512", 1, 32 << 20)
+
+    def listed(record, mask) -> float:
+        terms = block_terms(record, count_block(record, mask, None, 1), machine, Place())[0]
+        return float(terms[TERMS.index("listed")])
+
+    none, some = np.zeros((1, 1, 7, 7)), np.ones((1, 1, 7, 7))
+    direct, winograd = (block(conv2_algorithm=a) for a in (Conv2Algorithm.DIRECT, Conv2Algorithm.WINOGRAD_2X2))
+    assert listed(direct, none) == listed(winograd, none) == 0
+    assert listed(direct, some) == 196 * 3 and listed(winograd, some) == 196 * 2.25
+    projecting = block(projection=1, conv2_algorithm=Conv2Algorithm.DIRECT)
+    assert listed(projecting, none) == listed(projecting, some)
+
+
 def test_weights_beyond_the_cache_are_far() -> None:
     assert far_share(1e3, 1 << 20) == 0
     assert far_share(1e6, 1 << 20) == 1

@@ -86,6 +86,18 @@ def test_the_chain_is_the_cheapest_of_all_chains() -> None:
     assert chosen.predicted["latency"]["mean_us"] == pytest.approx(best, rel=1e-6)
 
 
+def test_what_a_run_costs_behind_the_runtime_counts() -> None:
+    """A run that begins behind a dense block finds its caches empty; a chain that pays for that too often loses."""
+    tempting = {"pointwise": 1e-6, "spatial": 1.0, "strided": 1e-6, "nodes": 0.0, "transposed": 0.0, "copied": 0.0}
+
+    def begins(behind: float) -> int:
+        kinds = [block.execution for block in _choose(cpu_model(**tempting, behind=behind), _plan()).blocks]
+        return sum(pair == ("dense", "sparse") for pair in itertools.pairwise(kinds))
+
+    assert begins(0.0) > 0
+    assert begins(1e9) == 0
+
+
 def test_a_border_must_save_more_than_predictions_err() -> None:
     """Where it saves less, all blocks are of one kind."""
     found = set()

@@ -18,6 +18,7 @@ from laudc.backends.cuda_kernels import Io, Library
 from laudc.calibrate.cuda.blocks import MadeBlock, made_blocks
 from laudc.calibrate.cuda.setting import Setting
 from laudc.calibrate.design import Design, draw_designs
+from laudc.calibrate.pace import Pace
 from laudc.calibrate.samples import Sample
 from laudc.predict.decisions import mean_counts
 
@@ -59,10 +60,10 @@ class CudaMeasurer:
         setting = self.settings[threads - 1]
         blocks = made_blocks(design, setting.batch, PANEL)
         with closing(_Network(self._cuda, self._library, blocks, setting)) as network:
-            before = self._pace_ns()
+            before = self._now()
             totals = network.time_all()
             singles = network.time_blocks(len(totals))
-            pace = max(before, self._pace_ns())
+            after = self._now()
             counts = network.counts()
         low, middle, high = np.percentile(totals, (25, 50, 75))
         medians = np.median(singles, axis=0)
@@ -73,17 +74,19 @@ class CudaMeasurer:
             float(middle),
             float((high - low) / middle),
             0.0,  # what else runs on the GPU shows in the pace
-            pace,
+            (before, after),
             tuple(counts),
             tuple(map(float, medians)),
         )
 
-    def _pace_ns(self) -> float:
-        """A network that is always the same, in the plainest setting."""
+    def _now(self) -> Pace:
+        """By a network that is always the same, in the plainest setting: it needs the GPU's clock, all its cores and
+        its memory."""
         if self._pace is None:
             blocks = made_blocks(draw_designs(1)[0], 1, PANEL)
             self._pace = _Network(self._cuda, self._library, blocks, Setting("fp32", 1))
-        return float(np.median(self._pace.time_all()))
+        taken = float(np.median(self._pace.time_all()))
+        return Pace(taken, taken, taken)
 
 
 class _Network:

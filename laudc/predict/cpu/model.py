@@ -24,7 +24,8 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients in nanoseconds per unit of work, for one family and number of threads."""
+    """Coefficients in nanoseconds per unit of work, for one family and number of threads; `clock_ns`: the clock that
+    they are for, as what it makes of the fixed work of `laudc.calibrate.pace` (0: not known)."""
 
     threads: int
     block: Array
@@ -33,12 +34,14 @@ class Fit:
     block_intervals: tuple[Interval, ...]
     network_interval: Interval | None
     family: str = RESNET
+    clock_ns: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a device profile."""
         about = CPU_FAMILIES[self.family]
         return {
             "threads": self.threads,
+            "clock_ns": self.clock_ns,
             "block_ns": _named(about.block_names, self.block),
             "outside_ns": _named(about.outside_names, self.outside),
             "residual": None if self.residual is None else self.residual.to_dict(),
@@ -61,6 +64,7 @@ class Fit:
             tuple(Interval(**entry) for entry in data.get("block_intervals", ())),
             None if network is None else Interval(**network),
             family,
+            float(data.get("clock_ns", 0.0)),
         )
 
 

@@ -43,6 +43,8 @@ TERMS = (
     "packed_waited",  # of these, what few rows leave no time to fetch meanwhile
     "begun_cold",  # one of a call's first block, where its weights push code and tables out of the cache
     "cold",  # floats of maps of a call's first block, where its weights push them out of the cache
+    "behind",  # one of a block right behind one of the runtime's: code, lists and buffers come from further away
+    "behind_floats",  # floats of its maps
     "spilled",  # floats of maps that a core's second-level cache cannot hold
     "listed",  # pixels gone through for row lists
     "entries",  # list entries written
@@ -86,9 +88,7 @@ def block_terms(record: BlockRecord, counts: Counts, machine: Machine, place: Pl
     work.add("decided_far", place.far * _decided(record) * samples)
     _lists(work, record, counts, samples)
     if record.projection:
-        pixels = np.full(len(counts), float(record.hout * record.wout * samples))
-        share = work.gemm("projection", pixels, record.cin, record.cout, written="outputs")
-        work.weights(record.cin * record.cout, pixels, share.weights)
+        _projection(work, record, counts, samples)
     _conv1(work, record, counts)
     _conv2(work, record, counts)
     _conv3(work, record, counts)
@@ -104,11 +104,12 @@ def _spills(work: Amounts, record: BlockRecord, counts: Counts, samples: int) ->
 
 
 def _cold_maps(work: Amounts, record: BlockRecord, counts: Counts, place: Place, samples: int) -> None:
-    if place.cold:
-        work.add("begun_cold", place.cold)
-        inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
-        between = (counts.conv1 + counts.conv2) * record.width
-        work.add("cold", place.cold * (samples * (inner + 2 * outer) + between) / work.threads)
+    inner, outer = record.hin * record.win * record.cin, record.hout * record.wout * record.cout
+    maps = (samples * (inner + 2 * outer) + (counts.conv1 + counts.conv2) * record.width) / work.threads
+    work.add("begun_cold", place.cold)
+    work.add("cold", place.cold * maps)
+    work.add("behind", place.behind)
+    work.add("behind_floats", place.behind * maps)
 
 
 def add_maskers(work: Amounts, record: BlockRecord, place: Place, samples: int, convolution: str) -> None:
@@ -136,7 +137,11 @@ def _lists(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> 
     if not record.mask_groups:
         return
     out = record.hout * record.wout
-    work.add("listed", (record.hin * record.win + out * (1 + record.mask_groups)) * samples)
+    # Direct convolutions go through pixels, Winograd's through tiles of four.
+    second = out / 4 if record.conv2_algorithm == Conv2Algorithm.WINOGRAD_2X2 else out
+    listed = (record.hin * record.win + second + out * record.mask_groups) * samples
+    # A block without a projection makes no lists where nothing is kept.
+    work.add("listed", listed * ((counts.conv1 > 0) | record.projection))
     work.add("entries", counts.conv1 * 2 + counts.conv2 * 2 + counts.tiles * 4 + counts.conv3 * record.mask_groups)
 
 
@@ -154,6 +159,16 @@ def working_panel(record: BlockRecord, channels: Array, shares: Array | int) -> 
     panels = np.ceil(np.ceil(kept / PANEL) / shares) * shares
     panels = np.clip(panels, 1, np.maximum(1, kept // ALIGN))
     return np.asarray(np.ceil(np.ceil(kept / panels) / ALIGN) * ALIGN)
+
+
+def _projection(work: Amounts, record: BlockRecord, counts: Counts, samples: int) -> None:
+    """Pixels that conv3 adds to, and the others, which get their ReLU at once: two products with the same weights."""
+    pixels = float(record.hout * record.wout * samples)
+    # With several mask groups a pixel gets its ReLU at once where no group keeps it.
+    added = np.full(len(counts), pixels) if not record.mask_groups else counts.conv2
+    for rows in (pixels - added, added):
+        share = work.gemm("projection", rows, record.cin, record.cout, written="outputs")
+        work.weights(record.cin * record.cout, rows, share.weights)
 
 
 def _conv1(work: Amounts, record: BlockRecord, counts: Counts) -> None:

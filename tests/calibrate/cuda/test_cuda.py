@@ -15,6 +15,7 @@ from laudc.calibrate.cuda.measure import CudaMeasurer
 from laudc.calibrate.cuda.run import calibrate_cuda, timed_networks
 from laudc.calibrate.cuda.setting import Setting, settings_for
 from laudc.calibrate.design import draw_designs
+from laudc.calibrate.pace import Pace
 from laudc.calibrate.samples import Sample
 from laudc.devices import load_profile
 from laudc.devices.profile import MEASURED, MODELLED
@@ -96,7 +97,11 @@ class MadeUpGpu:
         replay = TRUTH[setting.precision].replay_us * 1e3
         total = sum(times) * self._factor() + replay
         blocks = tuple(ns + replay for ns in times)
-        return Sample(design.index, kind, threads, total, 0.01, 0.0, 1e6 * self._factor(), tuple(rows), blocks)
+        return Sample(design.index, kind, threads, total, 0.01, 0.0, (self._pace(),), tuple(rows), blocks)
+
+    def _pace(self):
+        taken = 1e6 * self._factor()
+        return Pace(taken, taken, taken)
 
     def _factor(self):
         return float(np.exp(self.random.normal(0, self.noise)))
@@ -263,7 +268,7 @@ def test_what_the_kernels_decide_is_counted(emulated, monkeypatch) -> None:
         sample = measurer.measure(design, "sparse", threads)
         records = [record for _, record in design.records(64)]
         assert len(sample.block_ns) == len(sample.counts) == len(records)
-        assert sample.spread < 0.01 and sample.pace_ns == pytest.approx(10_010, rel=0.01)
+        assert sample.spread < 0.01 and sample.clock_ns == pytest.approx(10_010, rel=0.01)
         for record, counts, share, kept in zip(
             records, sample.counts, design.drawn.spatial, design.drawn.channel, strict=True
         ):

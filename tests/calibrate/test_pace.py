@@ -1,0 +1,62 @@
+"""The machine's pace, by parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from laudc.calibrate import pace as module
+from laudc.calibrate.pace import Pace, PaceMeter, usual_pace
+from laudc.calibrate.samples import Sample
+
+USUAL = Pace(1000.0, 600.0, 700.0)
+
+
+@pytest.mark.parametrize(
+    ("pace", "slowness"),
+    [
+        (USUAL, 1.0),
+        (Pace(1100.0, 660.0, 700.0), 1.1),  # the clock alone: sharing costs as much of it as before
+        (Pace(1000.0, 720.0, 700.0), 1.2),  # what goes from core to core
+        (Pace(1000.0, 600.0, 840.0), 1.1),  # memory counts half
+        (Pace(900.0, 540.0, 700.0), 1.0),  # faster than usual is not slow, and memory is what it was
+    ],
+)
+def test_the_slowest_part_counts(pace, slowness) -> None:
+    assert pace.slowness(USUAL) == pytest.approx(slowness)
+
+
+def test_what_is_usual_is_neither_the_fastest_nor_the_middle() -> None:
+    paces = [Pace(1000.0 + i, 600.0 + 2 * i, 700.0 + 3 * i) for i in range(101)]
+    usual = usual_pace(paces)
+    assert usual.clock_ns == pytest.approx(1010.0)
+    assert usual.memory_ns == pytest.approx(730.0)
+    assert 600.0 < usual.team_ns < 640.0
+
+
+def test_a_meter_times_what_it_is_given(monkeypatch) -> None:
+    now = [0]
+    monkeypatch.setattr(module.time, "perf_counter_ns", lambda: now[0])
+
+    def takes(ns: int):
+        def call() -> None:
+            now[0] += ns
+
+        return call
+
+    class Piece:
+        sum = staticmethod(takes(70))
+
+    monkeypatch.setattr(module, "_memory", lambda: [Piece()] * 4)
+    assert PaceMeter(takes(100)).now() == Pace(100.0, 100.0, 70.0)
+    meter = PaceMeter(takes(100), takes(60))
+    assert meter.now() == Pace(100.0, 60.0, 70.0)
+    assert meter.slowness(Pace(100.0, 90.0, 70.0)) == pytest.approx(1.5)
+
+
+def test_samples_are_brought_to_a_clock() -> None:
+    paces = (Pace(900.0, 500.0, 700.0), Pace(1100.0, 800.0, 700.0))
+    sample = Sample(0, "mixed", 2, 5000.0, 0.0, 0.0, paces, ((1.0,), (1.0,)), (2000.0, None))
+    assert sample.clock_ns == 1000.0
+    slower = sample.at_clock(1200.0)
+    assert slower.total_ns == pytest.approx(6000.0) and slower.block_ns == (pytest.approx(2400.0), None)
+    assert sample.slowness(USUAL) == pytest.approx((800 / 1100) / 0.6)
