@@ -106,8 +106,8 @@ def test_sums_are_known_behind_a_channel_block_of_the_same_run() -> None:
 
 def test_a_block_of_ours_behind_one_of_the_runtime_finds_its_caches_empty() -> None:
     record = block()
-    blocks = [PlannedBlock(name, record, execution) for name, execution in zip("abcd", ["sparse", "dense"] * 2)]
-    blocks.append(PlannedBlock("e", record))
+    kinds = ["sparse", "dense", "sparse", "dense", "sparse"]
+    blocks = [PlannedBlock(str(number), record, kind) for number, kind in enumerate(kinds)]
     counts = [full_counts(record)] * 5
     stands = places(blocks, counts, 1 << 20)
     assert [place.behind for place in stands] == [False, False, True, False, True]
