@@ -134,7 +134,9 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
             if ns is not None:
                 parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
         scheduled, frame = [block.scheduled for block in blocks], frames[sample.design]
-        outside.append(family.outside_terms(frame, scheduled, stands[0], amounts=found[sample.design]))
+        outside.append(
+            family.outside_terms(frame, scheduled, stands[0], amounts=found[sample.design], threads=machine.threads)
+        )
         around.append(family.frame_terms(frame, own_stem=scheduled[0].sparse, place=stands[0]))
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)

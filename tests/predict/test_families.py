@@ -102,6 +102,46 @@ def test_threads_of_regnets_share_small_maps_badly() -> None:
     assert found[7, 2] > found[7, 1] == found[56, 1] == found[56, 2] == 0
 
 
+def test_threads_of_the_runtime_share_whole_groups_and_sets_of_channels() -> None:
+    family = CPU_FAMILIES[REGNET]
+    at = {name: index for index, name in enumerate(family.outside_names)}
+
+    def terms(width, group_width, size, threads):
+        group = width // group_width
+        record = RegNetRecord(
+            width, width, width, 1, size, size, 0, channel_groups=1, channel_masker=1, group=group, squeeze=8
+        )
+        found = family.dense_terms(record, threads=threads)
+        return found[at["pointwise"]], found[at["unfolded"]]
+
+    # Four blocks of 16 channels are one set, of which threads share the lines; five are sets of three and two.
+    pixels = 8 * 8
+    for width, uneven in ((64, 1.0), (80, 6 / 5)):
+        pointwise, grouped = 2 * pixels * width**2, pixels * width * 16 * 9
+        assert terms(width, 16, 8, 1)[0] == pytest.approx(pointwise + grouped)
+        assert terms(width, 16, 8, 2)[0] == pytest.approx(pointwise * uneven + grouped)
+    # Three groups of 24 channels, which fill no whole vectors: one thread has two of them.
+    assert terms(72, 24, 8, 2)[1] == pytest.approx(pixels * 72 * (10 * 4 / 3 + 1))
+    # Of fewer pixels than channels, one group is computed after the other.
+    assert terms(72, 24, 4, 2)[1] == pytest.approx(16 * 72 * (10 * 2 + 1))
+    assert terms(72, 24, 4, 1)[1] == 16 * 72 * 11
+    # Channels are filled up to whole vectors.
+    assert terms(72, 24, 8, 1)[0] == pytest.approx(2 * pixels * 80**2 + pixels * 72 * 24 * 9)
+
+
+def test_masks_of_regnets_cost_the_runtime_operators() -> None:
+    family = CPU_FAMILIES[REGNET]
+    nodes = family.outside_names.index("nodes")
+
+    def count(**masks):
+        return family.dense_terms(RegNetRecord(32, 32, 32, 1, 8, 8, 0, group=2, squeeze=8, **masks))[nodes]
+
+    channel = count(channel_groups=32, channel_masker=1)
+    spatial = count(mask_groups=1, mask_h=4, mask_w=4)
+    both = count(mask_groups=1, mask_h=4, mask_w=4, channel_groups=32, channel_masker=1)
+    assert channel < spatial < both < channel + spatial
+
+
 def test_stretches_of_kept_channels_cost_of_regnets() -> None:
     _, record = REGNET_SMALL.blocks()[2]
     family = CPU_FAMILIES[REGNET]

@@ -47,9 +47,10 @@ class CpuFamily:
         place: Place,
         batch: int = 1,
         amounts: Amounts | None = None,
+        threads: int = 1,
     ) -> Array:
-        """(terms,) of one call. `place`: of its first block; `amounts`: what a detector finds in the images of the
-        call."""
+        """(terms,) of one call with `threads` threads. `place`: of its first block; `amounts`: what a detector finds in
+        the images of the call."""
         values = self.frame_terms(frame, own_stem=bool(blocks) and blocks[0].sparse, batch=batch, place=place)
         if amounts is not None:
             values = values + found_terms(amounts, self.outside_names).sum(axis=0)
@@ -57,7 +58,7 @@ class CpuFamily:
         for block in blocks:
             values = values + self.boundary_terms(before, block, batch)
             if not block.sparse:
-                values = values + self.dense_terms(block.record, batch, place.far)
+                values = values + self.dense_terms(block.record, batch, place.far, threads)
             before = block
         return np.asarray(values + self.closing_terms(before, batch))
 
@@ -95,6 +96,11 @@ def _one_by_one(block_terms: BlockTerms) -> BatchTime:
     return batch_ns
 
 
+def _with_any_threads(dense_terms: Callable[..., Array]) -> Callable[..., Array]:
+    """Terms of a dense block that do not depend on the number of threads."""
+    return lambda record, batch=1, far=1.0, threads=1: dense_terms(record, batch, far)
+
+
 CPU_FAMILIES: Mapping[str, CpuFamily] = MappingProxyType(
     {
         RESNET: CpuFamily(
@@ -104,7 +110,7 @@ CPU_FAMILIES: Mapping[str, CpuFamily] = MappingProxyType(
             outside.frame_terms,
             outside.boundary_terms,
             outside.closing_terms,
-            outside.dense_terms,
+            _with_any_threads(outside.dense_terms),
             _resnet_batch,
         ),
         REGNET: CpuFamily(
@@ -124,7 +130,7 @@ CPU_FAMILIES: Mapping[str, CpuFamily] = MappingProxyType(
             vit_outside.vit_frame_terms,
             vit_outside.vit_boundary_terms,
             vit_outside.vit_closing_terms,
-            vit_outside.vit_dense_terms,
+            _with_any_threads(vit_outside.vit_dense_terms),
             _one_by_one(vit_terms.vit_block_terms),
         ),
     }

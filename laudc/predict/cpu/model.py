@@ -139,7 +139,7 @@ class CpuModel:
 
     def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes."""
-        return float(self._family.dense_terms(record, batch, far) @ self.fit.outside)
+        return float(self._family.dense_terms(record, batch, far, self.threads) @ self.fit.outside)
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """Time that the border between two blocks costs; `block` None: the end of the network."""
