@@ -145,7 +145,7 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             model = latency_model(profile, threads=threads, family=design.family)
             if model is None:
                 continue
-            clock = model.model.fit.clock_ns
+            clock = model.model.clock_ns
             quiet = [sample.at_clock(clock) for sample in samples if sample.slowness(usual) <= slow]
             left_out += len(samples) - len(quiet)
             if not quiet:

@@ -118,7 +118,7 @@ def counting(row: dict[str, Any], threads: int, usual: Pace) -> np.ndarray:
 def to_clock(model: Any, paces: list[list[Pace]]) -> np.ndarray:
     """Factors that bring times measured at these paces to the clock of the model's calibration."""
     clocks = np.asarray([np.mean([pace.clock_ns for pace in around]) for around in paces])
-    return np.asarray(model.fit.clock_ns / clocks)
+    return np.asarray(model.clock_ns / clocks)
 
 
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:

@@ -69,11 +69,15 @@ class PaceMeter:
 
     def now(self) -> Pace:
         """The lower quartile of a few calls of each: how fast it can be now, not how often it was interrupted."""
-        clock = _calls_ns(self._alone)
+        clock = self.clock_ns()
         team = clock if self._together is None else _calls_ns(self._together)
         found = Pace(clock, team, _quartile_ns([piece.sum for piece in _memory()]))
         self._seen.append(found)
         return found
+
+    def clock_ns(self) -> float:
+        """The work of one thread alone."""
+        return _calls_ns(self._alone)
 
     def slowness(self, pace: Pace) -> float:
         """How slow this is beside all that was seen so far."""

@@ -67,6 +67,11 @@ class LatencyModel(Protocol):
         """Threads of the CPU that a call uses; 0 for other devices."""
 
     @property
+    def clock_ns(self) -> float:
+        """The clock that predictions are for, as what it makes of the fixed work of `laudc.calibrate.pace`; 0 where it
+        is not known."""
+
+    @property
     def last_cache(self) -> int:
         """Bytes of the cache in which weights may stay from one call to the next."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from laudc.devices.profile import MEASURED
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,10 +45,20 @@ class PredictedTime:
 
 
 @dataclass(frozen=True)
+class EnginePrediction:
+    """What is predicted of an engine, and for which clock of this machine (see `LatencyModel.clock_ns`; 0 where it is
+    not known, or of another machine)."""
+
+    network: NetworkPrediction
+    clock_ns: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The whole network: medians, means and 95th percentiles of all runs, and the blocks' order by time.
 
     `status` says what the model rests on. `spearman` is the rank correlation of blocks, None for fewer than three.
+    `clock`: that of the machine as a multiple of the one that is predicted for, None where nobody knows.
     """
 
     status: str
@@ -57,6 +68,7 @@ class Comparison:
     p95: PredictedTime
     blocks: Mapping[str, PredictedTime]
     spearman: float | None
+    clock: float | None = None
 
     @property
     def block_error(self) -> float | None:
@@ -74,7 +86,7 @@ def predict_engine(
     batch: int,
     threads: int,
     device: str | os.PathLike[str] | None = None,
-) -> NetworkPrediction | None:
+) -> EnginePrediction | None:
     """Predicts an engine for the very masks of the measured images, and what was found in them; None where there is no
     model for it.
 
@@ -103,7 +115,8 @@ def predict_engine(
         return None
     activation = activation_from_masks(masks, "the measured images", manifest.source.onnx_sha256, found)
     frame = frame_of_model(portable)
-    return predict_network(trusted.model, frame, blocks, activation, batch=batch, status=trusted.status)
+    network = predict_network(trusted.model, frame, blocks, activation, batch=batch, status=trusted.status)
+    return EnginePrediction(network, trusted.model.clock_ns if trusted.status == MEASURED else 0.0)
 
 
 def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:
@@ -123,9 +136,12 @@ def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:
 
 
 def compare(
-    prediction: NetworkPrediction, total_us: Sequence[float], blocks_us: Mapping[str, Sequence[float]]
+    prediction: NetworkPrediction,
+    total_us: Sequence[float],
+    blocks_us: Mapping[str, Sequence[float]],
+    clock: float | None = None,
 ) -> Comparison:
-    """Puts a prediction beside measured runs, which went through the batches in turn."""
+    """Puts a prediction beside measured runs, which went through the batches in turn; `clock`: see `Comparison`."""
     import numpy as np
 
     expected = np.resize(prediction.samples_us, len(total_us))
@@ -147,6 +163,7 @@ def compare(
         PredictedTime.of(float(np.percentile(expected, 95)), float(np.percentile(measured, 95)), factors),
         blocks,
         _spearman(blocks),
+        clock,
     )
 
 

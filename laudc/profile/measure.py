@@ -14,6 +14,7 @@ from laudc.devices.profile import MEASURED
 from laudc.engine.manifest import PORTABLE, Manifest
 from laudc.errors import UserError
 from laudc.profile.activation import Activation, Masks, count_activation, trace_masks
+from laudc.profile.clock import relative_clock
 from laudc.profile.compare import Comparison, compare, predict_engine
 from laudc.profile.inputs import Inputs, collect_inputs
 from laudc.profile.records import BlockProfile, DenseComparison, LayerProfile, ProfileResult, Spread, Timing
@@ -109,7 +110,8 @@ def profile(
             )
         comparison = None
         if predicted is not None:
-            comparison = compare(predicted, own.total_us, _by_name(loaded, own))
+            clock = relative_clock(predicted.clock_ns) if predicted.clock_ns else None
+            comparison = compare(predicted.network, own.total_us, _by_name(loaded, own), clock)
         blocks = _block_profiles(loaded, own, activation, dense_blocks, comparison)
         settings = {
             "runs": runs,

@@ -24,6 +24,7 @@ _COLUMNS = (
 )
 _DENSE_COLUMNS = (Column("dense", "µs"), Column("speed-up", "×"))
 _IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
+_SAME_CLOCK = 0.03
 _PREDICTED_COLUMNS = (Column("predicted", "µs"), Column("error", "%"))
 
 
@@ -115,7 +116,14 @@ def prediction_summary(comparison: Comparison) -> str:
         text += f"; blocks off by {comparison.block_error:.1%} on average"
     if comparison.spearman is not None:
         text += f", rank correlation {comparison.spearman:.3f}"
-    return f"{text} ({comparison.status})."
+    return f"{text} ({comparison.status}).{_clock(comparison.clock)}"
+
+
+def _clock(clock: float | None) -> str:
+    """A clock that differs by more than it does from one minute to the next explains an error."""
+    if clock is None or abs(clock - 1) < _SAME_CLOCK:
+        return ""
+    return f" The machine runs at {clock:.0%} of the clock that it was calibrated at."
 
 
 def _spread(name: str, spread: Spread) -> str:

@@ -39,6 +39,18 @@ def test_runs_go_through_the_images_in_turn() -> None:
     assert result.block_error is None
 
 
+def test_the_clock_is_that_of_the_calibration_over_now(monkeypatch) -> None:
+    from laudc.calibrate import measure
+    from laudc.calibrate.pace import PaceMeter
+    from laudc.profile.clock import relative_clock
+
+    monkeypatch.setattr(PaceMeter, "clock_ns", lambda self: 800.0)
+    monkeypatch.setattr(measure.CpuMeasurer, "__init__", lambda self: None)
+    monkeypatch.setattr(measure.CpuMeasurer, "pace", lambda self, threads: PaceMeter(lambda: None))
+    assert relative_clock(1000.0) == pytest.approx(1.25)
+    assert compare(_prediction(), [110.0, 210.0], {}, 1.25).clock == 1.25
+
+
 def test_without_an_interval_nothing_is_inside_or_outside() -> None:
     assert PredictedTime.of(2.0, 1.0, None).inside is None
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from laudc.errors import UserError
+from laudc.profile.compare import Comparison, PredictedTime
 from laudc.profile.records import BlockProfile, DenseComparison, ProfileResult, Timing
 from laudc.report import RULE, Column, profile_html, profile_text, render_table, write_json
+from laudc.report.profile_text import prediction_summary
 
 
 def make_result(dense=True, name="layer1.0", blocks=2):
@@ -101,6 +103,15 @@ def test_the_text_has_every_row_and_the_conclusion():
     ):
         assert wanted in text
     assert "Speed-up" not in profile_text(make_result(dense=False))
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"), [(None, ""), (1.02, ""), (0.91, " 91% of the clock"), (1.05, " 105% of the clock")]
+)
+def test_a_clock_that_has_moved_is_said(clock, said):
+    time = PredictedTime.of(100.0, 110.0, (0.9, 1.2))
+    text = prediction_summary(Comparison("calibrated by measurement", 2, time, time, time, {}, None, clock))
+    assert said in text and ("clock" in text) == bool(said)
 
 
 def test_unknown_figures_are_dashes():

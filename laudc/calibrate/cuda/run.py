@@ -15,6 +15,7 @@ from laudc.calibrate.design import Design, draw_designs, evenly_mixed
 from laudc.calibrate.run import (
     MOST_SAMPLES,
     median_drift,
+    most_disturbed,
     networks_by_family,
     require_quiet,
     take_samples,
@@ -117,7 +118,7 @@ def calibrate_cuda(
     progress("fitting", 0.97)
     repeatability = median_drift(samples, repeats)
     good = undisturbed_samples(samples)
-    disturbed = 1 - len(good) / len(samples)
+    disturbed = most_disturbed(samples, good)
     require_quiet(repeatability, disturbed, force, side.path)
     used = good if len(good) > len(samples) / 2 else samples
     more = {"repeatability": repeatability, "disturbed": round(disturbed, 3)}

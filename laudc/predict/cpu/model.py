@@ -101,6 +101,11 @@ class CpuModel:
         return self.machine.threads
 
     @property
+    def clock_ns(self) -> float:
+        """See `LatencyModel.clock_ns`."""
+        return self.fit.clock_ns
+
+    @property
     def last_cache(self) -> int:
         """Bytes of the last-level cache."""
         return self.machine.last_cache

@@ -102,6 +102,11 @@ class GpuModel:
         return None if self._intervals is None else self._intervals.network
 
     @property
+    def clock_ns(self) -> float:
+        """See `LatencyModel.clock_ns`."""
+        return 0.0
+
+    @property
     def last_cache(self) -> int:
         """Bytes of the second-level cache, were weights stored as floats."""
         return int(self.gpu.l2_bytes * _FLOAT_BYTES / self.gpu.element)
