@@ -13,8 +13,10 @@ from .fields import Fields
 from .host import detect_host
 from .host_numbers import host_numbers
 from .profile import (
+    BACKENDS,
     DTYPES,
     KINDS,
+    MOST_IMAGES,
     Compute,
     DeviceProfile,
     DtypeRate,
@@ -33,7 +35,7 @@ def parse_profile(path: Path, host: Mapping[str, tuple[float, str]] | None = Non
     `host` replaces what this machine says about itself in profiles of kind `cpu`: path of a number to (value,
     source).
     """
-    import yaml
+    from ..yaml_text import parse_yaml
 
     try:
         raw = path.read_bytes()
@@ -44,10 +46,9 @@ def parse_profile(path: Path, host: Mapping[str, tuple[float, str]] | None = Non
             "give the path of a profile (FILE.yaml), or a name from 'laudc devices'",
         ) from error
     try:
-        data = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first_line = str(error).partition("\n")[0]
-        raise _bad_profile(path, f"it is not valid YAML: {first_line}") from error
+        data = parse_yaml(raw)
+    except ValueError as error:
+        raise _bad_profile(path, f"it is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise _bad_profile(path, "it holds no mapping of fields")
     return profile_from_mapping(data, path, sha256=hashlib.sha256(raw).hexdigest(), host=host)
@@ -66,12 +67,12 @@ def profile_from_mapping(
         on_host = host_numbers(detect_host()) if host is None else host
     top = Fields(data, lambda why: _bad_profile(path, why), host=on_host)
     profile = DeviceProfile(
-        id=top.text("id"),
+        id=top.name("id"),
         kind=top.text("kind", one_of=KINDS),
         description=top.text("description"),
-        backend=top.text("backend"),
+        backend=top.text("backend", one_of=BACKENDS),
         precision=top.text("precision", one_of=tuple(DTYPES)),
-        batch=top.whole("batch", least=1),
+        batch=top.whole("batch", least=1, most=MOST_IMAGES),
         identity=_identity(top.section("identity")),
         toolchain=_toolchain(top.section("toolchain")),
         compute=_compute(top.section("compute")),
@@ -107,7 +108,7 @@ def _identity(fields: Fields) -> Identity:
         vendor=fields.text("vendor", ""),
         product=fields.text("product", ""),
         architecture=fields.text("architecture", ""),
-        compute_capability=fields.text("compute_capability", ""),
+        compute_capability=fields.text("compute_capability", "", like=r"\d+\.\d+", wanted="text such as '8.6'"),
         host_arch=fields.text("host_arch", ""),
     )
     fields.done()
@@ -123,7 +124,7 @@ def _toolchain(fields: Fields) -> Toolchain:
 
 def _compute(fields: Fields) -> Compute:
     compute = Compute(
-        units=fields.number("units"),
+        units=fields.number("units", least=1.0),
         lanes=fields.number("lanes"),
         clock_ghz=fields.number("clock_ghz"),
         max_threads=fields.number("max_threads", 0.0, zero=True),

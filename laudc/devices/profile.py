@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..errors import UserError
+
 KINDS = ("cpu", "cuda")
+# Names of `laudc.backends`, which stands above this.
+BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt")
+# Per call; more would not fit any device's memory.
+MOST_IMAGES = 65_536
 # Bytes of one element.
 DTYPES: Mapping[str, int] = MappingProxyType({"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1})
 
@@ -154,6 +160,16 @@ class DeviceProfile:
     def supports(self, dtype: str) -> bool:
         """Whether the device computes in `dtype` at a rate worth using."""
         return dtype in self.dtypes
+
+    def rate(self, dtype: str) -> DtypeRate:
+        """The rate of a data type. Raises UserError where the device does not compute in it."""
+        if dtype not in self.dtypes:
+            raise UserError(
+                f"the device '{self.id}' does not compute in {dtype}",
+                self.unsupported.get(dtype, "its profile gives no rate for it"),
+                f"use --precision with one of {', '.join(self.dtypes)}",
+            )
+        return self.dtypes[dtype]
 
     def peak_macs_per_s(self, dtype: str = "fp32") -> float:
         """Multiply-adds per second of the whole device; KeyError for a dtype it does not support."""

@@ -122,12 +122,13 @@ def build_engine(
     proto, serialized = read_portable(model)
     _check_has_our_ops(proto, model)
 
+    from laudc.predict.models import images_per_call
     from laudc.schedule import lower, make_plan
     from laudc.schedule.forecast import chooser_for
     from laudc.schedule.lower_gpu import for_gpu, lower_onnxruntime_cuda
 
     progress("scheduling")
-    images = _batch(proto, profile, batch)
+    images = images_per_call(batch, profile, fixed_batch(proto))
     chooser = None
     if cpu:
         measured = _activation(proto, serialized, activation, calibrate_images)
@@ -176,6 +177,7 @@ def _build_tensorrt(
     progress: Progress,
 ) -> BuildResult:
     """An uncompiled engine, and the compiled one where this machine is the device."""
+    from laudc.predict.models import images_per_call
     from laudc.schedule import make_plan
     from laudc.schedule.forecast import chooser_for
 
@@ -184,7 +186,7 @@ def _build_tensorrt(
     proto, serialized = read_portable(model)
     _check_has_our_ops(proto, model)
     progress("scheduling")
-    images = _batch(proto, profile, batch)
+    images = images_per_call(batch, profile, fixed_batch(proto))
     chooser = chooser_for(profile, proto, make_activation(proto, serialized), batch=images, precision=precision)
     plan = make_plan(proto, choice=schedule, panel=GPU_PANEL, chooser=chooser)
     here = _tensorrt_here(profile)
@@ -270,14 +272,10 @@ def _check_backend_fits(profile: DeviceProfile, name: str) -> None:
     )
 
 
-def _batch(model: onnx.ModelProto, profile: DeviceProfile, wanted: int | None) -> int:
-    """Images per call. Raises UserError for a number that the model cannot take."""
-    fixed = tensor_record(model.graph.input[0]).shape[0]
-    batch = wanted if wanted is not None else fixed if isinstance(fixed, int) else profile.batch
-    if batch < 1 or (isinstance(fixed, int) and batch != fixed):
-        takes = f"exactly {fixed}" if isinstance(fixed, int) else "at least 1"
-        raise UserError(f"the model cannot run a batch of {batch}", f"it takes {takes}", "give a fitting --batch")
-    return batch
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """The only number of images that a model takes; None where it takes any."""
+    images = tensor_record(model.graph.input[0]).shape[0]
+    return images if isinstance(images, int) else None
 
 
 def _activation(

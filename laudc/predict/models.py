@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from laudc.devices import DeviceProfile
-from laudc.devices.profile import MEASURED, MODELLED
+from laudc.devices.profile import MEASURED, MODELLED, MOST_IMAGES
 from laudc.errors import UserError
 from laudc.predict.families import RESNET
 from laudc.predict.interface import LatencyModel
@@ -52,19 +52,34 @@ def latency_model(
             raise UserError(
                 f"a call with {threads} threads cannot be predicted", "it has at least one", "use --threads 1"
             )
+        profile.rate(precision)
         model = cpu_model(profile, threads, isa, family)
         if model is None:
             return None
-        return TrustedModel(model, MEASURED if profile.measured else MEASURED_ELSEWHERE)
+        status = MEASURED if profile.measured else MEASURED_ELSEWHERE
+        return TrustedModel(model, status + _other_threads(model.threads, threads))
     from laudc.predict.gpu.model import gpu_model
 
     on_gpu = gpu_model(profile, precision, family=family)
     return TrustedModel(on_gpu, MEASURED if on_gpu.measured else MODELLED)
 
 
-def images_per_call(batch: int | None, profile: DeviceProfile) -> int:
-    """`batch`, or the device's usual number of images. Raises UserError for fewer than one."""
-    images = profile.batch if batch is None else batch
-    if images < 1:
-        raise UserError(f"a batch of {images} cannot be predicted", "it has at least one image", "use --batch 1")
+def _other_threads(measured: int, asked: int) -> str:
+    """What the status adds where a number of threads was not measured, and the nearest stands in for it."""
+    return "" if measured == asked else f" (of {measured} thread{'s' if measured > 1 else ''}, not {asked})"
+
+
+def images_per_call(batch: int | None, profile: DeviceProfile, fixed: int | None = None) -> int:
+    """`batch`, or the model's `fixed` number of images where it has one, or the device's usual one.
+
+    Raises UserError for fewer than one image, more than any device holds, and another number than the model takes.
+    """
+    images = batch if batch is not None else fixed if fixed is not None else profile.batch
+    takes = ""
+    if fixed is not None and images != fixed:
+        takes = f"it takes exactly {fixed}"
+    elif not 1 <= images <= MOST_IMAGES:
+        takes = "a call has at least one image" if images < 1 else f"a call has at most {MOST_IMAGES} images"
+    if takes:
+        raise UserError(f"the model cannot run a batch of {images}", takes, f"use --batch {fixed or 1}")
     return images

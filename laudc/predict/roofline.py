@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laudc.devices import DTYPES
-from laudc.errors import UserError
 from laudc.predict.geometry import BlockGeometry, BlockRates
 
 if TYPE_CHECKING:
@@ -34,11 +33,7 @@ def roofline_s(profile: DeviceProfile, work: Work, dtype: str = "fp32") -> float
     Raises:
         UserError: the device does not compute in `dtype`.
     """
-    if not profile.supports(dtype):
-        reason = profile.unsupported.get(dtype, "its profile gives no rate for it")
-        raise UserError(
-            f"device '{profile.id}' does not compute in {dtype}", reason, f"use one of: {', '.join(profile.dtypes)}"
-        )
+    profile.rate(dtype)
     moving = work.elements * DTYPES[dtype] / (profile.memory.dram_gb_s * 1e9)
     return max(work.macs / profile.peak_macs_per_s(dtype), moving)
 

@@ -87,7 +87,7 @@ def forecast(
     Raises:
         UserError: the model, the device, the activation or an option does not fit, or the device has no latency model.
     """
-    from laudc.engine.build import metadata, read_portable
+    from laudc.engine.build import fixed_batch, metadata, read_portable
 
     profile = load_profile(device)
     proto, serialized = read_portable(model)
@@ -95,7 +95,7 @@ def forecast(
     family = _predictable_family(records)
     chosen = precision or profile.precision
     measured = read_activation(activation, records, sha256_bytes(serialized))
-    images = images_per_call(batch, profile)
+    images = images_per_call(batch, profile, fixed_batch(proto))
     chooser = chooser_for(profile, proto, measured, batch=images, threads=threads, precision=chosen)
     if chooser is None:
         raise UserError(

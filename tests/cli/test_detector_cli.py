@@ -48,7 +48,11 @@ def test_from_checkpoint_to_pictures(
     )
     assert len(measured["blocks"]) == 6
     run_json(capsys, "inspect", engine)
-    run_json(capsys, "predict", model, "--device", "cpu")
+    predicted = run_json(capsys, "predict", model, "--device", "h200")
+    assert predicted["schedule"]["predicted"]["batch"] == 1  # all that two stages take
+    for verb in (["predict", str(model)], ["build-engine", str(model), "-o", str(tmp_path / "two.laudc")]):
+        assert main([*verb, "--batch", "2"]) == 2
+        assert "It takes exactly 1. Use --batch 1." in capsys.readouterr().err
 
 
 def test_a_configuration_beside_the_checkpoint(tmp_path: Path, capsys: Capture) -> None:

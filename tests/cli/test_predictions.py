@@ -91,6 +91,10 @@ def test_more_is_kept_more_is_paid(tiny_onnx, capsys):
         (["--device", "nano", "--batch", "0"], "at least one image"),
         (["--device", "nano", "--precision", "int8"], "does not compute in int8"),
         (["--device", "nano", "--schedule", "best"], "nknown schedule"),
+        (["--device", "nano", "--batch", "100000000000"], "at most 65536 images"),
+        (["--device", "cpu", "--precision", "fp16"], "does not compute in fp16"),
+        (["--device", "cpu", "--precision", "float"], "does not compute in float"),
+        (["--device", "cpu", "--threads", "0"], "at least one"),
     ],
 )
 def test_wrong_predictions_are_one_paragraph(tiny_onnx, capsys, arguments, words):
@@ -98,6 +102,14 @@ def test_wrong_predictions_are_one_paragraph(tiny_onnx, capsys, arguments, words
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+
+
+def test_threads_that_were_not_measured_are_named(tiny_onnx, calibrated, capsys):
+    data = _json(capsys, "predict", tiny_onnx, "--device", calibrated, "--threads", 7)
+    assert data["status"] == "calibrated by measurement (of 2 threads, not 7)"
+    assert data["schedule"]["predicted"]["threads"] == 2
+    assert main(["predict", str(tiny_onnx), "--device", calibrated, "--threads", "1"]) == 0
+    assert "not 1" not in capsys.readouterr().out
 
 
 def test_build_profile_and_build_again(tiny_onnx, calibrated, photos, tmp_path, capsys, native):

@@ -18,5 +18,7 @@ def test_only_a_bandwidth_left_to_the_host_is_measured(monkeypatch):
 def test_a_stated_bandwidth_stays(monkeypatch, tmp_path):
     monkeypatch.setattr(bandwidth, "measure_copy_bandwidth", lambda threads: 1 / 0)
     path = tmp_path / "mine.yaml"
-    path.write_text("{id: a, kind: cpu, description: x, backend: b, precision: fp32, batch: 1, memory: {dram_gb_s: 7}}")
+    path.write_text(
+        "{id: a, kind: cpu, description: x, backend: onnxruntime, precision: fp32, batch: 1, memory: {dram_gb_s: 7}}"
+    )
     assert bandwidth.with_measured_bandwidth(load_profile(path)).memory.dram_gb_s == 7

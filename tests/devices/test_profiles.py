@@ -11,13 +11,13 @@ from laudc.devices.fields import SOURCE_KINDS
 from laudc.devices.host import Host
 from laudc.devices.host_numbers import host_numbers
 from laudc.devices.parse import parse_profile
-from laudc.devices.profile import MEASURED, MODELLED
+from laudc.devices.profile import BACKENDS, MEASURED, MODELLED
 from laudc.errors import UserError
 from laudc.predict.families import FAMILIES
 from laudc.predict.models import latency_model
 
 NAMES = ["cpu", "h200", "nano", "orin", "rtx3060", "rtx3090", "tx2", "v100"]
-HEAD = "id: a, kind: {kind}, description: x, backend: b, precision: fp32, batch: 1"
+HEAD = "id: a, kind: {kind}, description: x, backend: onnxruntime, precision: fp32, batch: 1"
 CPU = HEAD.format(kind="cpu")
 CUDA = HEAD.format(kind="cuda")
 
@@ -178,9 +178,9 @@ def test_an_unknown_name_gets_the_closest():
         (f"{{{CPU}, compute: {{clock_ghz: 1{'0' * 400}}}}}", r"'compute\.clock_ghz' is 10000"),
         ("{id: 3, kind: cpu}", "'id' is 3"),
         ("{id: a, kind: cpu, description: x, backend: onnxruntime, precision: fp32}", "'batch' is missing"),
-        ("{id: a, kind: cpu, description: x, backend: b, precision: fp32, batch: yes}", "'batch' is True"),
-        ("{id: a, kind: gpu, description: x, backend: b, precision: fp32, batch: 1}", "'kind' is 'gpu'"),
-        ("{id: a, kind: cpu, description: x, backend: b, precision: fp32, batch: 0}", "at least 1"),
+        ("{id: a, kind: cpu, description: x, backend: onnxruntime, precision: fp32, batch: yes}", "'batch' is True"),
+        ("{id: a, kind: gpu, description: x, backend: onnxruntime, precision: fp32, batch: 1}", "'kind' is 'gpu'"),
+        ("{id: a, kind: cpu, description: x, backend: onnxruntime, precision: fp32, batch: 0}", "at least 1"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         (f"{{{CPU}, compute: 3}}", "'compute' is 3, wanted a mapping"),
         (f"{{{CPU}, compute: {{clock_ghz: -1}}}}", r"'compute\.clock_ghz' is -1, wanted a number above 0"),
@@ -202,12 +202,39 @@ def test_an_unknown_name_gets_the_closest():
         (f"{{{CPU}, laudnet_compat: {{units: 1}}}}", r"'laudnet_compat\.lanes' is missing"),
         (f"{{{CUDA}}}", r"'compute\.units' is missing"),
         (f"{{{CUDA}, compute: {{units: host}}}}", "only a profile of kind 'cpu'"),
+        (f"{{{CUDA}, compute: {{unit: 2}}}}", r"'compute\.units' is missing \(is 'compute\.unit' meant to be it\?\)"),
+        (f"{{{CPU}, compute: {{units: 0.5}}}}", r"'compute\.units' is 0\.5, wanted a number, 1 or larger"),
+        (f"{{{CPU}, compute: {{clock_ghz: 1.0e+300}}}}", "a number that a device can have"),
+        (f"{{{CPU}, compute: {{clock_ghz: 1.0e-300}}}}", "a number that a device can have"),
+        (f"{{{CPU}, memory: {{l3_kib: 0x{'f' * 9000}}}}}", "a number of thousands of digits"),
+        (f"{{{CPU.replace('batch: 1', 'batch: 100000000')}}}", "'batch' is 100000000, wanted at most"),
+        (f"{{{CPU.replace('id: a', 'id: ../a')}}}", "'id' is '../a', wanted a name"),
+        (CPU.replace("id: a", 'id: "a\\nb"').join("{}"), "wanted a name"),
+        (f"{{{CPU.replace('onnxruntime', 'torch')}}}", "'backend' is 'torch', wanted one of: onnxruntime"),
+        (f"{{{CPU}, identity: {{compute_capability: new}}}}", "wanted text such as '8.6'"),
         (f"{{{CPU.replace('fp32', 'fp16')}}}", "'precision' is 'fp16', wanted one of the device's dtypes: fp32"),
     ],
 )
 def test_bad_profiles_name_their_field(tmp_path, content, blamed):
     with pytest.raises(UserError, match=blamed):
         load_profile(written(tmp_path, content))
+
+
+def test_a_wrong_value_is_not_shown_at_full_length(tmp_path):
+    with pytest.raises(UserError) as failure:
+        load_profile(written(tmp_path, f"{{{CPU.replace('id: a', 'id: [' + 'a, ' * 5000 + ']')}}}"))
+    assert "'id' is ['a'" in str(failure.value) and len(str(failure.value)) < 600
+
+
+def test_runtimes_are_those_that_there_are():
+    from laudc import backends
+
+    assert BACKENDS == backends.NAMES
+
+
+def test_a_data_type_that_a_device_lacks():
+    with pytest.raises(UserError, match="'cpu' does not compute in bf16. No kernels of ours.*one of fp32"):
+        load_profile("cpu").rate("bf16")
 
 
 def test_a_missing_profile_file(tmp_path):

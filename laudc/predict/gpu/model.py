@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from laudc.devices import DTYPES, DeviceProfile
-from laudc.errors import UserError
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.ops.scheduled_vit import WIDEST_GPU_HEAD, VitRecord
 from laudc.predict.behind import Behind
@@ -45,14 +44,7 @@ def gpu_model(profile: DeviceProfile, precision: str, *, graphs: bool = True, fa
 
 def gpu_of(profile: DeviceProfile, precision: str, *, graphs: bool = True) -> Gpu:
     """A profile's GPU as its data sheet has it. Raises UserError as `gpu_model` does."""
-    rate = profile.dtypes.get(precision)
-    if rate is None:
-        why = profile.unsupported.get(precision, "the profile gives no rate for it")
-        raise UserError(
-            f"the device '{profile.id}' does not compute in {precision}",
-            why,
-            f"use --precision with one of {', '.join(profile.dtypes)}",
-        )
+    rate = profile.rate(precision)
     clock = profile.compute.clock_ghz * 1e9
     sm = _sm(profile)
     tensor_cores = sm >= _FIRST_TENSOR_SM.get(precision, _FIRST_HALF_SM)
