@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 from laudc.errors import UserError
 
 Result = TypeVar("Result")
+
+_GREETING_S = 10  # for a scheduler to answer
 
 
 def run_all(
@@ -25,13 +28,15 @@ def run_all(
     """`function(*task)` for every task, in their order.
 
     Args:
-        workers: processes of this machine; None: one per usable core; 1: none, everything here.
+        workers: processes of this machine, at least 1; None: one per usable core; 1: none, everything here.
         scheduler: address of a Dask scheduler whose workers have laudc installed.
         progress: called with the finished share.
 
     Raises:
-        UserError: Dask is not installed, or its scheduler cannot be reached.
+        UserError: `workers` is less than 1, Dask is not installed, or its scheduler cannot be reached.
     """
+    if workers is not None and workers < 1:
+        raise UserError(f"{workers} processes cannot predict anything", "it takes at least one", "use --workers 1")
     if scheduler is not None:
         return _on_dask(function, tasks, scheduler, progress)
     count = workers or _usable_cores()
@@ -75,14 +80,24 @@ def _dask_client(scheduler: str) -> Iterator[Any]:
             "the search cannot be spread over machines", "Dask is not installed", "pip install 'laudc[dask]'"
         ) from error
     try:
-        client = Client(scheduler, timeout="10s")
-    except (OSError, TimeoutError, ValueError) as error:
+        asyncio.run(asyncio.wait_for(_greeted(scheduler), _GREETING_S))
+        client = Client(scheduler, timeout=_GREETING_S)
+    except (OSError, TimeoutError, asyncio.TimeoutError, ValueError) as error:
         raise UserError(
-            f"there is no Dask scheduler at {scheduler}",
-            str(error) or type(error).__name__,
+            f"there is no Dask scheduler at '{scheduler}'",
+            str(error) or f"nothing that it understands was answered within {_GREETING_S} s",
             "start one with 'dask scheduler', or leave --scheduler out",
         ) from error
     try:
         yield client
     finally:
         client.close()
+
+
+async def _greeted(scheduler: str) -> None:
+    """Opens a connection, until both sides have introduced themselves. A client alone waits for that without an end."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    comm = await connect(scheduler, timeout=_GREETING_S, **Security().get_connection_args("client"))
+    await comm.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import numpy as np
@@ -172,7 +173,47 @@ def test_a_dask_scheduler_gets_the_tasks(monkeypatch) -> None:
             closed.append(True)
 
     closed: list[bool] = []
-    monkeypatch.setitem(sys.modules, "distributed", type(sys)("distributed"))
-    sys.modules["distributed"].Client = Client
+    greeted = _fake_dask(monkeypatch, Client)
     assert run_all(_square, [(2,), (3,)], scheduler="tcp://there:8786") == [4, 9]
-    assert closed == [True]
+    assert closed == [True] and greeted == ["tcp://there:8786", "closed"]
+
+
+def _fake_dask(monkeypatch, client, silence_s: float = 0) -> list[str]:
+    """A stand-in for Dask whose scheduler answers after `silence_s`; says who was greeted."""
+    greeted: list[str] = []
+
+    class Connection:
+        async def close(self):
+            greeted.append("closed")
+
+    async def connect(address, timeout, **options):
+        await asyncio.sleep(silence_s)
+        greeted.append(address)
+        return Connection()
+
+    class Security:
+        def get_connection_args(self, role):
+            return {}
+
+    for name, what in (("", client), (".comm", connect), (".security", Security)):
+        module = type(sys)(f"distributed{name}")
+        setattr(module, what.__name__, what)
+        monkeypatch.setitem(sys.modules, f"distributed{name}", module)
+    return greeted
+
+
+def test_a_scheduler_that_takes_the_connection_and_says_nothing(monkeypatch) -> None:
+    class Client:
+        def __init__(self, *_, **__):
+            raise AssertionError("a client would wait for ever")
+
+    monkeypatch.setattr("laudc.search.workers._GREETING_S", 0.05)
+    _fake_dask(monkeypatch, Client, silence_s=5)
+    with pytest.raises(UserError, match="no Dask scheduler at 'tcp://there:8786'. Nothing that it understands"):
+        run_all(_square, [(2,)], scheduler="tcp://there:8786")
+
+
+@pytest.mark.parametrize("workers", [0, -2])
+def test_no_workers_are_refused(workers) -> None:
+    with pytest.raises(UserError, match="at least one"):
+        run_all(_square, [(2,)], workers=workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,10 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"--fail-under asks for {options.fail_under:.2%}",
                 "the worst rows are listed first",
             )
+        sys.stdout.flush()
     except LaudcError as error:
         print(f"laudnet-compat: {error}", file=sys.stderr)
+        if options.json == "-" and not isinstance(error, CheckFailed):
+            facts = {"what": error.what, "why": error.why, "fix": error.fix, "exit_code": error.exit_code}
+            write_json({"schema_version": _SCHEMA_VERSION, "kind": "error", "error": facts}, options.json)
         return error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe (head) has seen enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _share(text: str) -> float:
+    """A number between 0 and 1. Raises ValueError for anything else."""
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return share
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--fail-under",
-        type=float,
+        type=_share,
         default=0.0,
         metavar="SHARE",
         help="exit with 3 when a smaller share of rows (0 to 1) is within tolerance",

@@ -111,12 +111,15 @@ def _arguments(record: Mapping[str, str | None]) -> dict[str, object]:
 
 
 def _references(record: Mapping[str, str | None]) -> tuple[float, ...]:
-    recorded = _number(record, "latency_s")
+    expected = record.get("stochastic") == "1" and record.get("latency_closed_form_s")
+    return tuple(_latency(record, name) for name in ("latency_s", *(["latency_closed_form_s"] if expected else [])))
+
+
+def _latency(record: Mapping[str, str | None], column: str) -> float:
+    recorded = _number(record, column)
     if recorded == 0:
-        raise ValueError("latency_s is 0, which no operator takes")
-    if record.get("stochastic") == "1" and record.get("latency_closed_form_s"):
-        return recorded, _number(record, "latency_closed_form_s")
-    return (recorded,)
+        raise ValueError(f"{column} is 0, which no operator takes")
+    return recorded
 
 
 def _bad(path: str, why: str) -> UserError:

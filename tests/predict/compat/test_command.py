@@ -73,6 +73,7 @@ def test_a_random_row_may_match_its_expected_value(tmp_path):
         (f"{HEAD}\n{GOOD.replace(',1,fc', ',1.5,fc')}", "batch is '1.5'"),
         (f"{HEAD}\n{GOOD.replace('1e-5', 'fast')}", "latency_s is 'fast'"),
         (f"{HEAD}\n{GOOD.replace('1e-5', '0')}", "latency_s is 0"),
+        (f"{HEAD},stochastic,latency_closed_form_s\n{GOOD},1,0", "latency_closed_form_s is 0"),
         (f"{HEAD}\n{GOOD.replace('0.01', 'nan')}", "accept_rel_tol is 'nan'"),
         (f"{HEAD}\na,nano,1,fc,[1],1e-5,0.01", "args is not a JSON object"),
         (f"{HEAD}\na,nano,1,fc,{{,1e-5,0.01", "args is not JSON"),
@@ -96,3 +97,21 @@ def test_a_missing_file_and_wrong_usage(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main([])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("share", ["nan", "1.5", "-1", "most"])
+def test_impossible_shares_are_refused(share, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--golden", str(GOLDEN), "--fail-under", share])
+    assert caught.value.code == 2 and "--fail-under" in capsys.readouterr().err
+
+
+def test_json_on_standard_output_is_json_also_after_an_error(tmp_path, capsys):
+    assert main(["--golden", str(tmp_path / "none.csv"), "--json", "-"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 2
+
+
+def test_a_reader_that_has_seen_enough():
+    command = f"{sys.executable} -m laudc.predict.compat --golden {GOLDEN} | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
