@@ -111,6 +111,25 @@ def _existing_mode(path: str) -> int | None:
     return mode
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Checks that a file can be written once the folders that its path lacks are made, and makes nothing.
+
+    For what takes so long that it should not fail at its end. Raises UserError as `atomic_write` does.
+    """
+    shown = os.fspath(path)
+    folder = os.path.dirname(os.path.realpath(shown))
+    try:
+        _existing_mode(os.path.realpath(shown))
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _write_error(shown, error) from error
+
+
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data` as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

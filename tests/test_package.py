@@ -15,7 +15,7 @@ import pytest
 
 import laudc
 from laudc.errors import CheckFailed, InternalError, LaudcError, UserError
-from laudc.files import atomic_write, sha256_bytes, sha256_file
+from laudc.files import atomic_write, check_target, sha256_bytes, sha256_file
 
 
 def test_errors_are_one_paragraph() -> None:
@@ -146,3 +146,13 @@ def test_hashing_does_not_read_all_at_once(tmp_path: Path) -> None:
     start = time.perf_counter()
     assert sha256_file(path) == sha256_bytes(bytes(3 << 20))
     assert time.perf_counter() - start < 5
+
+
+def test_a_target_is_checked_and_not_made(tmp_path):
+    (tmp_path / "file").touch()
+    check_target(tmp_path / "new" / "folder" / "a.yaml")
+    check_target(tmp_path / "file")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file"]
+    for path, why in ((tmp_path, "is a folder"), (tmp_path / "file" / "a" / "b.yaml", "not a folder")):
+        with pytest.raises(UserError, match=why):
+            check_target(path)

@@ -82,7 +82,7 @@ class SideFile:
     def load(self) -> list[Sample]:
         """What an interrupted run left; nothing when there was none or when it does not fit."""
         try:
-            lines = self.path.read_text().splitlines()
+            lines = self.path.read_text(errors="replace").splitlines()
         except OSError:
             return []
         if not lines or _parsed(lines[0]) != self._facts:
@@ -97,22 +97,24 @@ class SideFile:
 
     def start(self, samples: list[Sample]) -> None:
         """Begins the file anew with what is known already. Raises UserError when it cannot be written."""
-        text = "".join(json.dumps(line) + "\n" for line in (self._facts, *map(asdict, samples)))
+        self._write("w", self._facts, *map(asdict, samples))
+
+    def add(self, sample: Sample) -> None:
+        """Appends one sample and makes sure that it is on the disk. Raises UserError as `start` does."""
+        self._write("a", asdict(sample))
+
+    def _write(self, mode: str, *lines: Mapping[str, Any]) -> None:
         try:
-            self.path.write_text(text)
+            with open(self.path, mode) as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise UserError(
                 f"cannot keep the measurements in {self.path}",
                 error.strerror or str(error),
                 "choose another place for the profile with -o",
             ) from error
-
-    def add(self, sample: Sample) -> None:
-        """Appends one sample and makes sure that it is on the disk."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps(asdict(sample)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def remove(self) -> None:
         """Deletes the file: the calibration is complete."""

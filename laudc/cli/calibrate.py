@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,9 +48,38 @@ def command(
       laudc calibrate --device h200
       laudc calibrate --device h200 --measurements results.json -o h200.yaml
     """
-    if is_cuda(device, measurements):
-        _calibrate_gpu(session, output, device, threads, networks, family, measurements, force)
-        return
+    on_gpu = is_cuda(device, measurements)
+    target = _target(output, device)
+    try:
+        if on_gpu:
+            _calibrate_gpu(session, output, device, threads, networks, family, measurements, force)
+        else:
+            _calibrate_cpu(session, output, device, threads, networks, family, force)
+    except KeyboardInterrupt:
+        if target.with_name(f"{target.name}.part").exists():
+            session.say(f"What was measured is kept in {target}.part: the same command goes on from there.")
+        raise
+
+
+def _target(output: str | None, device: str) -> Path:
+    """The profile to write. Raises UserError where it cannot be, before anything is measured for it."""
+    from laudc.devices import load_profile, user_profile_path
+    from laudc.files import check_target
+
+    target = Path(output) if output is not None else user_profile_path(load_profile(device).id)
+    check_target(target)
+    return target
+
+
+def _calibrate_cpu(
+    session: Session,
+    output: str | None,
+    device: str,
+    threads: tuple[int, ...],
+    networks: int | None,
+    family: tuple[str, ...],
+    force: bool,
+) -> None:
     from laudc.calibrate import calibrate
     from laudc.calibrate.run import DEFAULT_NETWORKS
     from laudc.predict.families import FAMILIES
@@ -58,7 +88,7 @@ def command(
         output,
         device=device,
         threads=threads or None,
-        networks=networks or DEFAULT_NETWORKS,
+        networks=DEFAULT_NETWORKS if networks is None else networks,
         families=family or FAMILIES,
         force=force,
         progress=session.progress,
@@ -108,7 +138,7 @@ def _calibrate_gpu(
         else calibrate_cuda(
             output,
             device=device,
-            networks=networks or DEFAULT_NETWORKS,
+            networks=DEFAULT_NETWORKS if networks is None else networks,
             families=family or FAMILIES,
             force=force,
             progress=session.progress,

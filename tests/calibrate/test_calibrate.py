@@ -136,8 +136,19 @@ def test_a_side_file_of_another_machine_does_not_count(tmp_path) -> None:
     with open(tmp_path / "a.part", "a") as file:
         file.write('{"design": 3, "ki')
     assert side.load() == [sample]
-    (tmp_path / "a.part").write_text("[")
-    assert side.load() == []
+    with open(tmp_path / "a.part", "ab") as file:
+        file.write(bytes(range(128, 256)))
+    assert side.load() == [sample]
+    for damaged in (b"[", b"", bytes(range(256))):
+        (tmp_path / "a.part").write_bytes(damaged)
+        assert side.load() == []
+
+
+def test_a_side_file_that_cannot_be_written(tmp_path) -> None:
+    side = SideFile(tmp_path / "nowhere" / "a.part", {})
+    for write in (lambda: side.start([]), lambda: side.add(MadeUpMachine().measure(draw_designs(1)[0], "sparse", 1))):
+        with pytest.raises(UserError, match="choose another place|Choose another place"):
+            write()
 
 
 def test_families_with_few_undisturbed_samples_use_all_of_theirs() -> None:

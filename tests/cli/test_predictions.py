@@ -312,3 +312,23 @@ def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):
     assert "families vgg" in capsys.readouterr().err
     assert main(["calibrate", "--device", "v100", "-o", str(tmp_path / "a.yaml")]) == 2
     assert "cannot be calibrated here" in capsys.readouterr().err
+    assert main(["calibrate", "--networks", "0", "-o", str(tmp_path / "a.yaml")]) == 2
+    assert "with 0 networks" in capsys.readouterr().err
+
+
+def test_calibrate_knows_at_once_that_it_could_not_write(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for path, why in ((tmp_path, "It is a folder"), (tmp_path / "file" / "a.yaml", "is a file, not a folder")):
+        assert main(["calibrate", "-o", str(path)]) == 2
+        assert why in capsys.readouterr().err
+
+
+def test_an_interrupted_calibration_says_that_it_goes_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        (tmp_path / "a.yaml.part").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("laudc.calibrate.run.calibrate", interrupted)
+    monkeypatch.setattr("laudc.calibrate.calibrate", interrupted)
+    assert main(["calibrate", "-o", str(tmp_path / "a.yaml")]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().out
