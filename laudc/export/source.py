@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
-_CONFIG_FIX = "Correct the configuration; `laudnet.LaudConfig` and `laudnet.RegNetConfig` describe its fields"
+_CONFIG_FIX = (
+    "Correct the configuration; its fields are those of `laudnet.LaudConfig`, `RegNetConfig`, `VitConfig` or "
+    "`DetectorConfig`"
+)
 
 
 @dataclass(frozen=True)
@@ -161,20 +164,20 @@ def _read_config(config: Config | AnyConfig, arch: str | None) -> AnyConfig:
         return _parse_config(config, arch)
     if not isinstance(config, (str, os.PathLike)):
         return _with_arch(config, arch)
-    import yaml
+    from laudc.yaml_text import parse_yaml
 
     path = os.fspath(config)
     try:
         with open(path, encoding="utf-8") as file:
             # JSON is a part of YAML.
-            data = yaml.safe_load(file)
+            data = parse_yaml(file.read())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise UserError(f"cannot read {path}", reason, "Check the path given with --config") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise UserError(f"{path} is neither JSON nor YAML", str(error), "Correct the file") from error
     if not isinstance(data, Mapping):
-        raise UserError(f"{path} holds no configuration", "it is not a list of names and values", _CONFIG_FIX)
+        raise UserError(f"{path} holds no configuration", "it is no mapping of names to values", _CONFIG_FIX)
     return _parse_config(data, arch)
 
 

@@ -77,6 +77,8 @@ def test_arch_must_agree(checkpoint: Path) -> None:
     [
         ("[1, 2]", "no configuration"),
         ("a: b: c", "neither JSON nor YAML"),
+        ("[" * 10_000, "nested too deeply"),
+        ('{"arch": "laud_resnet", "arch": "uni_resnet50"}', "'arch' is there twice"),
         ('{"arch": "laud_resnet"}', "layers"),
         ('{"arch": "uni_resnet50", "speed": 3}', "speed"),
         ('{"arch": "uni_resnet50", "input_size": "big"}', "input_size"),
