@@ -29,6 +29,7 @@ KIND = "laudc-activation"
 SCHEMA_VERSION = 1
 _RATE_IMAGES = 256
 _MOST_IMAGES = 1_000_000
+_LONGEST_SOURCE = 1000
 _MOST_FOUND = 2**53  # beyond it floats are no longer exact
 
 
@@ -181,10 +182,12 @@ def load_activation(
     kept = {}
     for name, shape in _expected(blocks).items():
         kept[name] = _decode(shown, name, masks.get(name), (images, *shape))
-    source = str(data.get("source") or "measured")
+    source = data.get("source")
+    if not isinstance(source, str) or not source.isprintable() or len(source) > _LONGEST_SOURCE:
+        raise _damaged(shown, "'source' is not a line of text")
     # Files of before know nothing of what is found.
     found = _decode_found(shown, data.get("found", {}), images)
-    return Activation(images, kept, source, model_sha256, measured=True, found=found)
+    return Activation(images, kept, source or "measured", model_sha256, measured=True, found=found)
 
 
 def _expected(blocks: Sequence[tuple[str, Record]]) -> dict[str, tuple[int, ...]]:

@@ -73,6 +73,8 @@ def test_statistics_of_another_model_are_refused(tmp_path) -> None:
         (lambda data: data["found"].update({"nms.kept": [1, 2, 3, 4, True]}), "'nms.kept'"),
         (lambda data: data["found"].update({"nms.kept": 7}), "'nms.kept'"),
         (lambda data: data.update(images=True), "'images'"),
+        (lambda data: data.update(source={"a": 1}), "'source' is not a line of text"),
+        (lambda data: data.update(source="a\x1b[31m"), "'source' is not a line of text"),
         (lambda data: data.update(kind="profile"), "kind"),
         (lambda data: data.update(masks=[]), "no masks"),
         (lambda data: data["masks"]["layer1.0.mask_spatial"].update(bits="!"), "not base64"),
