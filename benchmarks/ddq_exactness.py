@@ -24,11 +24,12 @@ import torch
 from laudnet.config_text import read_config_file
 
 import laudc
-from laudc.verify.compare import Tolerance, compare
+from laudc.verify.compare import Leading, Tolerance, compare
 from laudc.verify.detections import FoundLayout
 from laudc.verify.images import gather_images, uneven_images
 from laudc.verify.networks import open_network
 from laudc.verify.outcome import Outcome
+from laudc.verify.run import leading
 
 #: Added to the logits of width and height: proposals of the encoder as large as objects, then a little more per layer.
 _GROWTH_FIRST, _GROWTH = 1.2, 0.25
@@ -131,20 +132,21 @@ def main() -> None:
         noise = np.random.default_rng(number).standard_normal(image.shape, dtype=np.float32)
         again = theirs.run(image * (1 + np.float32(_ROUNDING) * noise))
         print(f"image {number}: kept {kept}")
-        print(f"  engine against library: {judged(ours.run(image), wanted, ours.found)}")
-        itself = judged(again, wanted, ours.found)
+        found = ours.run(image)
+        lead = leading(ours, theirs, image, found)
+        print(f"  engine against library: {judged(found, wanted, ours.found, lead)}")
+        itself = judged(again, wanted, ours.found, lambda number: None)
         print(f"  library against itself, image changed by {_ROUNDING:.0e}: {itself}", flush=True)
 
 
-def judged(target: Outcome, reference: Outcome, layout: FoundLayout | None) -> str:
+def judged(target: Outcome, reference: Outcome, layout: FoundLayout | None, lead: Leading) -> str:
     """One comparison, as `laudc verify` makes it, in a line."""
-    report = compare(target, reference, 1, Tolerance(1e-4, 1e-4, 1e-5), layout)
+    report = compare(target, reference, 1, Tolerance(1e-4, 1e-4, 1e-5), layout, lead)
     assert report.detections is not None
     detections, masks = report.detections, report.masks
     turned = masks.ties + masks.failures + masks.followers
     return (
-        f"{detections.changed} of {detections.found} objects differ ({detections.share:.2%} of the scores), the others "
-        f"by {report.logits.max_abs:.1e} at most; {turned} of {masks.decisions} mask decisions"
+        f"{detections}, the others by {report.logits.max_abs:.1e} at most; {turned} of {masks.decisions} mask decisions"
     )
 
 

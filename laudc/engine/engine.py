@@ -14,7 +14,10 @@ from laudc.engine.weights import read_weights
 from laudc.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
+    import onnx
     from numpy.typing import NDArray
 
     from laudc.backends import Runner
@@ -155,12 +158,19 @@ class Engine:
         return "(" + ", ".join(map(str, self.input_shape)) + ")"
 
 
-def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> Engine:
+def load_engine(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    change: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda graph: graph,
+) -> Engine:
     """Loads an engine after checking the file and that this machine can run it.
 
     Args:
         path: the bundle that `build_engine` wrote.
         threads: threads of the runtime's pool; None lets the runtime choose (one per core).
+        change: makes the graph that is run of the bundle's, such as one with further outputs; an engine that its
+            runtime has compiled ahead has none and stays as it is.
 
     Raises:
         UserError: the bundle is damaged, or was built for another CPU, runtime or library version; the
@@ -187,6 +197,6 @@ def load_engine(path: str | os.PathLike[str], *, threads: int | None = None) -> 
     )
     if PLAN in bundle:
         return Engine(bundle, runtime.load(bundle.read(PLAN), schedule=bundle.manifest.blocks))
-    model, weights = read_weights(bundle)
-    folder = bundle.path.resolve().parent
+    graph, weights = read_weights(bundle)
+    model, folder = change(graph).SerializeToString(), bundle.path.resolve().parent
     return Engine(bundle, runtime.load(model, threads=threads, weights=weights, weights_folder=folder))

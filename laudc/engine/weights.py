@@ -44,7 +44,7 @@ def split_weights(model: onnx.ModelProto) -> bytes:
     return bytes(content) or bytes(ALIGNMENT)
 
 
-def read_weights(bundle: Bundle) -> tuple[bytes, dict[str, NDArray[Any]]]:
+def read_weights(bundle: Bundle) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     """The graph of a bundle, and its weights by name in memory of their own.
 
     The graph refers to the bundle itself as the file of its weights: the runtime wants to find that file, but
@@ -69,7 +69,7 @@ def read_weights(bundle: Bundle) -> tuple[bytes, dict[str, NDArray[Any]]]:
             tuple(tensor.dims)
         )
         _set_place(tensor, {"location": file, "offset": start + first, "length": length})
-    return proto.SerializeToString(), weights
+    return proto, weights
 
 
 def as_engines_hold(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:

@@ -15,8 +15,28 @@ from laudc.errors import UserError
 
 if TYPE_CHECKING:
     import onnx
+    from torch import Tensor
 
 _PREFIX = "head."
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """One choice of distinct boxes that a library made or was given: boxes (n, 4), corners as they are compared, scores
+    (n,), kept (k,) positions, best first, and whether that is `own`, what the library chooses itself. Boxes that share
+    more than `overlap` with a better one are dropped; `most` stay.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    kept: Tensor
+    own: bool
+    overlap: float
+    most: int
+
+
+#: Maps, and positions that stay of each list of boxes with the number of boxes, to outputs and what was compared.
+Leading = Callable[[Sequence[Any], Sequence[tuple[int, Any]]], tuple[tuple[Any, ...], list[Suppression]]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,8 @@ class Head:
     traceable: the same computation in a form that torch can export; the module itself where that is None.
     operators: makes the exporter's table of what our own torch operators become.
     classes: how many there are, where the outputs do not tell. about: what it is, and of which library.
+    led: the same computation with given choices of distinct boxes, where the library makes some; raises UserError if
+    they are choices among other boxes.
     """
 
     module: Any
@@ -37,6 +59,7 @@ class Head:
     operators: Callable[[], Mapping[Any, Callable[..., Any]]] | None = None
     classes: int | None = None
     about: str = ""
+    led: Leading | None = None
 
 
 def with_head(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:

@@ -181,7 +181,7 @@ def corners(boxes: Tensor) -> Tensor:
     return torch.cat([middles - 0.5 * sides, middles + 0.5 * sides], -1)
 
 
-def _apart(boxes: Tensor, kept: Tensor) -> Tensor:
+def apart(boxes: Tensor, kept: Tensor) -> Tensor:
     """Boxes moved as mmcv's `batched_nms` does between classes, although there is just one: the same rounding decides
     where overlaps are close to the threshold.
     """
@@ -222,7 +222,7 @@ def first_queries(detector: Any, memory: Tensor, shapes: Shapes) -> dict[str, An
     boxes = corners(places.sigmoid())
     everything = torch.ones_like(scores, dtype=torch.bool)
     overlap, most = float(detector.dqs_cfg["iou_threshold"]), detector.num_queries
-    chosen = distinct(_apart(boxes, everything), scores, overlap, most)
+    chosen = distinct(apart(boxes, everything), scores, overlap, most)
     # The library fills up with zeros where too few stay.
     query = _with_zeros(detector.query_map(memory)[0])[chosen][None]
     references = _with_zeros(places)[chosen][None].sigmoid()
@@ -245,7 +245,7 @@ def distinct_queries(detector: Any, kept_at: list[Tensor]) -> Callable[..., Tens
         scores = branch(query).sigmoid().max(-1).values[0]
         boxes = corners(reference_points)[0]
         before = ~self_attn_mask[0, 0]
-        moved = _apart(boxes, before)
+        moved = apart(boxes, before)
         chosen = distinct(moved, scores.masked_fill(~before, _DROPPED), overlap, len(boxes))
         kept = torch.zeros_like(_with_zeros(scores[:, None])[:, 0], dtype=torch.bool)
         kept = kept.scatter(0, chosen, torch.ones_like(chosen, dtype=torch.bool))[:-1]

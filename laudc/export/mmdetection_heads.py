@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from laudc.errors import UserError
-from laudc.export.heads import Head
+from laudc.export.heads import Head, Leading, Suppression
 from laudc.export.mmdetection_limits import check_size
 
 if TYPE_CHECKING:
@@ -166,13 +166,15 @@ def _ddq(library: SimpleNamespace, request: _Request) -> Head:
     about = {"img_shape": request.size, "batch_input_shape": request.size, "ori_shape": request.size}
     samples = [library.sample(metainfo=about)]
     attentions = _attentions(library, detector)
+    predicting = _library_ddq(detector, neck, samples)
     return Head(
-        _library_ddq(detector, neck, samples),
+        predicting,
         FOUND_OUTPUTS,
         channels,
         traceable=DdqGraph(detector, neck, attentions, most, request.size).eval(),
         operators=standard_operators,
         classes=classes,
+        led=_led_ddq(predicting, detector.num_queries),
     )
 
 
@@ -369,8 +371,11 @@ def _library_ddq(detector: Any, neck: Any, samples: Sequence[Any]) -> Any:
             self.detector, self.neck = detector, neck
 
         def forward(self, *maps: Any) -> tuple[Any, ...]:
+            return self.predict(maps, _first_of_ties)
+
+        def predict(self, maps: Any, choosing: _Choosing) -> tuple[Any, ...]:
             levels = maps if self.neck is None else self.neck(maps)
-            with _ties_by_place(self.detector):
+            with _suppressing(self.detector, choosing):
                 inputs = self.detector.forward_transformer(levels, samples)
             found = self.detector.bbox_head.predict(**inputs, rescale=False, batch_data_samples=samples)[0]
             return found.bboxes[None], found.scores[None], found.labels[None]
@@ -378,18 +383,59 @@ def _library_ddq(detector: Any, neck: Any, samples: Sequence[Any]) -> Any:
     return LibraryDdq().eval()
 
 
-@contextlib.contextmanager
-def _ties_by_place(detector: Any) -> Iterator[None]:
-    """Let the library's choice of distinct queries take the first of boxes that score alike.
+def _led_ddq(predicting: Any, most: int) -> Leading:
+    """The library's own prediction with given choices of distinct queries, of which there are at most `most`."""
 
-    The positions at the border, which the library leaves out, all have the same score and box, and one of them is often
-    among the best. Which one, the library leaves to a sort that is not stable: it differs between machines.
+    def run(maps: Sequence[Any], choices: Sequence[tuple[int, Any]]) -> tuple[tuple[Any, ...], list[Suppression]]:
+        given, noted = iter(choices), list[Suppression]()
+        outputs = predicting.predict(maps, lambda suppress: _given(suppress, given, most, noted))
+        return outputs, noted
+
+    return run
+
+
+def _given(
+    suppress: Callable[..., Any], choices: Iterator[tuple[int, Any]], most: int, noted: list[Suppression]
+) -> Callable[..., Any]:
+    """In place of mmcv's `batched_nms` for boxes of one class: answers with the next of `choices`, and notes what it
+    was asked.
     """
+    import torch
+
+    from laudc.export.mmdetection_graph import apart
+
+    own = _first_of_ties(suppress)
+
+    def run(boxes: Any, scores: Any, classes: Any, rule: Any) -> Any:
+        candidates, chosen = next(choices, (0, None))
+        if candidates != len(boxes):
+            raise UserError(
+                "the choice of distinct boxes cannot be followed",
+                f"it is one among {candidates} boxes, and {len(boxes)} take part",
+                "Give the model that was exported from this checkpoint",
+            )
+        found, kept = own(boxes, scores, classes, rule)
+        follow = torch.as_tensor(chosen, dtype=kept.dtype, device=kept.device)
+        moved = apart(boxes, torch.ones_like(scores, dtype=torch.bool))
+        alike = torch.equal(kept[:most], follow)
+        noted.append(Suppression(moved, scores, follow, alike, float(rule["iou_threshold"]), most))
+        return found, follow
+
+    return run
+
+
+#: Makes another function of mmcv's `batched_nms`.
+_Choosing = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@contextlib.contextmanager
+def _suppressing(detector: Any, choosing: _Choosing) -> Iterator[None]:
+    """Let the library choose distinct queries with what `choosing` makes of its function."""
     modules = {sys.modules[type(part).__module__] for part in (detector, detector.decoder)}
     names = [(module, module.batched_nms) for module in modules if hasattr(module, "batched_nms")]
     try:
         for module, suppress in names:
-            module.batched_nms = _first_of_ties(suppress)  # type: ignore[attr-defined]
+            module.batched_nms = choosing(suppress)  # type: ignore[attr-defined]
         yield
     finally:
         for module, suppress in names:
@@ -397,7 +443,12 @@ def _ties_by_place(detector: Any) -> Iterator[None]:
 
 
 def _first_of_ties(suppress: Callable[..., Any]) -> Callable[..., Any]:
-    """mmcv's `batched_nms` with ranks for scores, so that none are alike. What it says of scores is ranks, too."""
+    """mmcv's `batched_nms` with ranks for scores, so that none are alike: the first of boxes that score alike counts.
+    What it says of scores is ranks, too.
+
+    The positions at the border, which the library leaves out, all have the same score and box, and one of them is often
+    among the best. Which one, the library leaves to a sort that is not stable: it differs between machines.
+    """
     import torch
 
     def run(boxes: Any, scores: Any, classes: Any, rule: Any) -> Any:

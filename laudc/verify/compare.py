@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from laudc.errors import UserError
+from laudc.verify.choices import Led
 from laudc.verify.detections import FoundLayout, compare_found
 from laudc.verify.outcome import Array, BlockOutcome, Outcome
 from laudc.verify.report import (
@@ -42,10 +43,20 @@ class Tolerance:
         return self.atol + self.rtol * (float(np.abs(finite).max()) if finite.size else 0.0)
 
 
+#: By the number of an image: what the reference finds in it with the target's choices of boxes, if that is known.
+Leading = Callable[[int], Led | None]
+
+
 def compare(
-    target: Outcome, reference: Outcome, batch: int, tolerance: Tolerance, layout: FoundLayout | None = None
+    target: Outcome,
+    reference: Outcome,
+    batch: int,
+    tolerance: Tolerance,
+    layout: FoundLayout | None = None,
+    lead: Leading = lambda image: None,
 ) -> RunReport:
-    """Compare two outcomes; `batch` is only passed on to the report. `layout`: where the outputs are objects.
+    """Compare two outcomes; `batch` is only passed on to the report. `layout`: where the outputs are objects. `lead` is
+    asked of images in which these differ.
 
     Raises:
         UserError: blocks, masks or logits are not of the same network.
@@ -55,7 +66,11 @@ def compare(
     judged = [image for image in range(len(reference.logits)) if image not in found.turned]
     ours, theirs, detections = target.logits[judged], reference.logits[judged], None
     if layout is not None:
-        ours, theirs, detections = compare_found(ours, theirs, layout, tolerance.allowed(np.ones(1)))
+        allowed = tolerance.allowed(np.ones(1))
+        ties = list(_ties(zip(judged, ours, theirs, strict=True), layout, allowed, tolerance.tie_margin, lead))
+        ours, theirs, detections = compare_found(ours, theirs, layout, allowed)
+        if ties:
+            detections = replace(detections, ties=sum(n for n, _ in ties), tie_margin=max(margin for _, margin in ties))
     return RunReport(
         batch=batch,
         logits=_compare_logits(ours, theirs, tolerance),
@@ -63,6 +78,25 @@ def compare(
         first_deviation=_first_deviation(pairs, tolerance),
         detections=detections,
     )
+
+
+def _ties(
+    rows: Iterable[tuple[int, Array, Array]], layout: FoundLayout, allowed: float, tie_margin: float, lead: Leading
+) -> Iterator[tuple[int, float]]:
+    """Of images, numbered target and reference, with objects that agree once both keep the same boxes: how many, and
+    the margin of the choices that differed, where that is below `tie_margin`.
+    """
+
+    def changed(ours: Array, theirs: Array) -> int:
+        return compare_found(ours[None], theirs[None], layout, allowed)[2].changed
+
+    for image, ours, theirs in rows:
+        apart = changed(ours, theirs)
+        led = lead(image) if apart else None
+        if led is not None and led.margin < tie_margin:
+            agree = apart - changed(ours, led.outputs)
+            if agree > 0:
+                yield agree, led.margin
 
 
 def _pair_blocks(target: Outcome, reference: Outcome) -> list[_Pair]:

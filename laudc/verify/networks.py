@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from laudc.backends.interface import join_outputs
@@ -11,11 +13,14 @@ from laudc.detect.queries import answers_with_boxes, answers_with_masks
 from laudc.detect.second_stage import has_found
 from laudc.errors import UserError
 from laudc.ops import names
+from laudc.verify.choices import Choices, Led, Watched, margin, shown_by, shown_names, watched
 from laudc.verify.detections import FoundLayout, layout_of
 from laudc.verify.outcome import Array, BlockOutcome, Decisions, Outcome
 
 if TYPE_CHECKING:
     import onnx
+
+    from laudc.engine import Engine
 
 _GAP = ".gap"
 _KINDS = names.KINDS
@@ -27,7 +32,7 @@ class Network(Protocol):
     `size` is (height, width) of its input, None if any will do; `fixed_batch` is the only batch size it
     takes, if any; `preprocess` is its metadata about the preparation of images. `found` says how objects lie in the
     outputs of a detector that selects them, as far as the file tells. `head` says what head of another library it ends
-    with, "" for none.
+    with, "" for none. `can_be_led`: whether `led` can impose choices.
     """
 
     size: tuple[int, int] | None
@@ -35,12 +40,33 @@ class Network(Protocol):
     preprocess: Mapping[str, Any]
     found: FoundLayout | None
     head: str
+    can_be_led: bool
 
     def run(self, images: Array) -> Outcome:
         """Run one batch."""
 
+    def chosen(self, image: Array) -> Choices | None:
+        """Run one image (1, 3, H, W) and say which boxes were kept; None where that is not known."""
 
-class TorchNetwork:
+    def led(self, image: Array, choices: Choices) -> Led | None:
+        """Run one image with the choices of another network; None where none can be imposed."""
+
+
+class _OwnChoices:
+    """A network whose choices of boxes are neither known nor can be imposed."""
+
+    can_be_led = False
+
+    def chosen(self, image: Array) -> Choices | None:
+        """See `Network`."""
+        return None
+
+    def led(self, image: Array, choices: Choices) -> Led | None:
+        """See `Network`."""
+        return None
+
+
+class TorchNetwork(_OwnChoices):
     """A checkpoint, run by torch on the CPU."""
 
     head = ""
@@ -70,7 +96,7 @@ class TorchNetwork:
         return Outcome(found.logits.numpy(), tuple(_torch_block(block) for block in found.blocks))
 
 
-class TorchWithHead:
+class TorchWithHead(_OwnChoices):
     """A detector's checkpoint, and behind its maps a head that its own library runs, not the form that is exported.
 
     Args:
@@ -95,6 +121,7 @@ class TorchWithHead:
         except UserError as error:
             raise UserError(f"nothing was compared: {error.what}", error.why, error.fix) from error
         self.head = self._head.about
+        self.can_be_led = self._head.led is not None
         self.size: tuple[int, int] | None = size
         # Heads take one image at a time.
         self.fixed_batch: int | None = 1
@@ -104,19 +131,49 @@ class TorchWithHead:
 
     def run(self, images: Array) -> Outcome:
         """Run one image; margins and means are known."""
-        import warnings
+        with _quiet_torch():
+            maps, blocks = self._maps(images)
+            found = self._head.module(*maps)
+        return Outcome(join_outputs([y.numpy() for y in found]), tuple(_torch_block(block.trace()) for block in blocks))
 
+    def led(self, image: Array, choices: Choices) -> Led | None:
+        """See `Network`: of a head that chooses distinct boxes."""
+        if self._head.led is None:
+            return None
+        with _quiet_torch():
+            maps, _ = self._maps(image)
+            try:
+                found, made = self._head.led(maps, choices.lists)
+            except UserError:  # the target chose among other boxes
+                return None
+        turned = [one for one in made if not one.own]
+        margins = [
+            margin(one.boxes.numpy(), one.scores.numpy(), one.kept.numpy(), one.overlap, one.most) for one in turned
+        ]
+        return Led(join_outputs([y.numpy() for y in found])[0], max(margins, default=0.0))
+
+    def _maps(self, images: Array) -> tuple[Any, Any]:
+        """The maps that the head takes, and the blocks."""
         import torch
 
         from laudc.export.heads import check_channels
 
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the library warns of is not for our users
-            outputs, blocks = self._model.run_outputs(torch.from_numpy(images))
-            maps = outputs[-len(self._head.channels) :]
-            check_channels(self._head, [x.shape[1] for x in maps])
-            found = self._head.module(*maps)
-        return Outcome(join_outputs([y.numpy() for y in found]), tuple(_torch_block(block.trace()) for block in blocks))
+        outputs, blocks = self._model.run_outputs(torch.from_numpy(images))
+        maps = outputs[-len(self._head.channels) :]
+        check_channels(self._head, [x.shape[1] for x in maps])
+        return maps, blocks
+
+
+@contextlib.contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """Without gradients, and without what a library warns of, which is not for our users."""
+    import warnings
+
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _torch_block(block: Any) -> BlockOutcome:
@@ -128,14 +185,15 @@ def _torch_block(block: Any) -> BlockOutcome:
     return BlockOutcome(block.name, decisions, block.gap.numpy())
 
 
-class PortableNetwork:
+class PortableNetwork(_OwnChoices):
     """Portable ONNX, run by plain ONNX Runtime without our library, so that the function bodies compute."""
 
     def __init__(self, model: onnx.ModelProto, threads: int | None) -> None:
         from laudc.engine.build import metadata
         from laudc.ops import known_shapes
 
-        instrumented = with_means_as_outputs(model)
+        self._suppressions = watched(model)
+        instrumented = shown_by(with_means_as_outputs(model), self._suppressions)
         known = metadata(model).get("preprocess")
         self.preprocess: Mapping[str, Any] = known if isinstance(known, Mapping) else {}
         self.head = _head_behind([output.name for output in model.graph.output], metadata(model).get("config"))
@@ -163,6 +221,14 @@ class PortableNetwork:
             if parts is not None and parts[0] in blocks:
                 blocks[parts[0]].decisions[parts[1]] = Decisions(value > 0)
         return Outcome(join_outputs([found[name] for name in self._results]), tuple(blocks.values()))
+
+    def chosen(self, image: Array) -> Choices | None:
+        """See `Network`."""
+        if not self._suppressions:
+            return None
+        names = [*self._results, *shown_names(self._suppressions)]
+        values = dict(zip(names, self._session.run(names, {self._input: image}), strict=True))
+        return _choices(self._results, self._suppressions, values)
 
 
 def with_means_as_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -216,12 +282,19 @@ def _input_shape(model: onnx.ModelProto) -> tuple[int | None, tuple[int, int]]:
     return shape[0], (shape[2], shape[3])
 
 
-class EngineNetwork:
+def _choices(results: Sequence[str], suppressions: Sequence[Watched], values: Mapping[str, Array]) -> Choices | None:
+    outputs = join_outputs([values[name] for name in results])[0]
+    lists = [kept for kept in (one.read(values) for one in suppressions) if kept is not None]
+    return Choices(outputs, tuple(lists)) if len(lists) == len(suppressions) else None
+
+
+class EngineNetwork(_OwnChoices):
     """An engine bundle, run by its own backend."""
 
     def __init__(self, path: str | os.PathLike[str], threads: int | None) -> None:
         from laudc.engine import load_engine
 
+        self._path, self._threads = path, threads
         self._engine = load_engine(path, threads=threads)
         batch, _, height, width = self._engine.input_shape
         size = (int(height), int(width))
@@ -236,6 +309,29 @@ class EngineNetwork:
         """Run one batch; margins are known, means are not."""
         logits, margins = self._engine.trace(images)
         return Outcome(logits, tuple(_engine_block(name, kinds) for name, kinds in margins.items()))
+
+    def chosen(self, image: Array) -> Choices | None:
+        """See `Network`; of an engine whose bundle holds a graph."""
+        suppressions, engine = self._with_choices
+        if not suppressions:
+            return None
+        results = [output.name for output in self._engine.manifest.outputs]
+        names = [*results, *shown_names(suppressions)]
+        return _choices(results, suppressions, dict(zip(names, engine(image), strict=True)))
+
+    @functools.cached_property
+    def _with_choices(self) -> tuple[tuple[Watched, ...], Engine]:
+        """The suppressions of the engine's graph, and the engine with their choices as further outputs."""
+        from laudc.engine import load_engine
+
+        found: list[Watched] = []
+
+        def change(graph: onnx.ModelProto) -> onnx.ModelProto:
+            found.extend(watched(graph))
+            return shown_by(graph, found)
+
+        engine = load_engine(self._path, threads=self._threads, change=change)
+        return tuple(found), engine
 
 
 def _head_behind(outputs: Sequence[str], config: Any) -> str:

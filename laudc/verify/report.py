@@ -86,16 +86,27 @@ class DetectionSummary:
         changed: those without a partner in the target, those of the target without one here, and pairs that differ
             by more than the tolerance (sides in units of the image's, scores, mask probabilities).
         share: how much of the sum of all scores these are.
+        ties: how many of those that changed agree once the reference keeps the boxes that the target chose, in images
+            where every such choice lies within the tie margin (`laudc.verify.choices`).
+        tie_margin: the largest margin of those choices.
     """
 
     found: int
     changed: int
     share: float
+    ties: int = 0
+    tie_margin: float = 0.0
 
     @property
     def passed(self) -> bool:
         """Whether no more changed than rounding can turn: one part in a hundred."""
         return self.share <= 0.01
+
+    def __str__(self) -> str:
+        text = f"{self.changed - self.ties} of {self.found} objects differ"
+        if self.ties:
+            text += f", {self.ties} more at ties of {self.tie_margin:.1e} at most"
+        return f"{text} ({self.share:.2%} of the scores)"
 
 
 @dataclass(frozen=True)
@@ -190,7 +201,7 @@ def _sentence(run: RunReport) -> str:
     )
     found = run.detections
     if found is not None:
-        text += f"; {found.changed} of {found.found} objects differ ({found.share:.2%} of the scores)"
+        text += f"; {found}"
     first = run.first_deviation
     if first is not None:
         text += f"; the first difference is the {first.what} of {first.block}, image {first.image}"

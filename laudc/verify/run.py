@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from laudc.errors import UserError
-from laudc.verify.compare import Tolerance, compare
+from laudc.verify.choices import Led
+from laudc.verify.compare import Leading, Tolerance, compare
 from laudc.verify.images import default_images, gather_images, uneven_images
 from laudc.verify.networks import Network, open_network
 from laudc.verify.outcome import Array, Outcome, join
@@ -64,7 +67,8 @@ def run_verify(
     for batch in _batches(ours, options.batch, len(batch_images)):
         progress(f"running the target in batches of {batch}")
         outcome = run_batches(ours, batch_images, batch)
-        runs.append(compare(outcome, expected, batch, tolerance, ours.found))
+        lead = leading(ours, theirs, batch_images, outcome)
+        runs.append(compare(outcome, expected, batch, tolerance, ours.found, lead))
     return VerifyReport(
         target=os.fspath(target),
         reference=os.fspath(reference),
@@ -127,6 +131,23 @@ def _batches(network: Network, wanted: int, images: int) -> list[int]:
     if network.fixed_batch is not None:
         return [network.fixed_batch]
     return sorted({1, min(wanted, images)})
+
+
+def leading(target: Network, reference: Network, images: Array, outcome: Outcome) -> Leading:
+    """How `compare` learns what the reference finds with the target's choices in one of `images`. `outcome` is the
+    target's; where it does not find the very same again, nothing is known.
+    """
+
+    def lead(number: int) -> Led | None:
+        if not reference.can_be_led:
+            return None
+        image = images[number : number + 1]
+        choices = target.chosen(image)
+        if choices is None or not np.array_equal(choices.outputs, outcome.logits[number]):
+            return None
+        return reference.led(image, choices)
+
+    return lead
 
 
 def run_batches(network: Network, images: Array, batch: int) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from laudc.export import dense_twin, export, mmdetection_heads
 from laudc.export.head_choice import find_head
 from laudc.export.heads import Head
 from laudc.export.source import load_source
+from laudc.verify.networks import open_network
 from tests.export import fake_mmdetection
 from tests.export.mmdetection_heads import CLASSES, CONFIGS, detector_file, small_backbone
 from tests.export.models import noise, small_model
@@ -218,6 +220,42 @@ def test_heads_need_a_detectors_checkpoint() -> None:
         export(small_model("channel"), head="mmdet")
 
 
+def fake_detector() -> fake_mmdetection.Detector:
+    options: dict[str, Any] = {"bbox_head": {"num_classes": 7, "loss_cls": {"use_sigmoid": True}}, "test_cfg": None}
+    options.update(backbone={"type": torch.nn.Identity}, decoder={"num_layers": 2})
+    return fake_mmdetection.Detector(**options)
+
+
+def by_score(boxes: Tensor, scores: Tensor, classes: Tensor, rule: object) -> tuple[Tensor, Tensor]:
+    """Drops nothing."""
+    order = scores.argsort(descending=True, stable=True)
+    return boxes[order], order
+
+
+def test_given_choices_are_followed_and_what_they_are_among_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_mmdetection, "batched_nms", by_score, raising=False)
+    boxes, scores = torch.tensor([[0.0, 0, 1, 1], [2.0, 0, 3, 1], [4.0, 0, 5, 1]]), torch.tensor([0.2, 0.9, 0.5])
+    choices, noted = iter([(3, np.array([1, 2])), (3, np.array([2, 1])), (2, np.array([0]))]), []
+
+    def ask(count: int) -> list[int]:
+        rule = {"type": "nms", "iou_threshold": 0.8}
+        return fake_mmdetection.batched_nms(boxes[:count], scores[:count], torch.ones(count), rule)[1].tolist()  # type: ignore[attr-defined]
+
+    with mmdetection_heads._suppressing(
+        fake_detector(), lambda suppress: mmdetection_heads._given(suppress, choices, 2, noted)
+    ):
+        assert ask(3) == [1, 2] and ask(3) == [2, 1]
+        with pytest.raises(UserError, match="among 2 boxes, and 3 take part"):
+            ask(3)
+        with pytest.raises(UserError, match="among 0 boxes, and 3 take part"):
+            ask(3)
+    assert [(one.own, one.overlap, one.most) for one in noted] == [(True, 0.8, 2), (False, 0.8, 2)]
+    # As mmcv moves the boxes of the first class.
+    torch.testing.assert_close(noted[0].boxes, boxes + 6)
+    torch.testing.assert_close(noted[1].scores, scores)
+    assert noted[1].kept.tolist() == [2, 1]
+
+
 def test_of_boxes_that_score_alike_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the library's sort does with ties."""
 
@@ -233,9 +271,7 @@ def test_of_boxes_that_score_alike_the_first_counts(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fake_mmdetection, "batched_nms", last_of_ties, raising=False)
     boxes = torch.tensor([[0.0], [1.0], [1.0], [2.0], [1.0]])
     scores = torch.tensor([0.1, 0.5, 0.5, 0.9, 0.5])
-    options: dict[str, Any] = {"bbox_head": {"num_classes": 7, "loss_cls": {"use_sigmoid": True}}, "test_cfg": None}
-    options.update(backbone={"type": torch.nn.Identity}, decoder={"num_layers": 2})
-    with mmdetection_heads._ties_by_place(fake_mmdetection.Detector(**options)):
+    with mmdetection_heads._suppressing(fake_detector(), mmdetection_heads._first_of_ties):
         chosen = fake_mmdetection.batched_nms(boxes, scores, torch.ones(5), {})[1]  # type: ignore[attr-defined]
     assert chosen.tolist() == [3, 1, 0]
     assert fake_mmdetection.batched_nms is last_of_ties  # type: ignore[attr-defined]
@@ -308,6 +344,30 @@ def test_a_graph_computes_what_the_library_does(kind: str, size: tuple[int, int]
             assert ours.shape == theirs.shape
             np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1.0, float(np.abs(theirs).max())))
     assert len(run_onnxruntime(dense_twin(graph), {"input": x.numpy()})) == len(wanted)
+
+
+def test_the_library_follows_the_choices_of_an_engine(tmp_path: Path, native: None) -> None:
+    file, engine = library_file(tmp_path / "detector.pth", "DDQDETR"), tmp_path / "detector.laudc"
+    graph = export(file, input_size=SIZE, head="mmdet")
+    laudc.build_engine(graph, engine)
+    onnx.save(graph, tmp_path / "model.onnx")
+    theirs = open_network(file, head="mmdet", size=SIZE)
+    image = noise(1, 3, *SIZE).numpy()
+    assert theirs.can_be_led
+    for target in (open_network(engine), open_network(tmp_path / "model.onnx")):
+        choices = target.chosen(image)
+        assert choices is not None and len(choices.lists) == 3 and len(choices.lists[0][1]) == 40
+        np.testing.assert_array_equal(choices.outputs, target.run(image).logits[0])
+        led = theirs.led(image, choices)
+        assert led is not None and led.margin < 1e-5
+        np.testing.assert_allclose(led.outputs, choices.outputs, atol=1e-2, rtol=1e-4)
+        # The last two the other way round: as far as their scores are apart.
+        (count, kept), *others = choices.lists
+        other = replace(choices, lists=((count, np.array([*kept[:-2], kept[-1], kept[-2]])), *others))
+        turned = theirs.led(image, other)
+        assert turned is not None and turned.margin > 1e-5
+        # Among other boxes there is nothing to follow.
+        assert theirs.led(image, replace(choices, lists=((count - 1, kept), *others))) is None
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from laudc.errors import CheckFailed, UserError
+from laudc.verify.choices import Led
 from laudc.verify.compare import Tolerance, compare, largest_difference
+from laudc.verify.detections import FoundLayout
 from laudc.verify.outcome import BlockOutcome, Decisions, Outcome, join
-from laudc.verify.report import VerifyReport
+from laudc.verify.report import RunReport, VerifyReport
 
 TOLERANCE = Tolerance(atol=1e-4, rtol=1e-4, tie_margin=1e-5)
 IMAGES = 3
@@ -217,3 +219,39 @@ def test_require_passed() -> None:
     _flip(target, 0, "channel", 1, 0)
     with pytest.raises(CheckFailed, match=r"a\.onnx does not compute .*channel mask of layer1\.0, image 1"):
         _report(target).require_passed()
+
+
+LAYOUT = FoundLayout(2, (), (100, 100))
+BOXES = [10.0, 10, 50, 50, 60, 60, 90, 90]
+FREE = np.array([[*BOXES, 0.9, 0.8, 1, 2], [*BOXES, 0.9, 0.7, 1, 1]])
+
+
+def _objects(margin: float | None, *, agree: bool = True) -> RunReport:
+    """Two images, in the second of which the target finds another object than the reference, unless this is led."""
+    target = FREE.copy()
+    target[1, 11] = 3
+    led = target[1] if agree else FREE[1]
+    asked: list[int] = []
+
+    def lead(image: int) -> Led | None:
+        asked.append(image)
+        return None if margin is None else Led(led, margin)
+
+    report = compare(Outcome(target, ()), Outcome(FREE, ()), 1, TOLERANCE, LAYOUT, lead)
+    assert asked == [1]
+    return report
+
+
+def test_objects_that_differ_at_ties_are_told_apart() -> None:
+    tie = _objects(2e-7).detections
+    assert tie is not None and (tie.found, tie.changed, tie.ties, tie.tie_margin) == (4, 2, 2, 2e-7)
+    assert str(tie).startswith("0 of 4 objects differ, 2 more at ties of 2.0e-07 at most (")
+    for report in (_objects(None), _objects(1e-5), _objects(2e-7, agree=False)):
+        differs = report.detections
+        assert differs is not None and (differs.changed, differs.ties, differs.tie_margin) == (2, 0, 0)
+        assert str(differs).startswith("2 of 4 objects differ (")
+
+
+def test_ties_change_nothing_about_how_much_may_differ() -> None:
+    assert not _objects(2e-7).passed
+    assert _objects(2e-7).detections.share == _objects(None).detections.share  # type: ignore[union-attr]
