@@ -10,7 +10,7 @@ import pytest
 
 import laudc
 from laudc.devices import detect_host
-from laudc.engine import build, open_bundle
+from laudc.engine import build, load_engine, open_bundle
 from laudc.engine.bundle import write_bundle
 from laudc.engine.compat import check_compatible, differences, minor_version
 from laudc.engine.weights import split_weights
@@ -56,6 +56,20 @@ def test_counts_times_and_margins_of_the_last_call(tiny_engine):
         logits, margins = engine.trace(images())
         assert logits.shape == (2, 10) and set(margins) == set(engine.block_names)
         assert set(margins["layer1.0"]) == {"spatial_margin", "channel_margin"}
+
+
+def test_an_engine_with_further_outputs(tiny_engine):
+    def doubled_too(graph):
+        logits = graph.graph.output[0].name
+        graph.graph.node.append(onnx.helper.make_node("Add", [logits, logits], ["doubled"]))
+        graph.graph.output.append(onnx.helper.make_tensor_value_info("doubled", onnx.TensorProto.FLOAT, None))
+        return graph
+
+    with load_engine(tiny_engine, threads=1, change=doubled_too) as engine:
+        logits, doubled = engine(images())
+    np.testing.assert_array_equal(doubled, 2 * logits)
+    with laudc.load_engine(tiny_engine, threads=1) as engine:
+        np.testing.assert_array_equal(engine(images())[0], logits)
 
 
 def test_the_manifest_says_where_the_engine_comes_from(tiny_engine, tiny_onnx, tiny_checkpoint):
