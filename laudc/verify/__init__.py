@@ -43,7 +43,9 @@ def verify(
     differ decides: if all of them are ties in the reference (|keep − drop| < `tie_margin`), the image is set
     aside from there on, logits included; if any is not, the check fails. Without differences the logits must
     agree to `atol` + `rtol`·max|reference|. Objects that a detector selected are compared as a set
-    (`laudc.verify.detections`): all but one part in a hundred, by their scores, must agree.
+    (`laudc.verify.detections`): all but one part in a hundred, by their scores, must agree. Where the reference's head
+    can be led, the report says how many of the others agree once it keeps the boxes that the target chose, and by how
+    much scores or overlaps would have to move for that: objects at ties (`laudc.verify.choices`).
 
     Args:
         target: engine bundle, or portable ONNX, which plain ONNX Runtime runs.
@@ -52,8 +54,8 @@ def verify(
             for seeded noise, constants and checkerboards.
         atol: absolute tolerance of a logit.
         rtol: tolerance relative to the largest logit of the reference.
-        tie_margin: reference margin below which a turned decision counts as a tie. Unknown margins are no
-            ties.
+        tie_margin: reference margin below which a turned decision counts as a tie, and margin of a choice of boxes
+            below which objects differ at a tie. Unknown margins are no ties.
         batch: batch size of the second run; the first is one image at a time.
         limit: use at most so many of the image files.
         seed: of the noise.
