@@ -10,6 +10,7 @@ from pathlib import Path
 from laudc.backends.tensorrt import TensorRt
 from laudc.devices.tensorrt import major
 from laudc.engine.bundle import Bundle, member_record, open_bundle, write_bundle
+from laudc.engine.compat import check_compiled
 from laudc.engine.manifest import MODEL, PLAN, TENSORRT, WEIGHTS, BackendRecord, Manifest, NativeRecord
 from laudc.errors import UserError
 from laudc.files import sha256_file
@@ -37,7 +38,12 @@ def finish_engine(
     from laudc.engine.build import usable_backend
 
     bundle = open_bundle(engine)
-    runtime = usable_backend(TENSORRT)
+    try:
+        runtime = usable_backend(TENSORRT)
+    except UserError as error:
+        # An engine that is complete needs TensorRT all the same; another one most likely is on the wrong machine.
+        check_compiled(engine, bundle.manifest)
+        raise error
     assert isinstance(runtime, TensorRt)
     _check_fits(bundle, runtime)
     cache = os.fspath(timing_cache) if timing_cache is not None else _default_cache(runtime)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from laudc.devices.host import Host
+from laudc.engine.build import build_engine
 from laudc.engine.bundle import open_bundle, write_bundle
 from laudc.engine.compat import check_compatible, differences
 from laudc.engine.engine import load_engine
@@ -51,6 +52,19 @@ def test_a_finished_engine_has_its_plan():
         parse_manifest(make_manifest(MEMBERS, **FINISHED).to_json())
     with pytest.raises(ValueError, match=r"engine\.plan"):
         parse_manifest(make_manifest(FINISHED_MEMBERS, **UNCOMPILED).to_json())
+
+
+def test_finishing_on_the_wrong_machine_names_the_right_one(uncompiled_path, tmp_path, monkeypatch):
+    """Without TensorRT here, to install it is not the advice that is needed."""
+
+    def missing(name):
+        raise UserError(f"the backend {name} cannot be used", "it is not installed", "install it")
+
+    monkeypatch.setattr("laudc.engine.build.usable_backend", missing)
+    with pytest.raises(UserError, match="compiled on the device they run on") as caught:
+        build_engine(uncompiled_path, tmp_path / "finished.laudc")
+    assert "laudc-runner build" in str(caught.value)
+    assert not (tmp_path / "finished.laudc").exists()
 
 
 def test_loading_says_how_to_finish(uncompiled_path):
