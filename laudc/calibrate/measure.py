@@ -86,19 +86,23 @@ class CpuMeasurer:
         self._panel = int(self._backend.native_abi()["panel"])
         self._built: _Built | None = None
         self._paces: dict[int, PaceMeter] = {}
+        self._pace_calls: dict[int, Callable[[], Any]] = {}
 
     def pace(self, threads: int) -> PaceMeter:
         """Tells how fast the machine is with so many threads, by a small network of its own."""
         if threads not in self._paces:
-            call = self._pace_calls
+            call = self._pace_call
             self._paces[threads] = PaceMeter(call(1), call(threads) if threads > 1 else None)
         return self._paces[threads]
 
-    def _pace_calls(self, threads: int) -> Callable[[], Any]:
-        built = self._build(_PACE)
-        scheduled = self._lower(_PACE, built.portable, "sparse")
-        runner = load_pinned(lambda: self._backend.load(scheduled.SerializeToString(), threads=threads))
-        return lambda: runner.run(built.image)
+    def _pace_call(self, threads: int) -> Callable[[], Any]:
+        """The same one for all meters: what one thread does alone is part of each."""
+        if threads not in self._pace_calls:
+            built = self._build(_PACE)
+            serialized = self._lower(_PACE, built.portable, "sparse").SerializeToString()
+            runner = load_pinned(lambda: self._backend.load(serialized, threads=threads))
+            self._pace_calls[threads] = lambda: runner.run(built.image)
+        return self._pace_calls[threads]
 
     def facts(self) -> dict[str, Any]:
         """See `Measurer.facts`."""
