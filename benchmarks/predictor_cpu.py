@@ -12,10 +12,10 @@ else may run meanwhile. `networks`: end to end and every block of 224 variants. 
 from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `families`:
 LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
-roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement tell what the clock
-was: measured times are brought to the clock of the calibration, and errors without that are printed beside. Rows
-measured while the machine was more than 8 % slower than usual are left out and counted. `networks --again` and
-`traces --again` measure those once more.
+roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement tell the clock, and
+what sharing work between cores cost: predictions are told both, as in `laudc profile`; errors without that are printed
+beside. Rows are left out and counted where the clock or memory was more than 8 % slower than usual, or where sharing
+came to cost that much more or less meanwhile. `networks --again` and `traces --again` measure those once more.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def image_rounds(
     rounds: list[tuple[tuple[Pace, Pace], list[int]]] = []
 
     def slowness(found: tuple[tuple[Pace, Pace], list[int]]) -> float:
-        return max(map(around.slowness, found[0]))
+        return around.slowness(found[0])
 
     slow = 0
     while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
@@ -141,14 +141,18 @@ def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
         times: dict[int, Any] = {}
         for count in threads:
             rounds: dict[str, list[Any]] = {name: [] for name in (*both, DENSE)}
+            paces = []
             with DenseBlocks(first.portable, [name for name, _ in first.records], count) as dense:
                 for _ in range(3):
                     for name, built in both.items():
-                        rounds[name].append(np.median(time_runner(built, count).blocks, axis=0))
+                        run = time_runner(built, count)
+                        rounds[name].append(np.median(run.blocks, axis=0))
+                        paces.append([asdict(one) for one in run.paces])
                     time.sleep(SETTLE_SECONDS)
                     dense.run(first.images)
             rounds[DENSE] = dense.rounds_ns
             times[count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
+            times[count]["paces"] = paces
         yield rate, masks[Conv2Algorithm.DIRECT.name], times
 
 
@@ -178,7 +182,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", default="1/1", help="i/n: every n-th network, from the i-th on")
-    parser.add_argument("--again", action="store_true", help="networks or traces measured in slow phases once more")
+    parser.add_argument("--again", action="store_true", help="networks or traces not measured in peace once more")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.step == "report":

@@ -1,7 +1,8 @@
 """Predicted against measured for whole detectors: Faster and Mask R-CNN on a LAUD-ResNet-50, random weights.
 
 Scores and boxes are made to differ as those of trained ones do, so that suppression and RoIAlign have something to do.
-Predictions know what the masks keep and what is found in each image, counted in a run before. Prints one row per
+Predictions know what the masks keep and what is found in each image, counted in a run before, and the machine's clock
+and what sharing work costs meanwhile. Prints one row per
 detector, size, number of threads and image.
 """
 
@@ -24,7 +25,8 @@ from laudc.engine.manifest import PORTABLE
 from laudc.engine.trace import trace_found
 from laudc.export import export
 from laudc.profile.activation import trace_masks
-from laudc.profile.compare import predict_engine
+from laudc.profile.compare import engine_model
+from laudc.profile.conditions import watched_conditions
 from laudc.profile.inputs import collect_inputs
 
 HEADS, MODES, SIZES, IMAGES = ("faster_rcnn", "mask_rcnn"), ("channel", "layer"), ("320x480", "608x800"), 2
@@ -59,10 +61,12 @@ def compare(head: str, mode: str, size: tuple[int, int], threads: list[int], run
                 images = collect_inputs(engine.manifest, None, 1).batches[:IMAGES]
                 portable = parse_onnx(engine.bundle.read(PORTABLE), path)
                 masks, found = trace_masks(engine, images), trace_found(portable, images)
-                predicted = predict_engine(engine.manifest, portable, masks, found, batch=1, threads=count)
-                assert predicted is not None
-                for number, (image, us) in enumerate(zip(images, predicted.samples_us, strict=True)):
-                    ms = median_ms(engine, image, runs)
+                model = engine_model(engine.manifest, portable, threads=count)
+                assert model is not None
+                with watched_conditions(count) as watch:
+                    measured = [median_ms(engine, image, runs) for image in images]
+                predicted = model.predict(masks, found, batch=1, conditions=watch.conditions)
+                for number, (ms, us) in enumerate(zip(measured, predicted.samples_us, strict=True)):
                     error = us / 1e3 / ms - 1
                     name = f"{head} {mode} {size[0]}x{size[1]} image {number}"
                     print(f"{name}, {count} threads: {ms:.1f} ms, predicted {us / 1e3:.1f} ({error:+.1%})", flush=True)

@@ -130,9 +130,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def report_families(path: Path, device: str, slow: float = SLOW) -> None:
-    """Prints the errors by family, form and number of threads. What is measured is the median over the passes:
-    minutes apart, and at the usual pace, the same network takes some per cent more or less. It is brought to the clock
-    of the calibration; passes while the machine was more than `slow` times as slow as usual do not count."""
+    """Prints the errors by family, form and number of threads. Predictions are told the conditions of each pass;
+    minutes apart the same network takes some per cent more or less all the same, so that the pass with the middle error
+    counts. Passes while the machine was more than `slow` times as slow as usual, or changed, do not."""
     rows = _read(path)
     profile = load_profile(device)
     for threads in sorted({row["threads"] for row in rows}):
@@ -145,17 +145,17 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             model = latency_model(profile, threads=threads, family=design.family)
             if model is None:
                 continue
-            clock = model.model.clock_ns
-            quiet = [sample.at_clock(clock) for sample in samples if sample.slowness(usual) <= slow]
+            quiet = [sample for sample in samples if sample.slowness(usual) <= slow]
             left_out += len(samples) - len(quiet)
             if not quiet:
                 without += 1
                 continue
-            totals = [sample.total_ns for sample in quiet]
-            if len(quiet) > 1:
-                spread.append(max(totals) / min(totals) - 1)
-            sample = _median(quiet)
-            predicted = _predict(model.model, design, sample)
+            found = sorted(
+                ((_predict(model.model.at(sample.conditions), design, sample), sample) for sample in _odd(quiet)),
+                key=_ratio,
+            )
+            spread.append(_ratio(found[-1]) / _ratio(found[0]) - 1)
+            predicted, sample = found[len(found) // 2]
             title, total = TITLES[design.family], sample.total_ns / 1e3
             lines[f"{title}, {sample.kind}"].append((predicted.latency.mean_us, total))
             _collect(predicted, sample, lines, inside, title)
@@ -163,12 +163,12 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             mode = family_variants()[design.index].mode
             lines[f"  {title} {mode}, {sample.kind}"].append((predicted.latency.mean_us, total))
         print(
-            f"\n== families, {threads} thread(s); {left_out} samples of slow phases left out, and {without} of "
+            f"\n== families, {threads} thread(s); {left_out} disturbed samples left out, and {without} of "
             f"{len(passes)} networks in a form with them"
         )
         if spread:
             middle, most = np.median(spread), np.percentile(spread, 90)
-            print(f"slowest over fastest pass: median {middle:.1%}, 90 % within {most:.1%}")
+            print(f"slowest over fastest pass, beside what is predicted: median {middle:.1%}, 90 % within {most:.1%}")
         for label, pairs in lines.items():
             predicted_us, measured_us = np.asarray(pairs).T
             errors = error_summary(predicted_us, measured_us)
@@ -190,14 +190,14 @@ def _passes(rows: list[dict[str, Any]]) -> list[tuple[Design, list[Sample]]]:
     return [(variants[number].design(number), samples) for (number, _), samples in found.items()]
 
 
-def _median(samples: list[Sample]) -> Sample:
-    """The median of the whole call and of every block."""
-    blocks = zip(*(sample.block_ns for sample in samples), strict=True)
-    return replace(
-        samples[0],
-        total_ns=float(np.median([sample.total_ns for sample in samples])),
-        block_ns=tuple(None if None in times else float(np.median(times)) for times in blocks),  # type: ignore[arg-type]
-    )
+def _odd(samples: list[Sample]) -> list[Sample]:
+    """So many that one is in the middle."""
+    return samples[: (len(samples) - 1) // 2 * 2 + 1]
+
+
+def _ratio(found: tuple[NetworkPrediction, Sample]) -> float:
+    """Predicted over measured."""
+    return found[0].latency.mean_us / found[1].total_ns
 
 
 def _predict(model: Any, design: Design, sample: Sample) -> NetworkPrediction:

@@ -14,7 +14,7 @@ from predictor_dense import DENSE
 from predictor_networks import Variant
 
 from laudc.calibrate.fit import error_summary
-from laudc.calibrate.pace import Pace, usual_pace
+from laudc.calibrate.pace import Pace, conditions, slowness, usual_pace
 from laudc.calibrate.run import FOREIGN, SLOW
 from laudc.devices import load_profile
 from laudc.ops.scheduled import Conv2Algorithm
@@ -22,7 +22,7 @@ from laudc.predict.activation import Activation, load_activation
 from laudc.predict.cpu.amounts import PANEL
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
-from laudc.predict.network import PlannedBlock, predict_network
+from laudc.predict.network import NetworkPrediction, PlannedBlock, predict_network
 from laudc.schedule import BlockPlan, Plan
 from laudc.schedule.choose import CostChooser
 from laudc.schedule.plan import by_rule
@@ -43,10 +43,10 @@ def report(path: Path, device: str) -> None:
         for step, tables in (("networks", _networks), ("traces", _traces)):
             if of[step]:
                 quiet = undisturbed(of[step], threads, usual)
-                print(f"{len(quiet)} of {len(of[step])} {step} were measured at the machine's usual pace")
+                print(f"{len(quiet)} of {len(of[step])} {step} were measured in peace")
                 tables(quiet, trusted.model, profile, threads, usual)
         if of["schedule"]:
-            _schedule(of["schedule"], trusted.model, threads)
+            _schedule(of["schedule"], trusted.model, threads, usual)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -66,8 +66,8 @@ def usual_of(rows: list[dict[str, Any]], threads: int) -> Pace:
 
 
 def undisturbed(rows: list[dict[str, Any]], threads: int, usual: Pace) -> list[dict[str, Any]]:
-    """The rows with so many threads that were measured at the machine's usual pace, as a calibration judges it,
-    whatever other processes did."""
+    """The rows with so many threads that were measured in peace, as a calibration judges it, whatever other processes
+    did."""
     return [row for row in rows if slowness_of(row, threads, usual) <= SLOW]
 
 
@@ -86,7 +86,7 @@ def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def disturbed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Variants of the networks or traces of the rows that were not measured at the machine's usual pace throughout."""
+    """Variants of the networks or traces of the rows that were not measured in peace throughout."""
     networks = latest(rows)
     threads = {int(count) for row in networks for count in row["times"]}
     quiet = {
@@ -101,7 +101,7 @@ def slowness_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
     paces = paces_of(row, threads)
     if not paces:
         return float(np.inf)
-    worst = [max(pace.slowness(usual) for pace in around) for around in paces]
+    worst = [slowness(around, usual) for around in paces]
     if row["step"] == "traces":
         return float(np.median(worst))
     return max(worst[index] for index in counting(row, threads, usual))
@@ -110,15 +110,14 @@ def slowness_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
 def counting(row: dict[str, Any], threads: int, usual: Pace) -> np.ndarray:
     """The two passes at the best pace, those last that other processes disturbed: which count is decided by fixed
     pieces of work timed around each and by the load of others, not by what they measured."""
-    worst = [max(pace.slowness(usual) for pace in around) for around in paces_of(row, threads)]
+    worst = [slowness(around, usual) for around in paces_of(row, threads)]
     busy = np.asarray(row["times"][str(threads)]["foreign"]) > FOREIGN
     return np.lexsort((worst, busy))[:2]
 
 
-def to_clock(model: Any, paces: list[list[Pace]]) -> np.ndarray:
-    """Factors that bring times measured at these paces to the clock of the model's calibration."""
-    clocks = np.asarray([np.mean([pace.clock_ns for pace in around]) for around in paces])
-    return np.asarray(model.clock_ns / clocks)
+def told(model: Any, paces: list[list[Pace]]) -> Any:
+    """The model for the conditions that these paces tell, on average."""
+    return model.at(conditions([pace for around in paces for pace in around], model.threads))
 
 
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:
@@ -129,6 +128,12 @@ def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activati
         file.flush()
         activation = load_activation(file.name, [(b.name, b.record) for b in blocks], None)
     return variant, blocks, activation
+
+
+def _predict(
+    model: Any, variant: Variant, blocks: list[PlannedBlock], activation: Activation
+) -> NetworkPrediction:
+    return predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
 
 
 def _line(label: str, pairs: list[tuple[float, float]]) -> None:
@@ -152,17 +157,18 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
     by_mode: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         times = row["times"][str(threads)]
-        variant, blocks, activation = _network(row)
-        predicted = predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
+        network = variant, blocks, activation = _network(row)
         chosen = counting(row, threads, usual)
-        factors = to_clock(model, paces_of(row, threads))[chosen]
-        as_it_was = np.asarray(times["total_ns"])[chosen]
-        first, again = as_it_was * factors
+        around = [paces_of(row, threads)[index] for index in chosen]
+        predicted = _predict(told(model, around), *network)
+        first, again = np.asarray(times["total_ns"])[chosen]
         total = (first + again) / 2e3
-        block_ns = np.mean(np.asarray(times["block_ns"])[chosen] * factors[:, None], axis=0)
-        repeat.append(abs(again / first - 1))
+        block_ns = np.mean(np.asarray(times["block_ns"])[chosen], axis=0)
+        ratio = np.divide(*(_predict(told(model, [one]), *network).latency.mean_us for one in around))
+        repeat.append(abs(again / first * ratio - 1))
         whole.setdefault("laudc", []).append((predicted.latency.mean_us, total))
-        whole.setdefault("laudc, the clock as it was", []).append((predicted.latency.mean_us, as_it_was.mean() / 1e3))
+        untold = _predict(model, *network).latency.mean_us
+        whole.setdefault("laudc, not told the conditions", []).append((untold, total))
         by_mode[variant.mode].append((predicted.latency.mean_us, total))
         inside["networks"].append(holds(predicted.latency, total))
         for block, ns in zip(predicted.blocks, block_ns, strict=True):
@@ -171,7 +177,10 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         for name, values in _baselines(blocks, activation, profile):
             whole.setdefault(f"{name} (blocks only)", []).append((sum(values), total))
             blocks_of.setdefault(name, []).extend(zip(values, block_ns / 1e3, strict=True))
-    print(f"repeatability of networks: median {np.median(repeat):.1%}, 90 % within {np.percentile(repeat, 90):.1%}")
+    print(
+        f"repeatability of networks, what conditions explain taken out: median {np.median(repeat):.1%}, "
+        f"90 % within {np.percentile(repeat, 90):.1%}"
+    )
     for name, pairs in whole.items():
         _line(f"networks, {name}", pairs)
     for mode, pairs in by_mode.items():
@@ -214,27 +223,41 @@ def _baselines(blocks: list[PlannedBlock], activation: Activation, profile: Any)
 
 
 def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, usual: Pace) -> None:
-    means, tails, images, as_it_was = [], [], [], []
+    means, tails, images, untold = [], [], [], []
     hits = []
     for row in rows:
-        raw = np.asarray(row["times"][str(threads)]["image_ns"]) / 1e3
-        measured = raw * float(np.median(to_clock(model, paces_of(row, threads))))
-        variant, blocks, activation = _network(row)
-        predicted = predict_network(model, Frame.of_blueprint(variant.blueprint), blocks, activation, status="")
+        measured = np.asarray(row["times"][str(threads)]["image_ns"]) / 1e3
+        network = _network(row)
+        predicted = _predict(told(model, paces_of(row, threads)), *network)
+        usually = _predict(model, *network)
         means.append((predicted.latency.mean_us, float(measured.mean())))
-        as_it_was.append((predicted.latency.mean_us, float(raw.mean())))
+        untold.append((usually.latency.mean_us, float(measured.mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
         interval, ratio = model.network_interval, measured / predicted.samples_us
         hits += ((ratio >= interval.low) & (ratio <= interval.high)).tolist()
     _line("traces, mean over images", means)
-    _line("traces, mean, the clock as it was", as_it_was)
+    _line("traces, mean, not told the conditions", untold)
     _line("traces, p95 over images", tails)
     _line("traces, single images", images)
     print(f"90 % intervals of single images hold {np.mean(hits):.1%}")
 
 
-def _schedule(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
+def _schedule(rows: list[dict[str, Any]], model: Any, threads: int, usual: Pace) -> None:
+    """The scheduler knows the usual conditions: rows that were measured under these, and all of them."""
+    near = [row for row in rows if _as_usual(row, threads, usual)]
+    for label, some in (("as usual", near), ("under any conditions", rows)):
+        if some:
+            _schedule_line(label, some, model, threads)
+
+
+def _as_usual(row: dict[str, Any], threads: int, usual: Pace) -> bool:
+    """Whether sharing work cost what it usually does, in the median over the rounds."""
+    shared = [pace.shared for around in paces_of(row, threads) for pace in around]
+    return bool(shared) and float(np.median(shared)) <= SLOW * usual.shared
+
+
+def _schedule_line(label: str, rows: list[dict[str, Any]], model: Any, threads: int) -> None:
     """What the scheduler chooses for every block of a network - conv2 direct or by Winograd, or the block dense -
     against the fastest of these as measured. It counts what borders cost, so that a block which alone would be faster
     dense may well be left sparse; that is held against it all the same."""
@@ -253,7 +276,8 @@ def _schedule(rows: list[dict[str, Any]], model: Any, threads: int) -> None:
             best[min(measured, key=measured.__getitem__)] += 1
     lost = np.asarray(losses)
     print(
-        f"schedule: {len(lost)} blocks, fastest as measured: {', '.join(f'{name} {n}' for name, n in best.items())}; "
+        f"schedule, {label}: {len(lost)} blocks, fastest as measured: "
+        f"{', '.join(f'{name} {n}' for name, n in best.items())}; "
         f"choice within 3 % of the fastest: {np.mean(lost <= 0.03):.1%}; "
         f"mean loss {lost.mean():.2%}, largest {lost.max():.0%}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from laudc.calibrate.design import Design
 from laudc.calibrate.frames import found_of, frame_of
 from laudc.calibrate.samples import Sample
 from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.cost import Cost, handed
 from laudc.predict.cpu.families import CPU_FAMILIES
-from laudc.predict.cpu.model import CpuModel, Fit
-from laudc.predict.interface import Interval
+from laudc.predict.cpu.model import Fit
+from laudc.predict.interface import Conditions, Interval
 from laudc.predict.linear import fit_relative
 from laudc.predict.network import PlannedBlock, places
 from laudc.predict.residual import Residual, fit_residual
@@ -36,6 +38,7 @@ class _Rows:
     """Training data of one family and number of threads: blocks of ours, and what is left of the calls.
 
     all_ours: calls without a block of the runtime. of_frame: terms that only stem, head and the call itself have.
+    handover: of each call.
     """
 
     family: str
@@ -49,6 +52,7 @@ class _Rows:
     all_ours: Array
     of_frame: Array
     design: Array
+    handover: Array
 
     @property
     def importance(self) -> Array:
@@ -79,14 +83,15 @@ class _Rows:
             self.all_ours[calls],
             self.of_frame,
             self.design[calls],
+            self.handover[calls],
         )
 
 
 def fit_threads(
-    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, clock_ns: float
+    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions
 ) -> tuple[Fit, dict[str, Any]]:
-    """Coefficients for one family's networks on `machine`, and what they achieve on networks left out in turn;
-    `clock_ns`: the clock that the samples are of."""
+    """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
+    `usual`: the clock that the samples are of, and the handover when nothing slows the machine down."""
     rows = _rows(designs, [sample for sample in samples if sample.threads == machine.threads], machine)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
@@ -105,7 +110,7 @@ def fit_threads(
         # Engines are ours throughout, or nearly so.
         symmetric_interval(calls[ours], totals[ours], _ANY_US),
         fit.family,
-        clock_ns,
+        usual,
     )
     errors = {"blocks": error_summary(chosen.blocks, chosen.blocks_measured), "networks": error_summary(calls, totals)}
     detectors = np.isin(chosen.design, [design.index for design in designs if design.tail is not None])
@@ -155,31 +160,54 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
         np.asarray(all_ours),
         ~(np.stack(outside) - np.stack(around) > 0).any(axis=0),
         np.asarray(owners),
+        np.asarray([sample.conditions.handover for sample in samples]),
     )
 
 
 def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
-    block = fit_relative(rows.block_terms, rows.block_ns, importance=rows.importance)
+    handover = rows.handover[rows.block_sample]
+    names = CPU_FAMILIES[rows.family].block_names
+    block = _fit_cost(names, rows.block_terms, rows.block_ns, handover, importance=rows.importance)
     outside = _fit_outside(rows)
     learned: Residual | None = None
     if residual:
-        learned = fit_residual(rows.block_terms, np.log(rows.block_ns / (rows.block_terms @ block)))
+        learned = fit_residual(rows.block_terms, np.log(rows.block_ns / block.of(rows.block_terms, handover)))
     return Fit(machine.threads, block, outside, learned, (), None, rows.family)
 
 
-def _fit_outside(rows: _Rows) -> Array:
+def _fit_cost(
+    names: Sequence[str],
+    terms: Array,
+    measured: Array,
+    handover: Array,
+    *,
+    scale: Array | None = None,
+    importance: Array | None = None,
+) -> Cost:
+    """Work that is handed from core to core has a second coefficient, times each row's handover; the other arguments
+    are those of `fit_relative`."""
+    columns = handed(names)
+    both = np.hstack([terms, terms[:, columns] * handover[:, None]])
+    ns = fit_relative(both, measured, scale=scale, importance=importance)
+    on_top = np.zeros(len(names))
+    on_top[columns] = ns[len(names) :]
+    return Cost(ns[: len(names)], on_top)
+
+
+def _fit_outside(rows: _Rows) -> Cost:
     """Stem, head and the call itself from calls that are all ours, as engines are, then what the runtime's blocks and
     the borders add: those take most of their calls, and an error in them would be laid upon stem and head. Borders are
     in calls that are all ours too; once they are known, stem, head and call are fitted again to what they leave."""
     # What is left of a call counts as much as it weighs in the whole call.
     weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
-    ours = rows.all_ours
-    own = fit_relative(rows.outside_terms[ours], rows.outside_ns[ours], scale=weight[ours])
-    known = rows.of_frame & (rows.outside_terms[ours] > 0).any(axis=0)
-    left = rows.outside_ns - rows.outside_terms @ (own * known)
-    added = fit_relative(rows.outside_terms * ~known, left, scale=weight)
-    rest = (rows.outside_ns - rows.outside_terms @ added)[ours]
-    return np.where(known, fit_relative(rows.outside_terms[ours] * known, rest, scale=weight[ours]), added)
+    ours, terms, handover = rows.all_ours, rows.outside_terms, rows.handover
+    fit = partial(_fit_cost, CPU_FAMILIES[rows.family].outside_names)
+    own = fit(terms[ours], rows.outside_ns[ours], handover[ours], scale=weight[ours])
+    known = rows.of_frame & (terms[ours] > 0).any(axis=0)
+    left = rows.outside_ns - own.only(known).of(terms, handover)
+    added = fit(terms * ~known, left, handover, scale=weight)
+    rest = rows.outside_ns - added.of(terms, handover)
+    return added + fit(terms[ours] * known, rest[ours], handover[ours], scale=weight[ours])
 
 
 @dataclass(frozen=True)
@@ -207,9 +235,9 @@ def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _HeldOut:
     for fold in range(min(_FOLDS, len(names))):
         out = set(names[fold::_FOLDS])
         seen, unseen = rows.without(out), rows.only(out)
-        model = CpuModel(machine, _fit(seen, machine, residual=residual))
-        blocks = model.from_terms(unseen.block_terms)
-        calls = unseen.outside_terms @ model.fit.outside
+        fit = _fit(seen, machine, residual=residual)
+        blocks = fit.blocks_ns(unseen.block_terms, unseen.handover[unseen.block_sample])
+        calls = fit.outside.of(unseen.outside_terms, unseen.handover)
         np.add.at(calls, unseen.block_sample, blocks)
         found.append((blocks, unseen.block_ns, calls, unseen.total_ns, unseen.design, unseen.all_ours))
     return _HeldOut(*(np.concatenate(values) for values in zip(*found, strict=True)))
@@ -243,17 +271,17 @@ def block_intervals(predicted: Array, measured: Array) -> list[Interval]:
 def symmetric_interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
     """Split-conformal: how far measured and predicted are apart, whichever is larger. Of a few dozen calls the ends by
     themselves say little: either would be the outermost call."""
-    apart = np.sort(np.abs(np.log(measured / predicted)))
-    rank = min(len(apart), int(np.ceil((len(apart) + 1) * _COVERAGE))) - 1
-    factor = float(np.exp(apart[rank]))
+    factor = float(np.exp(_bound(np.abs(np.log(measured / predicted)), _COVERAGE)))
     return Interval(up_to_us, 1 / factor, factor)
 
 
 def conformal_interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
     """Split-conformal: the quantiles of measured over predicted, with the finite-sample correction."""
-    ratio = np.sort(measured / predicted)
-    count = len(ratio)
-    tail = (1 - _COVERAGE) / 2
-    low = ratio[max(0, int(np.floor((count + 1) * tail)) - 1)]
-    high = ratio[min(count - 1, int(np.ceil((count + 1) * (1 - tail))) - 1)]
-    return Interval(up_to_us, float(low), float(high))
+    ratio, below = measured / predicted, (1 + _COVERAGE) / 2
+    return Interval(up_to_us, -_bound(-ratio, below), _bound(ratio, below))
+
+
+def _bound(values: Array, share: float) -> float:
+    """What so large a share of further values stays below: their quantile with the finite-sample correction."""
+    rank = min(len(values), int(np.ceil((len(values) + 1) * share)))
+    return float(np.sort(values)[rank - 1])

@@ -223,7 +223,7 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
     attempts: list[Timed] = []
 
     def rank(timed: Timed) -> tuple[bool, float]:
-        return timed.foreign > _DISTURBED, max(map(pace.slowness, timed.paces))
+        return timed.foreign > _DISTURBED, pace.slowness(timed.paces)
 
     for attempt in range(_ATTEMPTS):
         time.sleep(SETTLE_SECONDS + _PAUSE_SECONDS * attempt)

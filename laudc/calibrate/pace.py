@@ -1,20 +1,24 @@
 """How fast the machine is right now: small fixed pieces of work, timed again and again.
 
-Clocks move by some per cent within minutes, and a virtual machine seldom tells where they stand. Its neighbours slow it
-down besides, without any process of ours to show for it: everything takes 1.3 or 1.7 times as long for some seconds, or
-only what comes from memory does, or what goes from one core to another. Timing something known before and after each
-measurement tells.
+Clocks move by some per cent within minutes, and a virtual machine seldom tells where they stand. Its cores may be near
+each other in one minute and far apart in the next, so that what goes from one to the other takes twice as long. The
+latency model is told both (`laudc.predict.interface.Conditions`). Neighbours slow the machine down besides, without any
+process of ours to show for it: everything takes 1.3 or 1.7 times as long for some seconds, or only what comes from
+memory does. Timing something known before and after each measurement tells.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from laudc.predict.interface import Conditions
 
 _CALLS = 25
 # Floats that are read at a time, and pieces of so many: more than most last-level caches hold.
@@ -32,19 +36,26 @@ class Pace:
     Attributes:
         clock_ns: work of one thread that stays in a core's own caches: what the core's clock makes of it.
         team_ns: the same work, shared by as many threads as are measured.
-        memory_ns: reading from memory.
+        memory_ns: reading from memory; NaN where nobody did.
     """
 
     clock_ns: float
     team_ns: float
     memory_ns: float
 
+    @property
+    def shared(self) -> float:
+        """What the work takes when it is shared, over what it takes one thread."""
+        return self.team_ns / self.clock_ns
+
+    def handover(self, threads: int) -> float:
+        """See `Conditions.handover`; with one thread there is none."""
+        return max(0.0, self.shared - 1 / threads)
+
     def slowness(self, usual: Pace) -> float:
-        """How many times as slow as usual the machine is, in whatever it is slowest: the clock, what sharing work
-        costs, or memory."""
-        shared = (self.team_ns / self.clock_ns) / (usual.team_ns / usual.clock_ns)
+        """How many times as slow as usual the machine is: its clock or its memory, whichever is slower."""
         memory = 1 + _MEMORY_COUNTS * (self.memory_ns / usual.memory_ns - 1)
-        return max(self.clock_ns / usual.clock_ns, shared, memory)
+        return max(self.clock_ns / usual.clock_ns, memory)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pace:
@@ -52,9 +63,27 @@ class Pace:
         return cls(*(float(data[name]) for name in ("clock_ns", "team_ns", "memory_ns")))
 
 
+def slowness(paces: Sequence[Pace], usual: Pace) -> float:
+    """How many times as slow as usual the machine was at worst around a measurement, or how much what sharing costs
+    changed meanwhile: the model is told how much it costs, but nobody knows when it changed."""
+    return max(*(pace.slowness(usual) for pace in paces), shared_change(paces))
+
+
+def shared_change(paces: Sequence[Pace]) -> float:
+    """How many times as long as at best shared work took at worst, beside that of one thread."""
+    shared = [pace.shared for pace in paces]
+    return max(shared) / min(shared)
+
+
+def conditions(paces: Sequence[Pace], threads: int) -> Conditions:
+    """Those around a measurement with so many threads, on average."""
+    clock, handover = np.mean([(pace.clock_ns, pace.handover(threads)) for pace in paces], axis=0)
+    return Conditions(float(clock), float(handover))
+
+
 def usual_pace(paces: Iterable[Pace]) -> Pace:
     """What the machine does when nothing slows it down."""
-    clock, team, memory = np.asarray([(one.clock_ns, one.team_ns / one.clock_ns, one.memory_ns) for one in paces]).T
+    clock, team, memory = np.asarray([(one.clock_ns, one.shared, one.memory_ns) for one in paces]).T
     usual, shared = float(np.quantile(clock, _USUAL_BEST)), float(np.quantile(team, _USUAL_BEST))
     return Pace(usual, usual * shared, float(np.quantile(memory, _USUAL_BEST)))
 
@@ -69,19 +98,18 @@ class PaceMeter:
 
     def now(self) -> Pace:
         """The lower quartile of a few calls of each: how fast it can be now, not how often it was interrupted."""
-        clock = self.clock_ns()
-        team = clock if self._together is None else _calls_ns(self._together)
-        found = Pace(clock, team, _quartile_ns([piece.sum for piece in _memory()]))
+        found = replace(self.in_caches(), memory_ns=_quartile_ns([piece.sum for piece in _memory()]))
         self._seen.append(found)
         return found
 
-    def clock_ns(self) -> float:
-        """The work of one thread alone."""
-        return _calls_ns(self._alone)
+    def in_caches(self) -> Pace:
+        """The same without memory, which takes a quarter of a gigabyte to tell."""
+        clock = _calls_ns(self._alone)
+        return Pace(clock, clock if self._together is None else _calls_ns(self._together), math.nan)
 
-    def slowness(self, pace: Pace) -> float:
-        """How slow this is beside all that was seen so far."""
-        return pace.slowness(usual_pace(self._seen))
+    def slowness(self, paces: Sequence[Pace]) -> float:
+        """How slow these, around a measurement, are beside all that was seen so far."""
+        return slowness(paces, usual_pace(self._seen))
 
 
 @functools.cache

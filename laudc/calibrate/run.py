@@ -13,11 +13,12 @@ from typing import Any
 
 from laudc.calibrate.design import Design, draw_families
 from laudc.calibrate.measure import CpuMeasurer, Measurer
-from laudc.calibrate.pace import Pace, usual_pace
+from laudc.calibrate.pace import Pace, shared_change, usual_pace
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import CheckFailed, UserError
 from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
+from laudc.predict.interface import Conditions
 
 Progress = Callable[[str, float], None]
 
@@ -30,7 +31,8 @@ _SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 # So many networks determine the fit of a family.
 LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
-# apart, or when the machine was this much slower than at its usual best. It does not count; where so many of those with
+# apart, or when the machine was this much slower than at its usual best, or what sharing work costs changed so much
+# meanwhile. It does not count; where so many of those with
 # one number of threads do not, nobody knows what is usual.
 FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
 _MOST_DISTURBED = 0.50
@@ -313,9 +315,12 @@ def _usable(designs: Sequence[Design], samples: Sequence[Sample], good: Sequence
 
 
 def median_drift(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:
-    """Median relative difference of what was measured twice; 0 where nothing was."""
-    first = {sample.key: sample.total_ns for sample in samples}
-    moved = [abs(again.total_ns / first[again.key] - 1) for again in repeats if again.key in first]
+    """Median relative difference, at one clock, of what was measured twice while sharing work cost the same; 0 where
+    nothing was."""
+    first = {sample.key: sample for sample in samples}
+    pairs = [(first[again.key], again) for again in repeats if again.key in first]
+    alike = [(one, other) for one, other in pairs if shared_change([*one.paces, *other.paces]) <= SLOW]
+    moved = [abs(other.at_clock(one.conditions.clock_ns).total_ns / one.total_ns - 1) for one, other in alike]
     return round(statistics.median(moved), 4) if moved else 0.0
 
 
@@ -338,9 +343,12 @@ def require_quiet(repeatability: float, disturbed: float, force: bool, side: Pat
     )
 
 
-def usual_clock_ns(samples: Sequence[Sample]) -> float:
-    """The clock that the coefficients are for: the median of what it made of the fixed work."""
-    return round(statistics.median(sample.clock_ns for sample in samples))
+def usual_conditions(samples: Sequence[Sample]) -> dict[int, Conditions]:
+    """What predictions are for, with each number of threads: the median clock of all samples, and the handover when
+    nothing slows the machine down."""
+    clock_ns = round(statistics.median(sample.conditions.clock_ns for sample in samples))
+    paces = usual_paces(samples)
+    return {count: Conditions(clock_ns, round(pace.handover(count), 4)) for count, pace in paces.items()}
 
 
 def fit_all(
@@ -357,15 +365,15 @@ def fit_all(
         Machine(str(facts["isa"]), count, int(facts["last_cache"]), int(facts["second_cache"])) for count in threads
     ]
     sections: dict[str, Any] = {}
-    clock_ns = usual_clock_ns(samples)
-    samples = [sample.at_clock(clock_ns) for sample in samples]
+    usual = usual_conditions(samples)
+    samples = [sample.at_clock(usual[sample.threads].clock_ns) for sample in samples]
     for family in FAMILIES:
         own = [design for design in designs if design.family == family]
         if not own:
             continue
         indices = {design.index for design in own}
         seen = [sample for sample in samples if sample.design in indices]
-        fits = [fit_threads(own, seen, machine, clock_ns) for machine in machines]
+        fits = [fit_threads(own, seen, machine, usual[machine.threads]) for machine in machines]
         sections[family] = {
             "samples": len(seen),
             "fits": [{**fit.to_dict(), "held_out": held_out} for fit, held_out in fits],
@@ -377,8 +385,9 @@ def fit_all(
         "clocks": read_clocks(),
         "laudc": laudc.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "method": "usual calls of made-up networks, weights from memory, brought to one clock; relative non-negative "
-        "least squares; errors and intervals on networks left out in turn",
+        "method": "usual calls of made-up networks, weights from memory, brought to one clock, with what handing "
+        "over between cores costs at the time; relative non-negative least squares; errors and intervals on networks "
+        "left out in turn",
         "samples": len(samples),
         "families": sections,
     }

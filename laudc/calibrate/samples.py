@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from laudc.calibrate.pace import Pace
+from laudc.calibrate.pace import Pace, conditions, slowness
 from laudc.errors import UserError
+from laudc.predict.interface import Conditions
 
 SIDE_VERSION = 6
 
@@ -42,17 +43,17 @@ class Sample:
     block_ns: tuple[float | None, ...]
 
     @property
-    def clock_ns(self) -> float:
-        """What the clock made of the fixed work, on average."""
-        return sum(pace.clock_ns for pace in self.paces) / len(self.paces)
+    def conditions(self) -> Conditions:
+        """Those that it was measured under, on average."""
+        return conditions(self.paces, self.threads)
 
     def slowness(self, usual: Pace) -> float:
-        """How many times as slow as usual the machine was at worst."""
-        return max(pace.slowness(usual) for pace in self.paces)
+        """See `laudc.calibrate.pace.slowness`."""
+        return slowness(self.paces, usual)
 
     def at_clock(self, clock_ns: float) -> Sample:
         """What the same would have taken at another clock."""
-        factor = clock_ns / self.clock_ns
+        factor = clock_ns / self.conditions.clock_ns
         blocks = tuple(None if ns is None else ns * factor for ns in self.block_ns)
         return replace(self, total_ns=self.total_ns * factor, block_ns=blocks)
 

@@ -51,6 +51,19 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How fast a machine is at the time, told by the fixed work of `laudc.calibrate.pace`.
+
+    Attributes:
+        clock_ns: what one thread takes for it in a core's own caches.
+        handover: what sharing it out costs: the time that all threads take for it over that of one, less an even share.
+    """
+
+    clock_ns: float
+    handover: float
+
+
+@dataclass(frozen=True)
 class Interval:
     """Factors (low, high) around predictions up to `up_to_us` that hold the measurement in 90 % of cases."""
 
@@ -67,9 +80,12 @@ class LatencyModel(Protocol):
         """Threads of the CPU that a call uses; 0 for other devices."""
 
     @property
-    def clock_ns(self) -> float:
-        """The clock that predictions are for, as what it makes of the fixed work of `laudc.calibrate.pace`; 0 where it
-        is not known."""
+    def conditions(self) -> Conditions | None:
+        """What predictions are for; None where nobody knows. Those of a calibrated CPU are the usual ones, unless `at`
+        says otherwise."""
+
+    def at(self, conditions: Conditions) -> LatencyModel:
+        """The same model under other conditions; itself where it knows of none."""
 
     @property
     def last_cache(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from laudc.devices.profile import MEASURED
 from laudc.errors import UserError
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from laudc.engine.manifest import Manifest
-    from laudc.predict.network import NetworkPrediction
+    from laudc.predict.frame import AnyFrame
+    from laudc.predict.interface import Conditions
+    from laudc.predict.models import TrustedModel
+    from laudc.predict.network import NetworkPrediction, PlannedBlock
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,55 @@ class PredictedTime:
 
 
 @dataclass(frozen=True)
-class EnginePrediction:
-    """What is predicted of an engine, and for which clock of this machine (see `LatencyModel.clock_ns`; 0 where it is
-    not known, or of another machine)."""
+class EngineModel:
+    """The latency model of an engine's device, and the engine as it sees it; `model_sha256`: of what it was built from.
+    """
 
-    network: NetworkPrediction
-    clock_ns: float
+    trusted: TrustedModel
+    frame: AnyFrame
+    blocks: tuple[PlannedBlock, ...]
+    model_sha256: str | None
+
+    @property
+    def usual(self) -> Conditions | None:
+        """What predictions are for; None where nobody knows, or where they are for another machine."""
+        return self.trusted.model.conditions if self.trusted.status == MEASURED else None
+
+    def predict(
+        self,
+        masks: Mapping[str, NDArray[np.float32]],
+        found: Mapping[str, NDArray[np.int64]],
+        *,
+        batch: int,
+        conditions: Conditions | None = None,
+    ) -> NetworkPrediction:
+        """For the very masks of the measured images, and what was found in them, under these conditions or the usual
+        ones."""
+        from laudc.predict.activation import activation_from_masks
+        from laudc.predict.network import predict_network
+
+        model = self.trusted.model if conditions is None else self.trusted.model.at(conditions)
+        activation = activation_from_masks(masks, "the measured images", self.model_sha256, found)
+        return predict_network(model, self.frame, self.blocks, activation, batch=batch, status=self.trusted.status)
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """How the machine was while it was measured, beside how it usually is.
+
+    `clock`: as a multiple of the one of its calibration. `shared`: how many times as long as usual fixed work took that
+    was shared among the threads, beside that of one. `usual_median_us`: what would be predicted if all was as usual.
+    """
+
+    clock: float
+    shared: float
+    usual_median_us: float
+
+    @classmethod
+    def of(cls, now: Conditions, usual: Conditions, threads: int, usual_us: Iterable[float]) -> MachineState:
+        """`usual_us`: predicted for every run if all was as usual."""
+        shared = (1 / threads + now.handover) / (1 / threads + usual.handover)
+        return cls(usual.clock_ns / now.clock_ns, shared, statistics.median(map(float, usual_us)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +105,7 @@ class Comparison:
     """The whole network: medians, means and 95th percentiles of all runs, and the blocks' order by time.
 
     `status` says what the model rests on. `spearman` is the rank correlation of blocks, None for fewer than three.
-    `clock`: that of the machine as a multiple of the one that is predicted for, None where nobody knows.
+    `state`: of the machine, which is what everything is predicted for; None where nobody knows.
     """
 
     status: str
@@ -68,7 +115,7 @@ class Comparison:
     p95: PredictedTime
     blocks: Mapping[str, PredictedTime]
     spearman: float | None
-    clock: float | None = None
+    state: MachineState | None = None
 
     @property
     def block_error(self) -> float | None:
@@ -77,27 +124,21 @@ class Comparison:
         return sum(errors) / len(errors) if errors else None
 
 
-def predict_engine(
+def engine_model(
     manifest: Manifest,
     portable: onnx.ModelProto,
-    masks: Mapping[str, NDArray[np.float32]],
-    found: Mapping[str, NDArray[np.int64]],
     *,
-    batch: int,
     threads: int,
     device: str | os.PathLike[str] | None = None,
-) -> EnginePrediction | None:
-    """Predicts an engine for the very masks of the measured images, and what was found in them; None where there is no
-    model for it.
+) -> EngineModel | None:
+    """What an engine can be predicted by; None where there is no model for it.
 
     `device`: profile to predict with; None: the one of the engine's name.
     """
     from laudc.devices import load_profile
-    from laudc.predict.activation import activation_from_masks
     from laudc.predict.families import family_of_network
     from laudc.predict.frame import frame_of_model
     from laudc.predict.models import latency_model
-    from laudc.predict.network import predict_network
 
     blocks = _planned(manifest, portable)
     family = family_of_network(block.record for block in blocks)
@@ -113,13 +154,10 @@ def predict_engine(
     trusted = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision, family=family)
     if trusted is None:
         return None
-    activation = activation_from_masks(masks, "the measured images", manifest.source.onnx_sha256, found)
-    frame = frame_of_model(portable)
-    network = predict_network(trusted.model, frame, blocks, activation, batch=batch, status=trusted.status)
-    return EnginePrediction(network, trusted.model.clock_ns if trusted.status == MEASURED else 0.0)
+    return EngineModel(trusted, frame_of_model(portable), tuple(blocks), manifest.source.onnx_sha256)
 
 
-def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[Any]:
+def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[PlannedBlock]:
     """The blocks as the engine runs them."""
     from laudc.predict.families import record_of
     from laudc.predict.network import PlannedBlock
@@ -139,9 +177,9 @@ def compare(
     prediction: NetworkPrediction,
     total_us: Sequence[float],
     blocks_us: Mapping[str, Sequence[float]],
-    clock: float | None = None,
+    state: MachineState | None = None,
 ) -> Comparison:
-    """Puts a prediction beside measured runs, which went through the batches in turn; `clock`: see `Comparison`."""
+    """Puts a prediction beside measured runs, which went through the batches in turn; `state`: see `Comparison`."""
     import numpy as np
 
     expected = np.resize(prediction.samples_us, len(total_us))
@@ -163,7 +201,7 @@ def compare(
         PredictedTime.of(float(np.percentile(expected, 95)), float(np.percentile(measured, 95)), factors),
         blocks,
         _spearman(blocks),
-        clock,
+        state,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import os
 import statistics
@@ -14,8 +16,8 @@ from laudc.devices.profile import MEASURED
 from laudc.engine.manifest import PORTABLE, Manifest
 from laudc.errors import UserError
 from laudc.profile.activation import Activation, Masks, count_activation, trace_masks
-from laudc.profile.clock import relative_clock
-from laudc.profile.compare import Comparison, compare, predict_engine
+from laudc.profile.compare import Comparison, EngineModel, MachineState, compare, engine_model
+from laudc.profile.conditions import Watch, watched_conditions
 from laudc.profile.inputs import Inputs, collect_inputs
 from laudc.profile.records import BlockProfile, DenseComparison, LayerProfile, ProfileResult, Spread, Timing
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from laudc.engine.engine import Engine
+    from laudc.predict.interface import Conditions
+    from laudc.predict.network import NetworkPrediction
     from laudc.profile.dense import DenseNetwork
 
 Progress = Callable[[str, float], None]
@@ -100,18 +104,18 @@ def profile(
             _save_activation(save_activation, masks, found, inputs, loaded.manifest)
         dense = _dense_network(portable, threads) if against_dense and portable is not None else None
         gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
-        own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
+        model = None
+        if portable is not None:
+            model = engine_model(loaded.manifest, portable, threads=threads, device=device)
+        told = model is not None and model.usual is not None
+        with watched_conditions(threads) if told else contextlib.nullcontext(Watch()) as watch:
+            own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
         names = [block["name"] for block in loaded.manifest.blocks]
         dense_blocks = _dense_blocks(dense, inputs.batches, names, progress)
-        predicted = None
-        if portable is not None:
-            predicted = predict_engine(
-                loaded.manifest, portable, masks, found, batch=batch, threads=threads, device=device
-            )
         comparison = None
-        if predicted is not None:
-            clock = relative_clock(predicted.clock_ns) if predicted.clock_ns else None
-            comparison = compare(predicted.network, own.total_us, _by_name(loaded, own), clock)
+        if model is not None:
+            predict = functools.partial(model.predict, masks, found, batch=batch)
+            comparison = _compared(model, predict, own.total_us, _by_name(loaded, own), watch.conditions)
         blocks = _block_profiles(loaded, own, activation, dense_blocks, comparison)
         settings = {
             "runs": runs,
@@ -239,6 +243,21 @@ def _dense_blocks(
     calls = dense.block_times_us(passes, names, warmup=2)
     times = {name: [call[name] for call in calls if name in call] for name in names}
     return {name: Timing.of(values) for name, values in times.items() if values}
+
+
+def _compared(
+    model: EngineModel,
+    predict: Callable[..., NetworkPrediction],
+    total_us: list[float],
+    blocks_us: dict[str, tuple[float, ...]],
+    now: Conditions | None,
+) -> Comparison:
+    """With what is predicted for the conditions that the machine was under, where they are known."""
+    usual = model.usual
+    if now is None or usual is None:
+        return compare(predict(), total_us, blocks_us)
+    state = MachineState.of(now, usual, model.trusted.model.threads, predict().samples_us)
+    return compare(predict(conditions=now), total_us, blocks_us, state)
 
 
 def _by_name(engine: Engine, own: _Samples) -> dict[str, tuple[float, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from laudc.profile.compare import Comparison, PredictedTime
+from laudc.profile.compare import Comparison, MachineState, PredictedTime
 from laudc.profile.records import BlockProfile, ProfileResult, Spread
 from laudc.report.tables import MISSING, RULE, Column, number, percent, render_table, times
 
@@ -24,7 +24,8 @@ _COLUMNS = (
 )
 _DENSE_COLUMNS = (Column("dense", "µs"), Column("speed-up", "×"))
 _IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
-_SAME_CLOCK = 0.03
+# Clocks and what sharing costs differ by so much from one second to the next.
+_AS_USUAL = 0.03
 _PREDICTED_COLUMNS = (Column("predicted", "µs"), Column("error", "%"))
 
 
@@ -116,14 +117,17 @@ def prediction_summary(comparison: Comparison) -> str:
         text += f"; blocks off by {comparison.block_error:.1%} on average"
     if comparison.spearman is not None:
         text += f", rank correlation {comparison.spearman:.3f}"
-    return f"{text} ({comparison.status}).{_clock(comparison.clock)}"
+    return f"{text} ({comparison.status}).{_state(comparison.state)}"
 
 
-def _clock(clock: float | None) -> str:
-    """A clock that differs by more than it does from one minute to the next explains an error."""
-    if clock is None or abs(clock - 1) < _SAME_CLOCK:
+def _state(state: MachineState | None) -> str:
+    """What the prediction was told of the machine, where that was not as usual."""
+    if state is None or max(abs(state.clock - 1), abs(state.shared - 1)) < _AS_USUAL:
         return ""
-    return f" The machine runs at {clock:.0%} of the clock that it was calibrated at."
+    return (
+        f" That is for the machine as it was: at {state.clock:.0%} of the clock that it was calibrated at, with shared "
+        f"work taking {state.shared:.2f} times as long as usual. As usual it would be {_ms(state.usual_median_us)}."
+    )
 
 
 def _spread(name: str, spread: Spread) -> str:

@@ -66,7 +66,7 @@ class MadeUpMachine:
         ]
         stands = places(blocks, counts, machine.last_cache, frame_of(design).weights)
         times = [
-            float(family.block_terms(b.record, c, machine, p)[0] @ fit.block) * self._factor()
+            float(family.block_terms(b.record, c, machine, p)[0] @ fit.block.ns) * self._factor()
             if b.scheduled.sparse
             else None
             for b, c, p in zip(blocks, counts, stands, strict=True)
@@ -74,7 +74,7 @@ class MadeUpMachine:
         scheduled = [b.scheduled for b in blocks]
         found = found_of(design)
         terms = family.outside_terms(frame_of(design), scheduled, stands[0], amounts=found)
-        outside = float(terms @ fit.outside)
+        outside = float(terms @ fit.outside.ns)
         total = sum(filter(None, times)) + outside * self._factor()
         rows = tuple(map(first_row, counts))
         return Sample(design.index, kind, threads, total, 0.01, self.foreign, (PACE,), rows, tuple(times))
@@ -106,7 +106,7 @@ def test_the_truth_is_found_and_written(tmp_path) -> None:
     truth = cpu_fit(2)
     record = draw_designs(1)[0].records(64)[-1][1]
     terms = block_terms(record, count_block(record, None, None, 1), model.machine, Place())[0]
-    assert np.isclose(float(terms @ model.fit.block), float(terms @ truth.block), rtol=0.15)
+    assert np.isclose(float(terms @ model.fit.block.ns), float(terms @ truth.block.ns), rtol=0.15)
     interval = model.network_interval
     assert interval is not None
     assert 0.8 < interval.low < 1 < interval.high < 1.2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from laudc.calibrate import pace as module
-from laudc.calibrate.pace import Pace, PaceMeter, usual_pace
+from laudc.calibrate.pace import Pace, PaceMeter, conditions, usual_pace
 from laudc.calibrate.samples import Sample
 
 USUAL = Pace(1000.0, 600.0, 700.0)
@@ -16,7 +18,7 @@ USUAL = Pace(1000.0, 600.0, 700.0)
     [
         (USUAL, 1.0),
         (Pace(1100.0, 660.0, 700.0), 1.1),  # the clock alone: sharing costs as much of it as before
-        (Pace(1000.0, 720.0, 700.0), 1.2),  # what goes from core to core
+        (Pace(1000.0, 720.0, 700.0), 1.0),  # what sharing costs is something that predictions are told
         (Pace(1000.0, 600.0, 840.0), 1.1),  # memory counts half
         (Pace(900.0, 540.0, 700.0), 1.0),  # faster than usual is not slow, and memory is what it was
     ],
@@ -50,13 +52,30 @@ def test_a_meter_times_what_it_is_given(monkeypatch) -> None:
     assert PaceMeter(takes(100)).now() == Pace(100.0, 100.0, 70.0)
     meter = PaceMeter(takes(100), takes(60))
     assert meter.now() == Pace(100.0, 60.0, 70.0)
-    assert meter.slowness(Pace(100.0, 90.0, 70.0)) == pytest.approx(1.5)
+    assert meter.slowness([Pace(100.0, 60.0, 84.0), Pace(100.0, 60.0, 70.0)]) == pytest.approx(1.1)
+    alone = meter.in_caches()
+    assert (alone.clock_ns, alone.team_ns) == (100.0, 60.0)
+    assert math.isnan(alone.memory_ns)
+
+
+def test_what_sharing_costs_must_not_change_meanwhile() -> None:
+    slow = Pace(1000.0, 720.0, 700.0)
+    assert module.slowness([slow, slow], USUAL) == pytest.approx(1.0)
+    assert module.slowness([USUAL, slow], USUAL) == pytest.approx(1.2)
+    assert module.shared_change([USUAL]) == 1.0
+
+
+def test_conditions_are_means() -> None:
+    found = conditions([Pace(1000.0, 600.0, 700.0), Pace(1200.0, 960.0, 700.0)], 2)
+    assert found.clock_ns == pytest.approx(1100.0)
+    assert found.handover == pytest.approx(0.2)
+    assert USUAL.handover(1) == 0.0
 
 
 def test_samples_are_brought_to_a_clock() -> None:
     paces = (Pace(900.0, 500.0, 700.0), Pace(1100.0, 800.0, 700.0))
     sample = Sample(0, "mixed", 2, 5000.0, 0.0, 0.0, paces, ((1.0,), (1.0,)), (2000.0, None))
-    assert sample.clock_ns == 1000.0
+    assert sample.conditions.clock_ns == 1000.0
     slower = sample.at_clock(1200.0)
     assert slower.total_ns == pytest.approx(6000.0) and slower.block_ns == (pytest.approx(2400.0), None)
-    assert sample.slowness(USUAL) == pytest.approx((800 / 1100) / 0.6)
+    assert sample.slowness(USUAL) == pytest.approx((800 / 1100) / (500 / 900))

@@ -7,6 +7,7 @@ import numpy as np
 from laudc.ops.scheduled import BlockRecord
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.cpu.amounts import Machine
+from laudc.predict.cpu.cost import Cost
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.outside import OUTSIDE_TERMS
@@ -57,8 +58,8 @@ def cpu_fit(threads: int = 1, **ns: float) -> Fit:
         (block_ns if name in block_ns else outside)[name] = value
     return Fit(
         threads,
-        np.asarray([block_ns[name] for name in TERMS]),
-        np.asarray([outside[name] for name in OUTSIDE_TERMS]),
+        Cost.flat(np.asarray([block_ns[name] for name in TERMS])),
+        Cost.flat(np.asarray([outside[name] for name in OUTSIDE_TERMS])),
         None,
         (Interval(1e9, 0.9, 1.2),),
         Interval(1e9, 0.95, 1.1),
@@ -76,5 +77,6 @@ def family_model(family: str, threads: int = 1) -> CpuModel:
     block_ns = [0.02 if name.endswith("_macs") else 0.01 for name in about.block_names]
     outside_ns = [500.0 if name in ("call", "nodes", "runs", "stem_nodes") else 0.05 for name in about.outside_names]
     interval = Interval(1e9, 0.9, 1.2)
-    fit = Fit(threads, np.asarray(block_ns), np.asarray(outside_ns), None, (interval,), interval, family)
+    costs = (Cost.flat(np.asarray(ns)) for ns in (block_ns, outside_ns))
+    fit = Fit(threads, *costs, None, (interval,), interval, family)
     return CpuModel(Machine("avx512", threads, 32 << 20, 1 << 20), fit)

@@ -13,10 +13,11 @@ from laudc.predict.activation import Activation, activation_at_rate
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.counts import count_block, full_counts
 from laudc.predict.cpu.amounts import TOKENS, Amounts, Machine
-from laudc.predict.cpu.model import Fit
+from laudc.predict.cpu.cost import Cost
+from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.terms import TERMS, block_terms
 from laudc.predict.frame import Frame
-from laudc.predict.interface import Place
+from laudc.predict.interface import Conditions, Place
 from laudc.predict.network import PlannedBlock, batches, places, predict_network
 from laudc.predict.traffic import far_share
 from tests.predict.models import SMALL, block, cpu_fit, cpu_model
@@ -235,8 +236,8 @@ def test_threads_share_out_tiles_in_tasks_or_by_panels() -> None:
 def test_a_fit_survives_its_file() -> None:
     fit = cpu_fit(2)
     again = Fit.from_dict(fit.to_dict())
-    assert np.allclose(again.block, fit.block)
-    assert np.allclose(again.outside, fit.outside)
+    assert np.allclose(again.block.ns, fit.block.ns)
+    assert np.allclose(again.outside.ns, fit.outside.ns)
     assert again.network_interval == fit.network_interval
     with pytest.raises(ValueError, match="unknown terms nonsense"):
         Fit.from_dict({**fit.to_dict(), "block_ns": {"nonsense": 1.0}})
@@ -245,3 +246,32 @@ def test_a_fit_survives_its_file() -> None:
             Fit.from_dict({**fit.to_dict(), "block_ns": {"block": damaged}})
     with pytest.raises(ValueError, match="0 threads"):
         Fit.from_dict({**fit.to_dict(), "threads": 0})
+    told = replace(fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, fit.block.ns * 2))
+    again = Fit.from_dict(told.to_dict())
+    assert again.usual == told.usual
+    assert np.allclose(again.block.handed_ns, told.block.handed_ns)
+    for damaged in ({"clock_ns": 0.0}, {"handover": -0.1}, {"handover": float("nan")}):
+        with pytest.raises(ValueError, match="clock_ns"):
+            Fit.from_dict({**told.to_dict(), **damaged})
+
+
+def test_predictions_follow_the_conditions() -> None:
+    fit = cpu_fit(2)
+    on_top = np.where([name == "block" for name in TERMS], 1000.0, 0.0)
+    model = CpuModel(
+        Machine("avx512", 2, 32 << 20, 1 << 20),
+        replace(fit, block=Cost(fit.block.ns, on_top), usual=Conditions(1000.0, 0.1)),
+    )
+    record = block(mask_groups=0)
+    counts, groups = full_counts(record), np.zeros((1, 1), int)
+    usual = model.batch_ns(record, counts, Place(), groups)
+    same = model.at(Conditions(1000.0, 0.1))
+    assert same.conditions == model.conditions
+    assert np.allclose(same.batch_ns(record, counts, Place(), groups), usual)
+    apart = model.at(Conditions(1000.0, 0.3))
+    assert np.allclose(apart.batch_ns(record, counts, Place(), groups), usual + 200.0)
+    slow = model.at(Conditions(1100.0, 0.1))
+    assert np.allclose(slow.batch_ns(record, counts, Place(), groups), usual * 1.1)
+    assert slow.dense_ns(record) == pytest.approx(model.dense_ns(record) * 1.1)
+    # A fit that knows of no conditions stays what it is.
+    assert cpu_model(2).at(Conditions(1100.0, 0.1)).conditions is None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+from laudc.calibrate import measure
+from laudc.calibrate.pace import Pace, PaceMeter
 from laudc.predict.distribution import Distribution
+from laudc.predict.interface import Conditions
 from laudc.predict.network import BlockPrediction, NetworkPrediction
-from laudc.profile.compare import PredictedTime, _ranks, compare
+from laudc.profile.compare import MachineState, PredictedTime, _ranks, compare
+from laudc.profile.conditions import watched_conditions
 
 
 def _prediction(samples=(100.0, 200.0)) -> NetworkPrediction:
@@ -39,16 +45,21 @@ def test_runs_go_through_the_images_in_turn() -> None:
     assert result.block_error is None
 
 
-def test_the_clock_is_that_of_the_calibration_over_now(monkeypatch) -> None:
-    from laudc.calibrate import measure
-    from laudc.calibrate.pace import PaceMeter
-    from laudc.profile.clock import relative_clock
+def test_the_state_is_told_beside_the_usual_one() -> None:
+    state = MachineState.of(Conditions(800.0, 0.1), Conditions(1000.0, 0.0), 2, [100.0, 120.0, 500.0])
+    assert state == MachineState(pytest.approx(1.25), pytest.approx(1.2), 120.0)
+    assert compare(_prediction(), [110.0, 210.0], {}, state).state is state
 
-    monkeypatch.setattr(PaceMeter, "clock_ns", lambda self: 800.0)
+
+def test_conditions_are_looked_at_before_and_after(monkeypatch) -> None:
+    found = iter([Pace(1000.0, 600.0, math.nan), Pace(1200.0, 720.0, math.nan)])
+    meter = PaceMeter(lambda: None)
+    monkeypatch.setattr(meter, "in_caches", lambda: next(found))
     monkeypatch.setattr(measure.CpuMeasurer, "__init__", lambda self: None)
-    monkeypatch.setattr(measure.CpuMeasurer, "pace", lambda self, threads: PaceMeter(lambda: None))
-    assert relative_clock(1000.0) == pytest.approx(1.25)
-    assert compare(_prediction(), [110.0, 210.0], {}, 1.25).clock == 1.25
+    monkeypatch.setattr(measure.CpuMeasurer, "pace", lambda self, threads: meter)
+    with watched_conditions(2) as watch:
+        assert watch.conditions is None
+    assert watch.conditions == Conditions(1100.0, pytest.approx(0.1))
 
 
 def test_without_an_interval_nothing_is_inside_or_outside() -> None:

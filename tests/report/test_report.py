@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from laudc.errors import UserError
-from laudc.profile.compare import Comparison, PredictedTime
+from laudc.profile.compare import Comparison, MachineState, PredictedTime
 from laudc.profile.records import BlockProfile, DenseComparison, ProfileResult, Timing
 from laudc.report import RULE, Column, profile_html, profile_text, render_table, write_json
 from laudc.report.profile_text import prediction_summary
@@ -106,11 +106,17 @@ def test_the_text_has_every_row_and_the_conclusion():
 
 
 @pytest.mark.parametrize(
-    ("clock", "said"), [(None, ""), (1.02, ""), (0.91, " 91% of the clock"), (1.05, " 105% of the clock")]
+    ("state", "said"),
+    [
+        (None, ""),
+        (MachineState(1.02, 1.01, 500.0), ""),
+        (MachineState(0.91, 1.0, 500.0), " 91% of the clock"),
+        (MachineState(1.0, 1.25, 500.0), "1.25 times as long as usual. As usual it would be 0.50 ms"),
+    ],
 )
-def test_a_clock_that_has_moved_is_said(clock, said):
+def test_a_machine_that_is_not_as_usual_is_said(state, said):
     time = PredictedTime.of(100.0, 110.0, (0.9, 1.2))
-    text = prediction_summary(Comparison("calibrated by measurement", 2, time, time, time, {}, None, clock))
+    text = prediction_summary(Comparison("calibrated by measurement", 2, time, time, time, {}, None, state))
     assert said in text and ("clock" in text) == bool(said)
 
 

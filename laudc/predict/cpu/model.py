@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ import numpy as np
 from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.behind import found_terms
+from laudc.predict.cpu.cost import Cost
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.families import RESNET, Record, family_of
 from laudc.predict.frame import AnyFrame
-from laudc.predict.interface import COLD, Interval, Place, Scheduled
+from laudc.predict.interface import COLD, Conditions, Interval, Place, Scheduled
 from laudc.predict.residual import Residual
 from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
@@ -24,26 +25,36 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients in nanoseconds per unit of work, for one family and number of threads; `clock_ns`: the clock that
-    they are for, as what it makes of the fixed work of `laudc.calibrate.pace` (0: not known)."""
+    """What work costs, for one family and number of threads. `usual`: the conditions of the machine when nothing slows
+    it down; its clock is the one that costs are for. None: nobody knows."""
 
     threads: int
-    block: Array
-    outside: Array
+    block: Cost
+    outside: Cost
     residual: Residual | None
     block_intervals: tuple[Interval, ...]
     network_interval: Interval | None
     family: str = RESNET
-    clock_ns: float = 0.0
+    usual: Conditions | None = None
+
+    def blocks_ns(self, terms: Array, handover: Array) -> Array:
+        """Time of blocks from their terms (blocks, terms), each at its own handover (blocks,)."""
+        return self.with_residual(terms, self.block.of(terms, handover))
+
+    def with_residual(self, terms: Array, analytic: Array) -> Array:
+        """What the learned residual, where there is one, makes of analytic times (blocks,)."""
+        return analytic if self.residual is None else np.asarray(analytic * np.exp(self.residual.log_factor(terms)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a device profile."""
         about = CPU_FAMILIES[self.family]
         return {
             "threads": self.threads,
-            "clock_ns": self.clock_ns,
-            "block_ns": _named(about.block_names, self.block),
-            "outside_ns": _named(about.outside_names, self.outside),
+            **({} if self.usual is None else asdict(self.usual)),
+            "block_ns": _named(about.block_names, self.block.ns),
+            "block_handed_ns": _named(about.block_names, self.block.handed_ns),
+            "outside_ns": _named(about.outside_names, self.outside.ns),
+            "outside_handed_ns": _named(about.outside_names, self.outside.handed_ns),
             "residual": None if self.residual is None else self.residual.to_dict(),
             "block_intervals": [_interval_dict(interval) for interval in self.block_intervals],
             "network_interval": None if self.network_interval is None else _interval_dict(self.network_interval),
@@ -58,18 +69,29 @@ class Fit:
         residual, network = data.get("residual"), data.get("network_interval")
         return cls(
             int(data["threads"]),
-            _vector(about.block_names, data["block_ns"]),
-            _vector(about.outside_names, data["outside_ns"]),
+            _cost(about.block_names, data["block_ns"], data["block_handed_ns"]),
+            _cost(about.outside_names, data["outside_ns"], data["outside_handed_ns"]),
             None if residual is None else Residual.from_dict(residual),
             tuple(Interval(**entry) for entry in data.get("block_intervals", ())),
             None if network is None else Interval(**network),
             family,
-            float(data.get("clock_ns", 0.0)),
+            _conditions(data) if "clock_ns" in data else None,
         )
 
 
 def _named(names: Sequence[str], values: Array) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in zip(names, values, strict=True) if value > 0}
+
+
+def _cost(names: Sequence[str], ns: Mapping[str, Any], handed_ns: Mapping[str, Any]) -> Cost:
+    return Cost(_vector(names, ns), _vector(names, handed_ns))
+
+
+def _conditions(data: Mapping[str, Any]) -> Conditions:
+    usual = Conditions(float(data["clock_ns"]), float(data["handover"]))
+    if not (np.isfinite(usual.clock_ns) and usual.clock_ns > 0 and np.isfinite(usual.handover) and usual.handover >= 0):
+        raise ValueError(f"clock_ns {usual.clock_ns} with handover {usual.handover}")
+    return usual
 
 
 def _vector(names: Sequence[str], values: Mapping[str, Any]) -> Array:
@@ -87,13 +109,24 @@ def _interval_dict(interval: Interval) -> dict[str, float]:
 
 
 class CpuModel:
-    """Predicts calls of one family's networks on one CPU with one number of threads. See
-    `laudc.predict.interface.LatencyModel`."""
+    """Predicts calls of one family's networks on one CPU with one number of threads, under the fit's usual conditions
+    or others. See `laudc.predict.interface.LatencyModel`."""
 
-    def __init__(self, machine: Machine, fit: Fit) -> None:
+    def __init__(self, machine: Machine, fit: Fit, conditions: Conditions | None = None) -> None:
         self.machine = machine
         self.fit = fit
         self._family = CPU_FAMILIES[fit.family]
+        self._conditions = conditions if fit.usual is not None and conditions is not None else fit.usual
+        handover = 0.0 if self._conditions is None else self._conditions.handover
+        self._block_ns = fit.block.at(handover) * self._slower
+        self._outside_ns = fit.outside.at(handover) * self._slower
+
+    @property
+    def _slower(self) -> float:
+        """How many times as long everything takes as at the clock that costs are for."""
+        if self._conditions is None or self.fit.usual is None:
+            return 1.0
+        return self._conditions.clock_ns / self.fit.usual.clock_ns
 
     @property
     def threads(self) -> int:
@@ -101,9 +134,13 @@ class CpuModel:
         return self.machine.threads
 
     @property
-    def clock_ns(self) -> float:
-        """See `LatencyModel.clock_ns`."""
-        return self.fit.clock_ns
+    def conditions(self) -> Conditions | None:
+        """See `LatencyModel.conditions`."""
+        return self._conditions
+
+    def at(self, conditions: Conditions) -> CpuModel:
+        """See `LatencyModel.at`."""
+        return CpuModel(self.machine, self.fit, conditions)
 
     @property
     def last_cache(self) -> int:
@@ -129,28 +166,25 @@ class CpuModel:
 
     def from_terms(self, terms: Array) -> Array:
         """Time of blocks from their terms (calls, terms)."""
-        analytic = terms @ self.fit.block
-        if self.fit.residual is None:
-            return np.asarray(analytic)
-        return np.asarray(analytic * np.exp(self.fit.residual.log_factor(terms)))
+        return self.fit.with_residual(terms, terms @ self._block_ns)
 
     def frame_ns(self, frame: AnyFrame, *, own_stem: bool, batch: int = 1, place: Place = COLD) -> float:
         """Time of stem, head and the call itself."""
-        return float(self._family.frame_terms(frame, own_stem=own_stem, batch=batch, place=place) @ self.fit.outside)
+        return float(self._family.frame_terms(frame, own_stem=own_stem, batch=batch, place=place) @ self._outside_ns)
 
     def found_ns(self, amounts: Amounts) -> Array:
         """Time of what depends on what is found in each image."""
-        return np.asarray(found_terms(amounts, self._family.outside_names) @ self.fit.outside)
+        return np.asarray(found_terms(amounts, self._family.outside_names) @ self._outside_ns)
 
     def dense_ns(self, record: Record, batch: int = 1, far: float = 1.0) -> float:
         """Time of a block that the runtime computes."""
-        return float(self._family.dense_terms(record, batch, far, self.threads) @ self.fit.outside)
+        return float(self._family.dense_terms(record, batch, far, self.threads) @ self._outside_ns)
 
     def border_ns(self, before: Scheduled | None, block: Scheduled | None, batch: int = 1) -> float:
         """Time that the border between two blocks costs; `block` None: the end of the network."""
         family = self._family
         terms = family.closing_terms(before, batch) if block is None else family.boundary_terms(before, block, batch)
-        return float(terms @ self.fit.outside)
+        return float(terms @ self._outside_ns)
 
     def block_interval(self, mean_us: float) -> Interval | None:
         """The interval of block predictions around `mean_us`."""

@@ -17,7 +17,7 @@ from laudc.predict.gpu.dense import Moved, Product, RuntimeLaunch, dense_launche
 from laudc.predict.gpu.families import GPU_FAMILIES
 from laudc.predict.gpu.launch import Gpu, Launch, traffic_ns
 from laudc.predict.gpu.load import GpuFit, gpu_fit
-from laudc.predict.interface import COLD, Interval, Place, Scheduled
+from laudc.predict.interface import COLD, Conditions, Interval, Place, Scheduled
 from laudc.predict.selection import Amounts
 from laudc.predict.work import Work
 
@@ -94,9 +94,13 @@ class GpuModel:
         return None if self._intervals is None else self._intervals.network
 
     @property
-    def clock_ns(self) -> float:
-        """See `LatencyModel.clock_ns`."""
-        return 0.0
+    def conditions(self) -> None:
+        """See `LatencyModel.conditions`: those of a GPU are its clocks, which are part of its profile."""
+        return None
+
+    def at(self, conditions: Conditions) -> GpuModel:
+        """See `LatencyModel.at`."""
+        return self
 
     @property
     def last_cache(self) -> int:

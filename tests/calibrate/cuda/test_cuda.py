@@ -268,7 +268,7 @@ def test_what_the_kernels_decide_is_counted(emulated, monkeypatch) -> None:
         sample = measurer.measure(design, "sparse", threads)
         records = [record for _, record in design.records(64)]
         assert len(sample.block_ns) == len(sample.counts) == len(records)
-        assert sample.spread < 0.01 and sample.clock_ns == pytest.approx(10_010, rel=0.01)
+        assert sample.spread < 0.01 and sample.conditions.clock_ns == pytest.approx(10_010, rel=0.01)
         for record, counts, share, kept in zip(
             records, sample.counts, design.drawn.spatial, design.drawn.channel, strict=True
         ):

@@ -1,0 +1,62 @@
+"""What work costs on a CPU, as far as its cores are apart.
+
+What goes from one core to another takes longer on some machines than on others, and in virtual machines longer in some
+minutes than in others: two virtual cores that shared a last-level cache may not share one a moment later. `handover`
+says how it stands (`laudc.predict.interface.Conditions`). Our derivation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+# Kinds of work, of all families, in which something goes from core to core: where threads meet, and maps, lists and
+# weights that one of them made ready for the others.
+HANDED = frozenset(
+    {
+        # of blocks
+        "block", "section", "sublayers", "crossed", "listed", "entries", "rows_written", "outputs", "packed",
+        "compacted", "filters", "copied", "pieces", "tile_transforms", "tile_outputs", "summed", "scaled", "excited",
+        "passed", "heads", "scores", "gelu",
+        # outside of them
+        "call", "runs", "boundaries", "transposed", "nodes", "elementwise", "stem_nodes", "behind_nodes",
+    }
+)  # fmt: skip
+
+
+def handed(names: Sequence[str]) -> list[int]:
+    """Which of a family's terms are."""
+    return [index for index, name in enumerate(names) if name in HANDED]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Nanoseconds per unit of work, (terms,) each: `ns` wherever the cores are, and `handed_ns` on top, times the
+    handover."""
+
+    ns: Array
+    handed_ns: Array
+
+    @classmethod
+    def flat(cls, ns: Array) -> Cost:
+        """The same whatever the handover."""
+        return cls(ns, np.zeros_like(ns))
+
+    def at(self, handover: float) -> Array:
+        """(terms,) at one handover."""
+        return np.asarray(self.ns + handover * self.handed_ns)
+
+    def of(self, terms: Array, handover: Array) -> Array:
+        """(rows,) of so much work (rows, terms), each at its own handover (rows,)."""
+        return np.asarray(terms @ self.ns + handover * (terms @ self.handed_ns))
+
+    def only(self, kinds: Array) -> Cost:
+        """Without the other kinds of work; `kinds`: (terms,) of truth values."""
+        return Cost(self.ns * kinds, self.handed_ns * kinds)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.ns + other.ns, self.handed_ns + other.handed_ns)
