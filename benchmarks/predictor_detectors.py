@@ -24,6 +24,7 @@ from laudc.engine.engine import Engine
 from laudc.engine.manifest import PORTABLE
 from laudc.engine.trace import trace_found
 from laudc.export import export
+from laudc.predict.frame import frame_of_model
 from laudc.profile.activation import trace_masks
 from laudc.profile.compare import engine_model
 from laudc.profile.conditions import watched_conditions
@@ -60,8 +61,9 @@ def compare(head: str, mode: str, size: tuple[int, int], threads: list[int], run
             with laudc.load_engine(path, threads=count) as engine:
                 images = collect_inputs(engine.manifest, None, 1).batches[:IMAGES]
                 portable = parse_onnx(engine.bundle.read(PORTABLE), path)
-                masks, found = trace_masks(engine, images), trace_found(portable, images)
-                model = engine_model(engine.manifest, portable, threads=count)
+                frame = frame_of_model(portable)
+                masks, found = trace_masks(engine, images), trace_found(portable, images, frame)
+                model = engine_model(engine.manifest, portable, frame, threads=count)
                 assert model is not None
                 with watched_conditions(count) as watch:
                     measured = [median_ms(engine, image, runs) for image in images]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from laudc.predict.activation import Activation
+    from laudc.predict.frame import AnyFrame
     from laudc.predict.selection import Selecting
 
 # More images than this change no schedule.
@@ -59,18 +60,21 @@ def trace_images(
     return activation_from_masks(joined, f"{len(files)} calibration images", model_sha256, _columns(counted))
 
 
-def trace_found(model: onnx.ModelProto, batches: Iterable[NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
+def trace_found(
+    model: onnx.ModelProto, batches: Iterable[NDArray[np.float32]], frame: AnyFrame | None = None
+) -> dict[str, NDArray[np.int64]]:
     """How much a detector finds in each image, counts (images,) by name as in `laudc.predict.selection`; nothing of a
     model that selects nothing.
 
     Args:
         model: the portable model.
         batches: its input, one image each.
+        frame: of the model, by a caller that has it already.
     """
     from laudc.predict.frame import frame_of_model, selecting_of
     from laudc.predict.selection import count_found
 
-    selecting = selecting_of(frame_of_model(model))
+    selecting = selecting_of(frame or frame_of_model(model))
     if not selecting:
         return {}
     return _columns([count_found(selecting, values) for values in _run(model, _watched(selecting), batches)])

@@ -127,17 +127,17 @@ class Comparison:
 def engine_model(
     manifest: Manifest,
     portable: onnx.ModelProto,
+    frame: AnyFrame,
     *,
     threads: int,
     device: str | os.PathLike[str] | None = None,
 ) -> EngineModel | None:
     """What an engine can be predicted by; None where there is no model for it.
 
-    `device`: profile to predict with; None: the one of the engine's name.
+    `frame`: of the portable model. `device`: profile to predict with; None: the one of the engine's name.
     """
     from laudc.devices import load_profile
     from laudc.predict.families import family_of_network
-    from laudc.predict.frame import frame_of_model
     from laudc.predict.models import latency_model
 
     blocks = _planned(manifest, portable)
@@ -154,7 +154,7 @@ def engine_model(
     trusted = latency_model(profile, threads=threads, isa=isa, precision=manifest.precision, family=family)
     if trusted is None:
         return None
-    return EngineModel(trusted, frame_of_model(portable), tuple(blocks), manifest.source.onnx_sha256)
+    return EngineModel(trusted, frame, tuple(blocks), manifest.source.onnx_sha256)
 
 
 def _planned(manifest: Manifest, portable: onnx.ModelProto) -> list[PlannedBlock]:

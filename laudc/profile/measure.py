@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from laudc.engine.engine import Engine
+    from laudc.predict.frame import AnyFrame
     from laudc.predict.interface import Conditions
     from laudc.predict.network import NetworkPrediction
     from laudc.profile.dense import DenseNetwork
@@ -83,6 +84,7 @@ def profile(
     from laudc.devices import detect_host
     from laudc.engine.engine import load_engine
     from laudc.ops.macs import network_shape
+    from laudc.predict.frame import frame_of_model
 
     if runs < 1 or warmup < 0:
         raise UserError(
@@ -99,14 +101,15 @@ def profile(
         progress("activation", 0.0)
         masks = trace_masks(loaded, inputs.batches)
         activation = count_activation(masks, network_shape(portable) if portable is not None else None)
-        found = _found(portable, inputs.batches)
+        frame = frame_of_model(portable) if portable is not None else None
+        found = _found(portable, frame, inputs.batches)
         if save_activation is not None:
             _save_activation(save_activation, masks, found, inputs, loaded.manifest)
         dense = _dense_network(portable, threads) if against_dense and portable is not None else None
         gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
         model = None
-        if portable is not None:
-            model = engine_model(loaded.manifest, portable, threads=threads, device=device)
+        if portable is not None and frame is not None:
+            model = engine_model(loaded.manifest, portable, frame, threads=threads, device=device)
         told = model is not None and model.usual is not None
         with watched_conditions(threads) if told else contextlib.nullcontext(Watch()) as watch:
             own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
@@ -125,7 +128,7 @@ def profile(
             "interleaved": dense is not None,
             "idle_gap_ms": gap * 1000,
         }
-        objects = _objects(portable, found)
+        objects = _objects(frame, found)
         return _result(loaded, own, other, blocks, activation, inputs, settings, comparison, objects)
 
 
@@ -144,22 +147,24 @@ def _portable(engine: Engine, *, needed: bool) -> onnx.ModelProto | None:
     return None
 
 
-def _found(portable: onnx.ModelProto | None, batches: list[NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
+def _found(
+    portable: onnx.ModelProto | None, frame: AnyFrame | None, batches: list[NDArray[np.float32]]
+) -> dict[str, NDArray[np.int64]]:
     """What a detector finds in the images: its engine does not say how many boxes it went through on the way."""
     from laudc.engine.trace import trace_found
 
     if portable is None or importlib.util.find_spec("onnxruntime") is None:
         return {}
-    return trace_found(portable, batches)
+    return trace_found(portable, batches, frame)
 
 
-def _objects(portable: onnx.ModelProto | None, found: dict[str, NDArray[np.int64]]) -> dict[str, Spread] | None:
-    from laudc.predict.frame import frame_of_model, selecting_of
+def _objects(frame: AnyFrame | None, found: dict[str, NDArray[np.int64]]) -> dict[str, Spread] | None:
+    from laudc.predict.frame import selecting_of
     from laudc.predict.selection import regions_and_objects
 
-    if portable is None or not found:
+    if frame is None or not found:
         return None
-    counted = regions_and_objects(selecting_of(frame_of_model(portable)), found)
+    counted = regions_and_objects(selecting_of(frame), found)
     return {name: Spread.of(values.tolist()) for name, values in counted.items()}
 
 

@@ -5,6 +5,7 @@ import pytest
 
 import laudc
 from laudc.errors import UserError
+from laudc.predict import frame
 from laudc.profile.activation import count_activation
 from laudc.profile.dense import split_by_block
 from laudc.profile.inputs import collect_inputs
@@ -87,6 +88,13 @@ def test_without_the_portable_model(tiny_onnx, tmp_path, native):
     assert result.blocks[0].spatial_rate is not None and result.blocks[0].activation is None
     with pytest.raises(UserError, match="cannot be compared"):
         laudc.profile(path, runs=2, against_dense=True)
+
+
+def test_the_graph_is_read_once_for_its_frame(tiny_engine, monkeypatch):
+    frame_of_model, read = frame.frame_of_model, []
+    monkeypatch.setattr(frame, "frame_of_model", lambda model: read.append(model) or frame_of_model(model))
+    result = laudc.profile(tiny_engine, runs=1, warmup=0, threads=1)
+    assert result.comparison is not None and len(read) == 1
 
 
 def test_blocks_left_to_the_runtime_have_no_time_of_their_own(tiny_onnx, tmp_path, native):
