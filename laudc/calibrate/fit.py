@@ -38,7 +38,7 @@ class _Rows:
     """Training data of one family and number of threads: blocks of ours, and what is left of the calls.
 
     all_ours: calls without a block of the runtime. of_frame: terms that only stem, head and the call itself have.
-    handover: of each call.
+    excess: of each call's handover over the usual one.
     """
 
     family: str
@@ -52,7 +52,7 @@ class _Rows:
     all_ours: Array
     of_frame: Array
     design: Array
-    handover: Array
+    excess: Array
 
     @property
     def importance(self) -> Array:
@@ -83,7 +83,7 @@ class _Rows:
             self.all_ours[calls],
             self.of_frame,
             self.design[calls],
-            self.handover[calls],
+            self.excess[calls],
         )
 
 
@@ -92,7 +92,8 @@ def fit_threads(
 ) -> tuple[Fit, dict[str, Any]]:
     """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
     `usual`: the clock that the samples are of, and the handover when nothing slows the machine down."""
-    rows = _rows(designs, [sample for sample in samples if sample.threads == machine.threads], machine)
+    seen = [sample for sample in samples if sample.threads == machine.threads]
+    rows = _rows(designs, seen, machine, usual)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
     if len(rows.block_ns) >= _RESIDUAL_LEAST_BLOCKS:
@@ -119,7 +120,7 @@ def fit_threads(
     return full, {**errors, "learned_residual": residual}
 
 
-def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine) -> _Rows:
+def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions) -> _Rows:
     by_index = {design.index: design for design in designs}
     name = designs[0].family
     family = CPU_FAMILIES[name]
@@ -160,18 +161,18 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
         np.asarray(all_ours),
         ~(np.stack(outside) - np.stack(around) > 0).any(axis=0),
         np.asarray(owners),
-        np.asarray([sample.conditions.handover for sample in samples]),
+        np.asarray([sample.conditions.excess(usual) for sample in samples]),
     )
 
 
 def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
-    handover = rows.handover[rows.block_sample]
+    excess = rows.excess[rows.block_sample]
     names = CPU_FAMILIES[rows.family].block_names
-    block = _fit_cost(names, rows.block_terms, rows.block_ns, handover, importance=rows.importance)
+    block = _fit_cost(names, rows.block_terms, rows.block_ns, excess, importance=rows.importance)
     outside = _fit_outside(rows)
     learned: Residual | None = None
     if residual:
-        learned = fit_residual(rows.block_terms, np.log(rows.block_ns / block.of(rows.block_terms, handover)))
+        learned = fit_residual(rows.block_terms, np.log(rows.block_ns / block.of(rows.block_terms, excess)))
     return Fit(machine.threads, block, outside, learned, (), None, rows.family)
 
 
@@ -179,15 +180,15 @@ def _fit_cost(
     names: Sequence[str],
     terms: Array,
     measured: Array,
-    handover: Array,
+    excess: Array,
     *,
     scale: Array | None = None,
     importance: Array | None = None,
 ) -> Cost:
-    """Work that is handed from core to core has a second coefficient, times each row's handover; the other arguments
-    are those of `fit_relative`."""
+    """Work that is handed from core to core has a second coefficient, times the excess of each row's handover; the other
+    arguments are those of `fit_relative`."""
     columns = handed(names)
-    both = np.hstack([terms, terms[:, columns] * handover[:, None]])
+    both = np.hstack([terms, terms[:, columns] * excess[:, None]])
     ns = fit_relative(both, measured, scale=scale, importance=importance)
     on_top = np.zeros(len(names))
     on_top[columns] = ns[len(names) :]
@@ -200,14 +201,14 @@ def _fit_outside(rows: _Rows) -> Cost:
     in calls that are all ours too; once they are known, stem, head and call are fitted again to what they leave."""
     # What is left of a call counts as much as it weighs in the whole call.
     weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
-    ours, terms, handover = rows.all_ours, rows.outside_terms, rows.handover
+    ours, terms, excess = rows.all_ours, rows.outside_terms, rows.excess
     fit = partial(_fit_cost, CPU_FAMILIES[rows.family].outside_names)
-    own = fit(terms[ours], rows.outside_ns[ours], handover[ours], scale=weight[ours])
+    own = fit(terms[ours], rows.outside_ns[ours], excess[ours], scale=weight[ours])
     known = rows.of_frame & (terms[ours] > 0).any(axis=0)
-    left = rows.outside_ns - own.only(known).of(terms, handover)
-    added = fit(terms * ~known, left, handover, scale=weight)
-    rest = rows.outside_ns - added.of(terms, handover)
-    return added + fit(terms[ours] * known, rest[ours], handover[ours], scale=weight[ours])
+    left = rows.outside_ns - own.only(known).of(terms, excess)
+    added = fit(terms * ~known, left, excess, scale=weight)
+    rest = rows.outside_ns - added.of(terms, excess)
+    return added + fit(terms[ours] * known, rest[ours], excess[ours], scale=weight[ours])
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,8 @@ def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _HeldOut:
         out = set(names[fold::_FOLDS])
         seen, unseen = rows.without(out), rows.only(out)
         fit = _fit(seen, machine, residual=residual)
-        blocks = fit.blocks_ns(unseen.block_terms, unseen.handover[unseen.block_sample])
-        calls = fit.outside.of(unseen.outside_terms, unseen.handover)
+        blocks = fit.blocks_ns(unseen.block_terms, unseen.excess[unseen.block_sample])
+        calls = fit.outside.of(unseen.outside_terms, unseen.excess)
         np.add.at(calls, unseen.block_sample, blocks)
         found.append((blocks, unseen.block_ns, calls, unseen.total_ns, unseen.design, unseen.all_ours))
     return _HeldOut(*(np.concatenate(values) for values in zip(*found, strict=True)))

@@ -64,9 +64,9 @@ class Pace:
 
 
 def slowness(paces: Sequence[Pace], usual: Pace) -> float:
-    """How many times as slow as usual the machine was at worst around a measurement, or how much what sharing costs
-    changed meanwhile: the model is told how much it costs, but nobody knows when it changed."""
-    return max(*(pace.slowness(usual) for pace in paces), shared_change(paces))
+    """How many times as slow as usual the machine was at worst around a measurement, or half of how much what sharing
+    costs changed meanwhile: the model is told the mean, but nobody knows when it changed."""
+    return max(*(pace.slowness(usual) for pace in paces), (1 + shared_change(paces)) / 2)
 
 
 def shared_change(paces: Sequence[Pace]) -> float:

@@ -62,6 +62,10 @@ class Conditions:
     clock_ns: float
     handover: float
 
+    def excess(self, usual: Conditions) -> float:
+        """How much the handover is above the usual one; nothing is cheaper than usual below it."""
+        return max(0.0, self.handover - usual.handover)
+
 
 @dataclass(frozen=True)
 class Interval:

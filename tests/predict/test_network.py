@@ -268,7 +268,7 @@ def test_predictions_follow_the_conditions() -> None:
     same = model.at(Conditions(1000.0, 0.1))
     assert same.conditions == model.conditions
     assert np.allclose(same.batch_ns(record, counts, Place(), groups), usual)
-    apart = model.at(Conditions(1000.0, 0.3))
+    apart = model.at(Conditions(1000.0, 0.3))  # 0.2 above the usual handover
     assert np.allclose(apart.batch_ns(record, counts, Place(), groups), usual + 200.0)
     slow = model.at(Conditions(1100.0, 0.1))
     assert np.allclose(slow.batch_ns(record, counts, Place(), groups), usual * 1.1)

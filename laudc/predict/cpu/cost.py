@@ -1,8 +1,8 @@
 """What work costs on a CPU, as far as its cores are apart.
 
-What goes from one core to another takes longer on some machines than on others, and in virtual machines longer in some
-minutes than in others: two virtual cores that shared a last-level cache may not share one a moment later. `handover`
-says how it stands (`laudc.predict.interface.Conditions`). Our derivation.
+In virtual machines what goes from one core to another takes longer in some minutes than in others: two virtual cores
+that shared a last-level cache may not share one a moment later. The handover says how it stands
+(`laudc.predict.interface.Conditions`), its excess how much it is above the usual one. Our derivation.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ def handed(names: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Nanoseconds per unit of work, (terms,) each: `ns` wherever the cores are, and `handed_ns` on top, times the
-    handover."""
+    """Nanoseconds per unit of work, (terms,) each: `ns` at the usual handover, and `handed_ns` on top, times its
+    excess."""
 
     ns: Array
     handed_ns: Array
 
     @classmethod
     def flat(cls, ns: Array) -> Cost:
-        """The same whatever the handover."""
+        """The same wherever the cores are."""
         return cls(ns, np.zeros_like(ns))
 
-    def at(self, handover: float) -> Array:
+    def at(self, excess: float) -> Array:
         """(terms,) at one handover."""
-        return np.asarray(self.ns + handover * self.handed_ns)
+        return np.asarray(self.ns + excess * self.handed_ns)
 
-    def of(self, terms: Array, handover: Array) -> Array:
+    def of(self, terms: Array, excess: Array) -> Array:
         """(rows,) of so much work (rows, terms), each at its own handover (rows,)."""
-        return np.asarray(terms @ self.ns + handover * (terms @ self.handed_ns))
+        return np.asarray(terms @ self.ns + excess * (terms @ self.handed_ns))
 
     def only(self, kinds: Array) -> Cost:
         """Without the other kinds of work; `kinds`: (terms,) of truth values."""

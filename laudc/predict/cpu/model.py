@@ -37,9 +37,9 @@ class Fit:
     family: str = RESNET
     usual: Conditions | None = None
 
-    def blocks_ns(self, terms: Array, handover: Array) -> Array:
+    def blocks_ns(self, terms: Array, excess: Array) -> Array:
         """Time of blocks from their terms (blocks, terms), each at its own handover (blocks,)."""
-        return self.with_residual(terms, self.block.of(terms, handover))
+        return self.with_residual(terms, self.block.of(terms, excess))
 
     def with_residual(self, terms: Array, analytic: Array) -> Array:
         """What the learned residual, where there is one, makes of analytic times (blocks,)."""
@@ -117,16 +117,16 @@ class CpuModel:
         self.fit = fit
         self._family = CPU_FAMILIES[fit.family]
         self._conditions = conditions if fit.usual is not None and conditions is not None else fit.usual
-        handover = 0.0 if self._conditions is None else self._conditions.handover
-        self._block_ns = fit.block.at(handover) * self._slower
-        self._outside_ns = fit.outside.at(handover) * self._slower
+        excess, slower = self._beside_usual()
+        self._block_ns = fit.block.at(excess) * slower
+        self._outside_ns = fit.outside.at(excess) * slower
 
-    @property
-    def _slower(self) -> float:
-        """How many times as long everything takes as at the clock that costs are for."""
-        if self._conditions is None or self.fit.usual is None:
-            return 1.0
-        return self._conditions.clock_ns / self.fit.usual.clock_ns
+    def _beside_usual(self) -> tuple[float, float]:
+        """The excess of the handover, and how many times as long everything takes for the clock."""
+        now, usual = self._conditions, self.fit.usual
+        if now is None or usual is None:
+            return 0.0, 1.0
+        return now.excess(usual), now.clock_ns / usual.clock_ns
 
     @property
     def threads(self) -> int:
