@@ -28,6 +28,8 @@ _FOLDS = 8
 _COVERAGE = 0.90
 _INTERVAL_LIMITS_US = (30.0, 300.0)
 _ANY_US = 1e9
+# How much a call under other than usual conditions counts beside one under these.
+_UNUSUAL_COUNTS = 0.3
 # A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
 _RESIDUAL_LEAST_BLOCKS = 200
 _RESIDUAL_WORTH = 0.97
@@ -185,14 +187,16 @@ def _fit_cost(
     scale: Array | None = None,
     importance: Array | None = None,
 ) -> Cost:
-    """Work that is handed from core to core has a second coefficient, times the excess of each row's handover; the other
+    """Work that is handed from core to core has a second coefficient, times the excess of each row's handover. Rows under
+    other than usual conditions count less: they are told apart by one number, and no two are quite alike. The other
     arguments are those of `fit_relative`."""
     columns = handed(names)
+    counts = np.where(excess > 0, _UNUSUAL_COUNTS, 1.0) * (1.0 if importance is None else importance)
     both = np.hstack([terms, terms[:, columns] * excess[:, None]])
-    ns = fit_relative(both, measured, scale=scale, importance=importance)
-    on_top = np.zeros(len(names))
-    on_top[columns] = ns[len(names) :]
-    return Cost(ns[: len(names)], on_top)
+    ns = fit_relative(both, measured, scale=scale, importance=counts)
+    handed_ns = np.zeros(len(names))
+    handed_ns[columns] = ns[len(names) :]
+    return Cost(ns[: len(names)], handed_ns)
 
 
 def _fit_outside(rows: _Rows) -> Cost:
