@@ -30,7 +30,7 @@ _WORTH_A_BORDER = 0.97
 @dataclass(frozen=True)
 class _Option:
     """One way to run a block and its predicted mean time per call, borders left out; `behind_ns`: what a block of ours
-    takes more right behind one of the runtime's."""
+    takes more right behind one of the runtime's, 0 where there is none it could follow."""
 
     execution: str
     record: Record
@@ -59,9 +59,7 @@ class CostChooser:
     def choose(self, plan: Plan, records: Mapping[str, Record]) -> Plan:
         """See `laudc.schedule.plan.Chooser`. With `--schedule dense` or `sparse` only what is left open is chosen."""
         plan = replace(plan, blocks=tuple(self._covered(block, records[block.name]) for block in plan.blocks))
-        options = [
-            self._options(plan, block, records[block.name], place) for block, place in self._places(plan, records)
-        ]
+        options = self._options(plan, records)
         chosen, predicted = self._best(plan, self._cheapest(options), _uniform(options))
         return replace(plan, blocks=_plans(plan, options, chosen, predicted), predicted=_summary(predicted))
 
@@ -78,7 +76,8 @@ class CostChooser:
             return found[1].latency.mean_us / (_WORTH_A_BORDER if borders else 1.0)
 
         # What a block leaves the next one depends on who computes it; the chain was found without knowing.
-        return min(map(predicted, [cheapest, *uniform]), key=handicapped)
+        others = [chain for chain in uniform if chain != cheapest]
+        return min(map(predicted, [cheapest, *others]), key=handicapped)
 
     def _predict(self, plan: Plan, chain: list[_Option]) -> NetworkPrediction:
         blocks = [PlannedBlock(b.name, o.record, o.execution) for b, o in zip(plan.blocks, chain, strict=True)]
@@ -95,21 +94,35 @@ class CostChooser:
         counts = block_counts(blocks, self.activation)
         return list(zip(plan.blocks, places(blocks, counts, self.model.last_cache, self.frame.weights), strict=True))
 
-    def _options(self, plan: Plan, block: BlockPlan, record: Record, place: Place) -> list[_Option]:
-        dense = _Option("dense", record, self.model.dense_ns(record, self.batch, place.far))
-        if block.execution == "dense":
-            return [dense]
-        found = [self._sparse(block.name, possible, place) for possible in self.model.variants(record)]
-        return found if plan.choice == "sparse" else [*found, dense]
+    def _options(self, plan: Plan, records: Mapping[str, Record]) -> list[list[_Option]]:
+        """The ways to run each block."""
+        found: list[list[_Option]] = []
+        for block, place in self._places(plan, records):
+            behind = any(option.execution == "dense" for option in found[-1]) if found else False
+            found.append(self._options_of(plan, block, records[block.name], place, behind=behind))
+        return found
 
-    def _sparse(self, name: str, record: Record, place: Place) -> _Option:
+    def _options_of(self, plan: Plan, block: BlockPlan, record: Record, place: Place, *, behind: bool) -> list[_Option]:
+        """The ways to run a block; `behind`: it may stand right behind one of the runtime's."""
+        found: list[_Option] = []
+        if block.execution != "dense":
+            found += [self._sparse(block.name, one, place, behind=behind) for one in self.model.variants(record)]
+        if block.execution == "dense" or plan.choice != "sparse":
+            found.append(_Option("dense", record, self.model.dense_ns(record, self.batch, place.far)))
+        return found
+
+    def _sparse(self, name: str, record: Record, place: Place, *, behind: bool) -> _Option:
         counts = count_work(record, self.activation.masks_of(name), self.activation.images)
         calls = batches(self.activation.images, self.batch)
-        ns, behind_ns = (
-            float(np.mean(self.model.batch_ns(record, counts, replace(place, behind=behind), calls)))
-            for behind in (False, True)
-        )
-        return _Option("sparse", record, ns, behind_ns - ns)
+
+        def mean_ns(where: Place) -> float:
+            return float(np.mean(self.model.batch_ns(record, counts, where, calls)))
+
+        ns = mean_ns(replace(place, behind=False))
+        # What the block before leaves in a core's own caches is a matter of CPUs.
+        if behind and self.model.threads:
+            return _Option("sparse", record, ns, mean_ns(replace(place, behind=True)) - ns)
+        return _Option("sparse", record, ns)
 
     def _cheapest(self, options: list[list[_Option]]) -> list[_Option]:
         """The chain of options with the least sum of blocks and borders."""

@@ -98,6 +98,25 @@ def test_what_a_run_costs_behind_the_runtime_counts() -> None:
     assert begins(1e9) == 0
 
 
+def test_only_blocks_that_may_follow_the_runtimes_are_predicted_behind_them(monkeypatch) -> None:
+    """Not the first one, none where all are ours, and none on a GPU, whose kernels leave nothing in a core's caches."""
+
+    def behind(model, plan: Plan) -> int:
+        batch_ns, places = model.batch_ns, []
+        monkeypatch.setattr(model, "batch_ns", lambda *args: places.append(args[2]) or batch_ns(*args))
+        chooser = CostChooser(model, Frame.of_blueprint(SMALL), activation_at_rate(RECORDS, 0.5, images=8))
+        chooser._options(plan, dict(RECORDS))
+        assert places
+        return sum(place.behind for place in places)
+
+    variants = [len(cpu_model().variants(record)) for _, record in RECORDS]
+    after_one = _forced(["dense", *["sparse"] * (len(RECORDS) - 1)])
+    assert behind(cpu_model(), _plan()) == sum(variants[1:])
+    assert behind(cpu_model(), _plan("sparse")) == 0
+    assert behind(cpu_model(), replace(_plan("sparse"), blocks=after_one)) == variants[1]
+    assert behind(gpu_model(load_profile("h200"), "fp32"), _plan()) == 0
+
+
 def test_a_border_must_save_more_than_predictions_err() -> None:
     """Where it saves less, all blocks are of one kind."""
     found = set()
