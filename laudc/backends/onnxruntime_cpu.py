@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from laudc.backends.interface import Availability, join_outputs
 from laudc.backends.native import library_abi, library_path
-from laudc.devices.host import detect_host
+from laudc.devices.host import threads_per_call
 from laudc.errors import UserError
 from laudc.ops import names
 from laudc.ops.margins import split_margins
@@ -107,7 +107,7 @@ class OnnxRuntimeCpu:
         options.log_severity_level = 3
         # Left to itself, onnxruntime counts cores that this process may not use, and ties its threads to cores but not
         # the caller, which then may share one with them for seconds.
-        options.intra_op_num_threads = threads or detect_host().usable_threads
+        options.intra_op_num_threads = threads_per_call(threads)
         return options
 
     def gpu(self) -> GpuRecord | None:

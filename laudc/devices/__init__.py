@@ -1,7 +1,7 @@
 """Device profiles and what this machine is. Standard library only until a profile is parsed."""
 
 from .catalogue import available_profiles, load_profile
-from .host import Host, detect_host
+from .host import Host, detect_host, threads_per_call
 from .profile import DTYPES, DeviceProfile, DtypeRate, LaudnetParameters
 from .user import fits_host, save_profile, user_profile_path
 
@@ -16,5 +16,6 @@ __all__ = [
     "fits_host",
     "load_profile",
     "save_profile",
+    "threads_per_call",
     "user_profile_path",
 ]

@@ -130,6 +130,11 @@ def read_clock_ghz(cpuinfo: str, cpu0: Path = CPU_SYSFS / "cpu0") -> float:
     return 0.0
 
 
+def threads_per_call(threads: int | None = None) -> int:
+    """`threads`, or the usual number of a call on the CPU: all that this process may run on."""
+    return detect_host().usable_threads if threads is None else threads
+
+
 def _usable_threads() -> int:
     """Threads this process may run on (affinity, containers), at least 1."""
     if hasattr(os, "sched_getaffinity"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from laudc.devices import DeviceProfile
+from laudc.devices import DeviceProfile, threads_per_call
 from laudc.devices.profile import MEASURED, MODELLED, MOST_IMAGES
 from laudc.errors import UserError
 from laudc.predict.families import RESNET
@@ -24,7 +24,7 @@ class TrustedModel:
 def latency_model(
     profile: DeviceProfile,
     *,
-    threads: int,
+    threads: int | None = None,
     isa: str | None = None,
     precision: str = "fp32",
     family: str = RESNET,
@@ -33,7 +33,7 @@ def latency_model(
 
     Args:
         profile: of the device.
-        threads: of a call on a CPU.
+        threads: of a call on a CPU; None: all that this process may run on.
         isa: kernels that a CPU runs; None: whatever its profile was measured with.
         precision: data type of the weights and maps.
         family: of the networks, one of `laudc.predict.families.FAMILIES`.
@@ -48,6 +48,7 @@ def latency_model(
     if profile.kind == "cpu":
         from laudc.predict.cpu.load import cpu_model
 
+        threads = threads_per_call(threads)
         if threads < 1:
             raise UserError(
                 f"a call with {threads} threads cannot be predicted", "it has at least one", "use --threads 1"

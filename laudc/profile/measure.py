@@ -81,7 +81,7 @@ def profile(
         UserError: engine, images or numbers are unusable, or the bundle lacks the portable model that
             `against_dense` needs.
     """
-    from laudc.devices import detect_host
+    from laudc.devices import threads_per_call
     from laudc.engine.engine import load_engine
     from laudc.ops.macs import network_shape
     from laudc.predict.frame import frame_of_model
@@ -94,7 +94,7 @@ def profile(
         )
     if isinstance(images, (str, os.PathLike)):
         images = [images]
-    threads = detect_host().usable_threads if threads is None else threads
+    threads = threads_per_call(threads)
     with load_engine(engine, threads=threads) as loaded:
         portable = _portable(loaded, needed=against_dense)
         inputs = collect_inputs(loaded.manifest, images, batch)

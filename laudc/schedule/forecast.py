@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from laudc.devices import DeviceProfile, detect_host, load_profile
+from laudc.devices import DeviceProfile, load_profile
 from laudc.errors import UserError
 from laudc.files import sha256_bytes
 from laudc.predict.activation import Activation, activation_at_rate, load_activation
@@ -179,7 +179,6 @@ def chooser_for(
     family = family_of_network(record for _, record in block_records(Graph(model), _PANEL))
     if family is None:
         return None
-    threads = detect_host().usable_threads if threads is None else threads
     found = latency_model(profile, threads=threads, isa=isa, precision=precision, family=family)
     if found is None:
         return None

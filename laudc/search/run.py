@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from laudc.devices import detect_host, load_profile
+from laudc.devices import load_profile, threads_per_call
 from laudc.errors import UserError
 from laudc.predict.architectures import PUBLISHED, AnyBlueprint, published
 from laudc.predict.blueprint import Blueprint
@@ -110,8 +110,7 @@ def search(
     if budget_ms is not None and not 0 < budget_ms < math.inf:
         raise UserError(f"a budget of {budget_ms:g} ms is impossible", "it is a time above 0", "use --budget-ms 40")
     profile = load_profile(device)
-    threads = detect_host().usable_threads if threads is None else threads
-    target = Target(os.fspath(device), precision, images_per_call(batch, profile), threads)
+    target = Target(os.fspath(device), precision, images_per_call(batch, profile), threads_per_call(threads))
     options = uniform_options(base, modes, spatial, channel, rates)
     times = run_all(
         evaluate,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from laudc.devices import detect_host
 from laudc.errors import UserError
 
 Result = TypeVar("Result")
@@ -39,7 +39,7 @@ def run_all(
         raise UserError(f"{workers} processes cannot predict anything", "it takes at least one", "use --workers 1")
     if scheduler is not None:
         return _on_dask(function, tasks, scheduler, progress)
-    count = workers or _usable_cores()
+    count = workers or detect_host().usable_threads
     if count <= 1 or len(tasks) < 8:
         return [_counted(function(*task), index, len(tasks), progress) for index, task in enumerate(tasks)]
     results: dict[int, Result] = {}
@@ -54,10 +54,6 @@ def run_all(
 def _counted(result: Result, index: int, total: int, progress: Callable[[float], None]) -> Result:
     progress((index + 1) / total)
     return result
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_dask(

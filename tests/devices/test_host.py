@@ -2,7 +2,7 @@
 
 import pytest
 
-from laudc.devices import detect_host, host
+from laudc.devices import detect_host, host, threads_per_call
 
 CPUINFO = """processor\t: 0
 model name\t: Imaginary CPU 9000
@@ -53,6 +53,11 @@ def test_this_host_is_described():
     assert found.cores >= 1 and found.usable_threads >= 1
     assert found.cpu in found.describe()
     assert found.to_dict()["features"] == list(found.features)
+
+
+def test_a_call_uses_all_threads_unless_told():
+    assert threads_per_call() == threads_per_call(None) == detect_host().usable_threads
+    assert threads_per_call(3) == 3 and threads_per_call(0) == 0  # which the caller refuses
 
 
 @pytest.mark.parametrize("machine, arch", [("AMD64", "x86_64"), ("arm64", "aarch64"), ("riscv64", "riscv64")])
