@@ -110,7 +110,8 @@ def search(
     if budget_ms is not None and not 0 < budget_ms < math.inf:
         raise UserError(f"a budget of {budget_ms:g} ms is impossible", "it is a time above 0", "use --budget-ms 40")
     profile = load_profile(device)
-    target = Target(os.fspath(device), precision, images_per_call(batch, profile), threads_per_call(threads))
+    images, threads = images_per_call(batch, profile), threads_per_call(threads)
+    target = Target(os.fspath(device), profile.sha256, precision, images, threads)
     options = uniform_options(base, modes, spatial, channel, rates)
     times = run_all(
         evaluate,

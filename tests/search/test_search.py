@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import laudc
+from laudc.devices import load_profile
+from laudc.devices.catalogue import profile_dir
 from laudc.errors import UserError
 from laudc.predict.architectures import PUBLISHED, published
 from laudc.predict.blueprint import MODES, Blueprint
@@ -81,6 +83,17 @@ def test_what_is_said_twice_is_tried_once() -> None:
     once = laudc.search(**options)
     twice = laudc.search(**{**options, "modes": ("layer", "layer"), "rates": (0.5, 0.5)})
     assert once == twice
+
+
+def test_the_profile_is_read_once_for_all_configurations(monkeypatch, tmp_path) -> None:
+    read = []
+    monkeypatch.setattr("laudc.search.evaluate.load_profile", lambda name: read.append(name) or load_profile(name))
+    path = tmp_path / "mine.yaml"
+    path.write_text((profile_dir() / "nano.yaml").read_text())
+    before = laudc.search(**{**OPTIONS, "device": path})
+    assert before.predicted > 1 and read == [str(path)]
+    path.write_text(path.read_text().replace("launch:", "# changed\nlaunch:"))
+    assert laudc.search(**{**OPTIONS, "device": path}) == before and len(read) == 2
 
 
 def test_the_budget_is_a_limit() -> None:
