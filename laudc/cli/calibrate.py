@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,16 @@ from laudc.errors import UserError
 if TYPE_CHECKING:
     from laudc.calibrate import CalibrationResult
     from laudc.calibrate.cuda.run import CudaCalibration
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a kind of machine is calibrated: what does it, for so many networks if nothing is said, and how the outcome
+    reads."""
+
+    calibrate: Callable[..., Any]
+    networks: int
+    text: Callable[[Any], str]
 
 
 @click.command("calibrate", short_help="Measure this machine for predictions.")
@@ -48,17 +60,26 @@ def command(
       laudc calibrate --device h200
       laudc calibrate --device h200 --measurements results.json -o h200.yaml
     """
+    from laudc.predict.families import FAMILIES
+
     on_gpu = is_cuda(device, measurements)
     target = _target(output, device)
     try:
-        if on_gpu:
-            _calibrate_gpu(session, output, device, threads, networks, family, measurements, force)
-        else:
-            _calibrate_cpu(session, output, device, threads, networks, family, force)
+        way = _on_gpu(threads, family, measurements) if on_gpu else _on_cpu(threads)
+        result = way.calibrate(
+            output,
+            device=device,
+            networks=way.networks if networks is None else networks,
+            families=family or FAMILIES,
+            force=force,
+            progress=session.progress,
+        )
     except KeyboardInterrupt:
         if target.with_name(f"{target.name}.part").exists():
             session.say(f"What was measured is kept in {target}.part: the same command goes on from there.")
         raise
+    session.say(way.text(result))
+    session.write({"kind": "calibration", **result.to_dict()})
 
 
 def _target(output: str | None, device: str) -> Path:
@@ -71,30 +92,11 @@ def _target(output: str | None, device: str) -> Path:
     return target
 
 
-def _calibrate_cpu(
-    session: Session,
-    output: str | None,
-    device: str,
-    threads: tuple[int, ...],
-    networks: int | None,
-    family: tuple[str, ...],
-    force: bool,
-) -> None:
+def _on_cpu(threads: tuple[int, ...]) -> _Way:
     from laudc.calibrate import calibrate
     from laudc.calibrate.run import DEFAULT_NETWORKS
-    from laudc.predict.families import FAMILIES
 
-    result = calibrate(
-        output,
-        device=device,
-        threads=threads or None,
-        networks=DEFAULT_NETWORKS if networks is None else networks,
-        families=family or FAMILIES,
-        force=force,
-        progress=session.progress,
-    )
-    session.say(calibration_text(result))
-    session.write({"kind": "calibration", **result.to_dict()})
+    return _Way(functools.partial(calibrate, threads=threads or None), DEFAULT_NETWORKS, calibration_text)
 
 
 def is_cuda(device: str, measurements: str | None) -> bool:
@@ -111,41 +113,26 @@ def is_cuda(device: str, measurements: str | None) -> bool:
     return found
 
 
-def _calibrate_gpu(
-    session: Session,
-    output: str | None,
-    device: str,
-    threads: tuple[int, ...],
-    networks: int | None,
-    family: tuple[str, ...],
-    measurements: str | None,
-    force: bool,
-) -> None:
+def _on_gpu(threads: tuple[int, ...], family: tuple[str, ...], measurements: str | None) -> _Way:
+    """Raises UserError for what is no matter of a GPU, or cannot be chosen of one measured elsewhere."""
     from laudc.calibrate.cuda import calibrate_cuda
     from laudc.calibrate.cuda.gpu_check import calibrate_from_file
     from laudc.calibrate.cuda.run import DEFAULT_NETWORKS
-    from laudc.predict.families import FAMILIES
 
     if threads:
         raise UserError("threads are no matter of a GPU", "--threads is for CPUs", "leave it out")
-    if measurements is not None and family:
+    if measurements is None:
+        return _Way(calibrate_cuda, DEFAULT_NETWORKS, gpu_calibration_text)
+    if family:
         raise UserError(
             "families cannot be chosen from a file", "scripts/gpu_check.sh measures LAUD-ResNets", "leave --family out"
         )
-    result = (
-        calibrate_from_file(measurements, output, device=device)
-        if measurements is not None
-        else calibrate_cuda(
-            output,
-            device=device,
-            networks=DEFAULT_NETWORKS if networks is None else networks,
-            families=family or FAMILIES,
-            force=force,
-            progress=session.progress,
-        )
-    )
-    session.say(gpu_calibration_text(result))
-    session.write({"kind": "calibration", **result.to_dict()})
+
+    def from_file(output: str | None, *, device: str, **measuring: Any) -> CudaCalibration:
+        """What was measured there decides about the rest."""
+        return calibrate_from_file(measurements, output, device=device)
+
+    return _Way(from_file, DEFAULT_NETWORKS, gpu_calibration_text)
 
 
 def gpu_calibration_text(result: CudaCalibration) -> str:
