@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,7 +74,7 @@ class Sample:
 class SideFile:
     """Samples of an unfinished calibration, one JSON line each, written as they are measured.
 
-    The first line says what they depend on; another machine, library or plan starts afresh.
+    The first line says what they depend on: machine, library and plan. What another plan left is never overwritten.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
@@ -81,12 +82,21 @@ class SideFile:
         self._facts = {"version": SIDE_VERSION, **facts}
 
     def load(self) -> list[Sample]:
-        """What an interrupted run left; nothing when there was none or when it does not fit."""
+        """What an interrupted run left; nothing where there was none, or nothing that can be read.
+
+        Raises UserError for samples that depend on something else: they took minutes, and are somebody's.
+        """
         try:
             lines = self.path.read_text(errors="replace").splitlines()
         except OSError:
             return []
-        if not lines or _parsed(lines[0]) != self._facts:
+        found = _parsed(lines[0]) if lines else None
+        if not isinstance(found, dict):
+            return []
+        if found != self._facts:
+            # Without a sample there is nothing to lose.
+            if len(lines) > 1:
+                raise self._of_another_plan(found, len(lines) - 1)
             return []
         samples: dict[tuple[int, str, int], Sample] = {}
         for line in lines[1:]:
@@ -95,6 +105,18 @@ class SideFile:
                 sample = Sample.from_dict(json.loads(line))
                 samples[sample.key] = sample
         return list(samples.values())
+
+    def _of_another_plan(self, found: Mapping[str, Any], samples: int) -> UserError:
+        names = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
+        there, here = (
+            ", ".join(f"{name} {_shown(facts.get(name))}" for name in names) for facts in (found, self._facts)
+        )
+        return UserError(
+            f"{self.path} holds an unfinished calibration of another kind, which this one would overwrite",
+            f"its {samples} samples were taken with {there}; this calibration has {here}",
+            "go on with it by the options that it was begun with, write this one to another place with -o, or start "
+            f"afresh: rm {shlex.quote(str(self.path))}",
+        )
 
     def start(self, samples: list[Sample]) -> None:
         """Begins the file anew with what is known already. Raises UserError when it cannot be written."""
@@ -127,3 +149,12 @@ def _parsed(line: str) -> Any:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def _shown(fact: Any) -> str:
+    """A fact in words: `resnet 21 and vit 10` for numbers by family, `1 and 2` for several of them."""
+    if fact is None:
+        return "not given"
+    if isinstance(fact, Mapping):
+        return " and ".join(f"{name} {value}" for name, value in fact.items())
+    return " and ".join(map(str, fact)) if isinstance(fact, list) else str(fact)

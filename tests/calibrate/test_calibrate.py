@@ -126,13 +126,36 @@ def test_an_interrupted_calibration_goes_on(tmp_path) -> None:
     assert path.exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threads": (1,)}, "taken with threads 1 and 2; this calibration has threads 1"),
+        ({"families": (REGNET,)}, "taken with networks resnet 30; this calibration has networks regnet 30"),
+    ],
+)
+def test_an_unfinished_calibration_of_another_kind_is_kept(tmp_path, options, words) -> None:
+    path, part = tmp_path / "mine.yaml", tmp_path / "mine.yaml.part"
+    with pytest.raises(KeyboardInterrupt):
+        _calibrate(path, measurer=MadeUpMachine(stop_after=30))
+    kept = part.read_bytes()
+    other = MadeUpMachine()
+    with pytest.raises(UserError, match="Its 30 samples were .* or start afresh: rm ") as error:
+        _calibrate(path, measurer=other, **options)
+    assert words in str(error.value)
+    assert not other.measured and part.read_bytes() == kept and not path.exists()
+    part.unlink()
+    _calibrate(path, measurer=MadeUpMachine(), **options)
+    assert path.exists() and not part.exists()
+
+
 def test_a_side_file_of_another_machine_does_not_count(tmp_path) -> None:
     side = SideFile(tmp_path / "a.part", {"cpu": "one"})
     side.start([])
     sample = MadeUpMachine().measure(draw_designs(1)[0], "sparse", 1)
     side.add(sample)
     assert side.load() == [sample]
-    assert SideFile(tmp_path / "a.part", {"cpu": "two"}).load() == []
+    with pytest.raises(UserError, match="taken with cpu one; this calibration has cpu two"):
+        SideFile(tmp_path / "a.part", {"cpu": "two"}).load()
     with open(tmp_path / "a.part", "a") as file:
         file.write('{"design": 3, "ki')
     assert side.load() == [sample]
