@@ -166,13 +166,7 @@ def load_activation(
     """
     shown = Path(path)
     data = _read(shown)
-    if data.get("model_sha256") != model_sha256:
-        raise UserError(
-            f"{shown} holds the activation of another model",
-            f"it was measured on the ONNX file with SHA-256 {str(data.get('model_sha256'))[:16]}…, this one has "
-            f"{str(model_sha256)[:16]}…",
-            "profile an engine of this model: laudc profile MODEL.laudc --images DIR --save-activation STATS.json",
-        )
+    _check_model(shown, data.get("model_sha256"), model_sha256)
     images = data.get("images")
     if not isinstance(images, int) or isinstance(images, bool) or not 1 <= images <= _MOST_IMAGES:
         raise _damaged(shown, f"'images' is {images!r}")
@@ -188,6 +182,20 @@ def load_activation(
     # Files of before know nothing of what is found.
     found = _decode_found(shown, data.get("found", {}), images)
     return Activation(images, kept, source or "measured", model_sha256, measured=True, found=found)
+
+
+def _check_model(path: Path, measured_on: Any, model_sha256: str | None) -> None:
+    """Raises UserError for statistics that do not say, or say otherwise, that they are of the model."""
+    if measured_on == model_sha256:
+        return
+    if not isinstance(measured_on, str) or not measured_on.isalnum():
+        raise _damaged(path, "it does not say which model it was measured on ('model_sha256')")
+    this = "the model at hand has none" if model_sha256 is None else f"this one has {model_sha256[:16]}…"
+    raise UserError(
+        f"{path} holds the activation of another model",
+        f"it was measured on the ONNX file with SHA-256 {measured_on[:16]}…, {this}",
+        "profile an engine of this model: laudc profile MODEL.laudc --images DIR --save-activation STATS.json",
+    )
 
 
 def _expected(blocks: Sequence[tuple[str, Record]]) -> dict[str, tuple[int, ...]]:

@@ -65,6 +65,9 @@ def test_statistics_of_another_model_are_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda data: data.update(model_sha256=None), r"does not say which model .* \('model_sha256'\)"),
+        (lambda data: data.pop("model_sha256"), "does not say which model"),
+        (lambda data: data.update(model_sha256=3), "does not say which model"),
         (lambda data: data.update(images=0), "'images'"),
         (lambda data: data.update(found=[]), "'found' is not a mapping"),
         (lambda data: data["found"].update({"nms.kept": [1, 2]}), "'nms.kept' is not one count for each of 5"),
