@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 @click.command("build-engine", short_help="Portable ONNX to an engine for a device.")
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="MODEL.laudc", help="Engine to write.")
-@click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to build for.")
+@click.option(
+    "--device",
+    metavar="NAME|FILE.yaml",
+    help="Device to build for [default: cpu; of an engine for TensorRT, the device that it is for].",
+)
 @click.option(
     "--backend", default="auto", show_default=True, help="Runtime: auto, onnxruntime, onnxruntime-cuda or tensorrt."
 )
@@ -51,7 +55,7 @@ def command(
     session: Session,
     model: str,
     output: str,
-    device: str,
+    device: str | None,
     backend: str,
     precision: str,
     schedule: str,
@@ -72,7 +76,8 @@ def command(
       laudc build-engine model.onnx --device cpu --activation stats.json -o model.laudc
       laudc build-engine uncompiled.laudc --target ssh://me@nano -o finished.laudc
     """
-    options = {"device": device, "backend": backend, "precision": precision, "schedule": schedule}
+    options = {"backend": backend, "precision": precision, "schedule": schedule}
+    options |= {} if device is None else {"device": device}
     here = functools.partial(
         _build_here,
         session,
@@ -96,6 +101,7 @@ def command(
     elif activation is not None:
         words += ["--activation", activation]
     _refuse_images(calibrate_images)
+    _check_finishing(model, device, options, activation, batch, not no_portable, tensorrt)
     _show(session, _build_there(session, model, output, target, host_keys, words, files, tensorrt, here))
 
 
@@ -105,6 +111,25 @@ def _refuse_images(calibrate_images: str | None) -> None:
             "images cannot be calibrated with on another machine",
             "--calibrate-images works where the engine is built",
             "measure here first: laudc profile ENGINE --images DIR --save-activation STATS.json, then --activation",
+        )
+
+
+def _check_finishing(
+    model: str,
+    device: str | None,
+    options: dict[str, str],
+    activation: str | None,
+    batch: int | None,
+    portable: bool,
+    tensorrt: str | None,
+) -> None:
+    """Raises UserError for options that an engine which only has to be compiled there would not heed."""
+    from laudc.engine.build import finishes, require_as_scheduled
+
+    if finishes(model, device):
+        kept = {name: value for name, value in options.items() if name != "device"}
+        require_as_scheduled(
+            model, activation=activation, batch=batch, portable=portable, tensorrt=tensorrt, **kept
         )
 
 

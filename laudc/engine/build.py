@@ -62,7 +62,7 @@ def build_engine(
     model: str | os.PathLike[str] | onnx.ModelProto,
     output: str | os.PathLike[str],
     *,
-    device: str | os.PathLike[str] = "cpu",
+    device: str | os.PathLike[str] | None = None,
     backend: str = "auto",
     precision: str = "fp32",
     schedule: str = "auto",
@@ -78,7 +78,9 @@ def build_engine(
 
     Args:
         model: path of the ONNX file or of an engine, or the model itself.
-        device: name of a device profile or path of one.
+        device: name of a device profile or path of one; "cpu" if not given. An engine for TensorRT is compiled as it
+            was scheduled, on the device that it is for, unless another device is named here: then the model inside is
+            built for that one.
         schedule: "auto" decides per block by predicted cost, "dense" and "sparse" force all blocks.
         activation: what the masks keep: a file that `laudc profile --save-activation` wrote, or a rate between 0 and
             1; half of everything if nothing is said.
@@ -93,9 +95,20 @@ def build_engine(
         UserError: the model, the device or an option does not fit, the native library is missing, or `output`
             cannot be written. Nothing half-written is left.
     """
-    if _is_for_tensorrt(model):
+    if finishes(model, device):
+        require_as_scheduled(
+            model,
+            backend=backend,
+            precision=precision,
+            schedule=schedule,
+            activation=activation,
+            calibrate_images=calibrate_images,
+            batch=batch,
+            portable=portable,
+            tensorrt=tensorrt,
+        )
         return _finish_bundle(model, output, timing_cache, progress)
-    profile = load_profile(device)
+    profile = load_profile("cpu" if device is None else device)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
     name = profile.backend if backend == "auto" else backend
@@ -225,11 +238,32 @@ def _finish_here(
         return finish_engine(uncompiled, output, timing_cache=timing_cache, progress=progress)
 
 
-def _is_for_tensorrt(model: object) -> bool:
-    """Whether it is an engine for TensorRT, with or without its plan: to be compiled from the model inside."""
+def finishes(model: object, device: str | os.PathLike[str] | None) -> bool:
+    """Whether building `model` for `device` means to compile an engine for TensorRT as it was scheduled.
+
+    It has a plan already or not, and is for that device, or no other was named.
+    """
     if not isinstance(model, (str, os.PathLike)) or not os.path.isfile(model) or not looks_like_bundle(model):
         return False
-    return open_bundle(model).manifest.backend.name == TENSORRT
+    manifest = open_bundle(model).manifest
+    return manifest.backend.name == TENSORRT and (device is None or load_profile(device).id == manifest.device.id)
+
+
+def require_as_scheduled(engine: Any, *, backend: str, precision: str, portable: bool, **others: Any) -> None:
+    """Raises UserError for options of `build_engine` that would need an engine that `finishes` to be scheduled anew."""
+    manifest = open_bundle(engine).manifest
+    changed = [name for name, value in others.items() if value not in (None, "auto")]
+    changed += ["backend"] if backend not in ("auto", manifest.backend.name) else []
+    changed += ["precision"] if precision not in ("fp32", manifest.precision) else []
+    changed += [] if portable else ["no_portable"]
+    if not changed:
+        return
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+    raise UserError(
+        f"{engine} cannot be built with {options}",
+        f"it is an engine for {manifest.device.id} ({manifest.precision}), which is compiled as it was scheduled",
+        f"leave {options} out, or build anew from the ONNX file",
+    )
 
 
 def _finish_bundle(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from laudc.engine.bundle import looks_like_bundle, open_bundle
+from laudc.engine.bundle import open_bundle
 from laudc.engine.manifest import TENSORRT, Manifest
 from laudc.errors import UserError
 from laudc.files import sha256_file
@@ -64,7 +64,7 @@ def build_on_target(
             this one stopped.
     """
     path = Path(model)
-    on_runner = prepare is not None or _is_for_runner(path)
+    on_runner = prepare is not None or _is_for_runner(path, _values(options).get("--device"))
     with Connection(target, host_keys) as connection:
         if on_runner:
             _finish(connection, path, output, prepare, progress)
@@ -85,15 +85,23 @@ def needs_preparing(model: str | os.PathLike[str], words: Sequence[str]) -> bool
     """
     from laudc.devices import load_profile
 
-    options = dict(zip(words[::2], words[1::2], strict=False))
+    options = _values(words)
     backend = options.get("--backend", "auto")
     name = load_profile(options.get("--device", "cpu")).backend if backend == "auto" else backend
-    return name == TENSORRT and not _is_for_runner(Path(model))
+    return name == TENSORRT and not _is_for_runner(Path(model), options.get("--device"))
 
 
-def _is_for_runner(path: Path) -> bool:
+def _values(words: Sequence[str]) -> dict[str, str]:
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
+def _is_for_runner(path: Path, device: str | None) -> bool:
+    """Whether the file is an engine that the runner on its device only has to compile."""
+    from laudc.engine.build import finishes
+
     try:
-        return looks_like_bundle(path) and open_bundle(path).manifest.backend.name == TENSORRT
+        path.stat()
+        return finishes(path, device)
     except OSError as error:
         raise UserError(f"cannot read {path}", error.strerror or str(error), "check the path") from error
 

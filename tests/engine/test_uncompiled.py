@@ -67,6 +67,39 @@ def test_finishing_on_the_wrong_machine_names_the_right_one(uncompiled_path, tmp
     assert not (tmp_path / "finished.laudc").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"precision": "fp16"}, "--precision"),
+        ({"schedule": "dense"}, "--schedule"),
+        ({"activation": 0.3, "batch": 2}, "--activation, --batch"),
+        ({"device": "nano", "calibrate_images": "x", "portable": False}, "--calibrate-images, --no-portable"),
+        ({"backend": "onnxruntime-cuda", "tensorrt": "10.3"}, "--tensorrt, --backend"),
+    ],
+)
+def test_finishing_takes_no_other_schedule(tiny_onnx, tmp_path, options, named):
+    uncompiled = tmp_path / "nano.laudc"
+    build_engine(tiny_onnx, uncompiled, device="nano")
+    with pytest.raises(UserError, match=f"cannot be built with {named}") as caught:
+        build_engine(uncompiled, tmp_path / "out.laudc", **options)
+    assert "engine for nano (fp32)" in str(caught.value)
+    assert not (tmp_path / "out.laudc").exists()
+
+
+def test_an_engine_is_built_anew_for_another_device(tiny_onnx, tmp_path, native):
+    uncompiled, other = tmp_path / "nano.laudc", tmp_path / "other.laudc"
+    build_engine(tiny_onnx, uncompiled, device="nano")
+    result = build_engine(uncompiled, other, device="cpu", schedule="sparse")
+    assert result.manifest.compiled and result.manifest.backend.name == "onnxruntime"
+    result = build_engine(uncompiled, other, device="h200", precision="fp16")
+    assert (result.manifest.device.id, result.manifest.precision) == ("h200", "fp16")
+    with pytest.raises(UserError, match="no device 'nanoo'"):
+        build_engine(uncompiled, tmp_path / "out.laudc", device="nanoo")
+    build_engine(tiny_onnx, uncompiled, device="nano", portable=False)
+    with pytest.raises(UserError, match="does not carry its portable model"):
+        build_engine(uncompiled, tmp_path / "out.laudc", device="cpu")
+
+
 def test_loading_says_how_to_finish(uncompiled_path):
     with pytest.raises(UserError, match="not compiled yet") as caught:
         load_engine(uncompiled_path)
