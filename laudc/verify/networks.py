@@ -379,6 +379,13 @@ def open_network(
             "it is an exported model or an engine, which has its head inside",
             "Leave --head out, or give the checkpoint as --reference",
         )
+    if kind != "checkpoint" and (arch is not None or config is not None):
+        option = "arch" if arch is not None else "config"
+        raise UserError(
+            f"{os.fspath(path)} takes no {option}",
+            "it is an exported model or an engine, which says itself what it is",
+            f"leave --{option} out, or give the checkpoint as --reference",
+        )
     if kind == "engine":
         return EngineNetwork(path, threads)
     if kind == "onnx":

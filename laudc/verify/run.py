@@ -97,6 +97,8 @@ def _check_options(options: Options) -> None:
             raise UserError(
                 f"the option {name} is {value}", "at least one image must be run", "Give 1 or more"
             )
+    if options.seed < 0:
+        raise UserError(f"the option seed is {options.seed}", "seeds are not negative", "Give 0 or more")
 
 
 def _check_heads(target: Network, reference: Network) -> None:

@@ -212,6 +212,7 @@ def test_default_images() -> None:
         ({"rtol": float("nan")}, "rtol"),
         ({"batch": 0}, "batch"),
         ({"limit": 0}, "limit"),
+        ({"seed": -1}, "seed"),
         ({"images": np.zeros((1, 3, 32, 32), np.float32)}, "shape"),
         ({"images": np.zeros((1, 3, 64, 64))}, "float64"),
         ({"images": np.zeros((0, 3, 64, 64), np.float32)}, "at least one"),
@@ -223,6 +224,13 @@ def test_bad_options(
     checkpoint, model = pair("layer")
     with pytest.raises(UserError, match=words):
         verify(model, checkpoint, threads=1, **options)  # type: ignore[arg-type]
+
+
+def test_what_a_model_says_itself_cannot_be_said(pair: Callable[[str], tuple[Path, Path]]) -> None:
+    _, model = pair("layer")
+    for option in ("arch", "config"):
+        with pytest.raises(UserError, match=f"takes no {option}"):
+            verify(model, model, threads=1, **{option: "uni_resnet50"})  # type: ignore[arg-type]
 
 
 def test_bad_files(pair: Callable[..., tuple[Path, Path]], tmp_path: Path) -> None:
