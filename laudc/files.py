@@ -130,6 +130,17 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise _write_error(shown, error) from error
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Checks that `atomic_write` can write a file as its folders are now, and makes nothing.
+
+    For results of what takes long. Raises UserError as `atomic_write` does.
+    """
+    check_target(path)
+    shown = os.fspath(path)
+    if not os.path.isdir(os.path.dirname(os.path.realpath(shown))):
+        raise _write_error(shown, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+
+
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data` as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -187,9 +187,9 @@ def _fit_cost(
     scale: Array | None = None,
     importance: Array | None = None,
 ) -> Cost:
-    """Work that is handed from core to core has a second coefficient, times the excess of each row's handover. Rows under
-    other than usual conditions count less: they are told apart by one number, and no two are quite alike. The other
-    arguments are those of `fit_relative`."""
+    """Work that is handed from core to core has a second coefficient, times the excess of each row's handover. Rows
+    under other than usual conditions count less: they are told apart by one number, and no two are quite alike. The
+    other arguments are those of `fit_relative`."""
     columns = handed(names)
     counts = np.where(excess > 0, _UNUSUAL_COUNTS, 1.0) * (1.0 if importance is None else importance)
     both = np.hstack([terms, terms[:, columns] * excess[:, None]])

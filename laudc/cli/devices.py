@@ -29,13 +29,23 @@ def command(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from laudc.devices import available_profiles, detect_host, load_profile
+    from laudc.devices import available_profiles, detect_host
 
     session = ctx.ensure_object(Session)
-    profiles = [load_profile(name) for name in available_profiles()]
+    profiles = [_usable_profile(name) for name in available_profiles()]
     host = detect_host()
     session.say(f"{_table(profiles)}\n\nThis machine: {host.describe()}")
     session.write({"kind": "devices", "devices": [profile.to_dict() for profile in profiles], "host": host.to_dict()})
+
+
+def _usable_profile(name: str) -> DeviceProfile:
+    """The profile. Raises UserError also for a calibration in it that is none: its numbers would pass for measured."""
+    from laudc.devices import load_profile
+    from laudc.predict.calibration import require_usable_calibration
+
+    profile = load_profile(name)
+    require_usable_calibration(profile)
+    return profile
 
 
 def _table(profiles: list[DeviceProfile]) -> str:
@@ -83,10 +93,9 @@ def show(session: Session, name: str) -> None:
     """
     import yaml
 
-    from laudc.devices import load_profile
     from laudc.devices.bandwidth import with_measured_bandwidth
 
-    profile = load_profile(name)
+    profile = _usable_profile(name)
     session.progress("measuring the memory bandwidth")
     profile = with_measured_bandwidth(profile)
     dump: Callable[..., Any] = yaml.safe_dump

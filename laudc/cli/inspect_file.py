@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from laudc.cli.describe import runs_on
+from laudc.cli.describe import prediction_line, runs_on
 from laudc.cli.session import Session, shared_options
 from laudc.errors import UserError
 
@@ -84,7 +84,10 @@ def _show_engine(session: Session, bundle: Bundle) -> None:
         Column("why", left=True),
     )
     table = render_table(columns, [_block_row(block) for block in manifest.blocks])
-    session.say(f"{_listing(facts)}\n\n{table}")
+    text = f"{_listing(facts)}\n\n{table}"
+    if manifest.schedule.get("predicted"):
+        text += f"\n\n{prediction_line(manifest.schedule['predicted'])}"
+    session.say(text)
     session.write(
         {
             "kind": "engine",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from laudc.cli.session import Session, shared_options
 from laudc.cli.types import target_options
-from laudc.errors import CheckFailed
+from laudc.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
     from laudc.profile.records import ProfileResult
@@ -59,6 +60,9 @@ def command(
     from laudc.files import atomic_write
     from laudc.report import profile_html, profile_text
 
+    _check_limits(fail_over, min_speedup)
+    _check_files(session, html, save_activation)
+    _check_device(engine, device)
     measure = _here(session) if target is None else _there(session, target, host_keys)
     result = measure(
         engine,
@@ -81,6 +85,46 @@ def command(
         session.say(f"Activation: {save_activation}")
     _check_prediction(engine, result, fail_over)
     _check_speedup(engine, result, min_speedup)
+
+
+def _check_limits(fail_over: float | None, min_speedup: float | None) -> None:
+    """Raises UserError for limits that every measurement would meet, or none: before anything is measured."""
+    for option, limit, usual in (("--fail-over", fail_over, "10"), ("--min-speedup", min_speedup, "1.2")):
+        if limit is not None and not 0 <= limit < math.inf:
+            raise UserError(
+                f"nothing can be checked with {option} {limit:g}",
+                "the limit is a number from 0 on",
+                f"use {option} {usual}",
+            )
+
+
+def _check_files(session: Session, *paths: str | None) -> None:
+    """Raises UserError for results that could not be written: before anything is measured."""
+    from laudc.files import check_file
+
+    for path in (*paths, None if session.json_target == "-" else session.json_target):
+        if path is not None:
+            check_file(path)
+
+
+def _check_device(engine: str, device: str | None) -> None:
+    """Raises UserError for a device that the engine cannot be measured on, so that comparing would mean nothing."""
+    from laudc.devices import load_profile
+    from laudc.engine.bundle import open_bundle
+    from laudc.engine.manifest import GPU_BACKENDS
+
+    if device is None:
+        return
+    on_gpu = load_profile(device).kind != "cpu"
+    manifest = open_bundle(engine).manifest
+    if on_gpu == (manifest.backend.name in GPU_BACKENDS):
+        return
+    runs, other = ("a CPU", "a GPU") if on_gpu else ("a GPU", "a CPU")
+    raise UserError(
+        f"{engine} cannot be compared with a prediction for '{device}'",
+        f"it runs on {runs} ({manifest.backend.name}), and the device is {other}",
+        f"leave --device out; what the network would cost there says laudc predict {engine} --device {device}",
+    )
 
 
 def _check_prediction(engine: str, result: ProfileResult, most: float | None) -> None:

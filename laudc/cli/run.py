@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ def command(
     from laudc.engine.images import find_images, load_image
     from laudc.profile.inputs import preprocess_of
 
+    if math.isnan(score):  # which no range keeps out
+        raise UserError("no object can be chosen by the score nan", "it is a number from 0 to 1", "use --score 0.3")
     with load_engine(engine, threads=threads) as loaded:
         preprocess = preprocess_of(loaded.manifest)
         files = find_images(images)

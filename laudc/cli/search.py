@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from laudc.cli.session import Session, shared_options
+from laudc.errors import CheckFailed
 
 if TYPE_CHECKING:
     from laudc.search import SearchResult
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("search", short_help="Which granularities and rates to train for a device.")
 @click.argument("arch", default="uni_resnet50")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME|FILE.yaml", help="Device to predict for.")
-@click.option("--budget-ms", type=float, metavar="MS", help="Mean latency that must not be exceeded.")
+@click.option("--budget-ms", type=float, metavar="MS", help="Mean latency that must not be exceeded; exit 3 if all do.")
 @click.option("--mode", multiple=True, help="Mode to try, as spatial or token+head; may be repeated [default: all].")
 @click.option("--rate", type=float, multiple=True, help="Target rates to try; may be repeated [default: 0.3 to 0.8].")
 @click.option("--input-size", default=224, show_default=True, help="Side of the image in pixels.")
@@ -75,6 +76,18 @@ def command(
     )
     session.say(search_text(result, top))
     session.write({"kind": "search", **result.to_dict()})
+    _check_budget(result)
+
+
+def _check_budget(result: SearchResult) -> None:
+    if result.candidates or result.budget_us is None:
+        return
+    raise CheckFailed(
+        f"no configuration of {result.arch} stays within {result.budget_us / 1e3:g} ms on {result.device}",
+        f"the fastest of the {result.predicted} that were predicted takes {result.fastest_us / 1e3:.2f} ms "
+        f"({result.status})",
+        "raise --budget-ms, or try lower rates (--rate), more modes, smaller images or another architecture",
+    )
 
 
 def search_text(result: SearchResult, top: int) -> str:
@@ -83,7 +96,7 @@ def search_text(result: SearchResult, top: int) -> str:
 
     head = f"{result.arch} on {result.device}, batch {result.batch}: {result.status}"
     if not result.candidates:
-        return f"{head}\nNothing stays within the budget; the fastest takes {result.fastest_us / 1e3:.2f} ms."
+        return f"{head}\n\n{result.predicted} configurations predicted, none within the budget."
     columns = (
         Column("mode", left=True),
         Column("S", left=True),

@@ -13,6 +13,8 @@ from laudc.engine.manifest import PLAN, Manifest
 from laudc.engine.weights import read_weights
 from laudc.errors import UserError
 
+_MOST_THREADS = 1024
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -176,10 +178,10 @@ def load_engine(
         UserError: the bundle is damaged, or was built for another CPU, runtime or library version; the
             message names the first field that differs and the command that rebuilds it.
     """
-    if threads is not None and threads < 1:
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise UserError(
             f"an engine cannot run with {threads} threads",
-            "at least one is needed",
+            "at least one is needed" if threads < 1 else f"{_MOST_THREADS} are the most",
             "leave it out for one per core",
         )
     from laudc.engine.build import usable_backend

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from laudc.devices.profile import MEASURED
 from laudc.profile.records import BlockProfile, ProfileResult
 from laudc.report.profile_text import KIND_TITLES, circumstances, headline, prediction_cells, prediction_summary
 from laudc.report.tables import number, percent, times
@@ -76,7 +77,9 @@ def _cards(result: ProfileResult) -> str:
     if result.dense is not None and result.dense.share_of_ideal is not None:
         cards.append(("share of ideal", f"{result.dense.share_of_ideal:.0%}"))
     if result.comparison is not None:
-        cards.append(("predicted", f"{result.comparison.median.predicted_us / 1000:.2f} ms"))
+        status = result.comparison.status
+        title = "predicted" if status == MEASURED else f"predicted ({status})"
+        cards.append((title, f"{result.comparison.median.predicted_us / 1000:.2f} ms"))
     if result.activation is not None:
         cards.append(("MACs left by masks", f"{result.activation:.0%}"))
     inside = "".join(

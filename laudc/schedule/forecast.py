@@ -18,6 +18,7 @@ from laudc.predict.interface import LatencyModel
 from laudc.predict.models import images_per_call, latency_model
 from laudc.predict.selection import Selecting, most_found, regions_and_objects
 from laudc.predict.sweep import Sweep, sweep_rates
+from laudc.predict.threads import threads_on
 from laudc.schedule.blocks import Graph
 from laudc.schedule.choose import CostChooser
 from laudc.schedule.plan import Plan, block_records, make_plan
@@ -79,7 +80,7 @@ def forecast(
         device: name of a device profile or path of one.
         activation: file of `laudc profile --save-activation`, or a rate between 0 and 1; 0.5 if nothing is said.
         batch: images per call; the device's usual number if left out.
-        threads: of a CPU; all usable ones if left out.
+        threads: of a CPU; all usable ones if left out. Not for other devices.
         precision: data type; the device's usual one if left out.
         schedule: "auto", "dense" or "sparse", as for `build_engine`.
         sweep: also predict over activation rates, with the break-even rate of each block.
@@ -179,6 +180,7 @@ def chooser_for(
     family = family_of_network(record for _, record in block_records(Graph(model), _PANEL))
     if family is None:
         return None
+    threads = threads_on(profile, threads)
     found = latency_model(profile, threads=threads, isa=isa, precision=precision, family=family)
     if found is None:
         return None

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from laudc.devices import load_profile, threads_per_call
+from laudc.devices import load_profile
 from laudc.errors import UserError
 from laudc.predict.architectures import PUBLISHED, AnyBlueprint, published
 from laudc.predict.blueprint import Blueprint
 from laudc.predict.models import images_per_call
+from laudc.predict.threads import threads_on
 from laudc.predict.vit_blueprint import PATCH, VitBlueprint
 from laudc.search.evaluate import StageTimes, Target, evaluate
 from laudc.search.space import CHANNEL, RATES, SPATIAL, Uniform, modes_of, stage_options, uniform_options
@@ -96,7 +97,7 @@ def search(
         modes, spatial, channel, rates: what is tried: modes (None: all of the family; of a transformer its policies, as
             `token+head`), S and G (each stage gets its own), target rates.
         input_size, width_mult: of the network; only ResNets come in several widths.
-        batch, threads, precision: of the call; the device's usual ones if left out.
+        batch, threads, precision: of the call; the device's usual ones if left out. Threads are for CPUs.
         workers: processes; None: one per core. scheduler: address of a Dask scheduler instead.
         progress: called with the current step and its finished share.
 
@@ -110,8 +111,8 @@ def search(
     if budget_ms is not None and not 0 < budget_ms < math.inf:
         raise UserError(f"a budget of {budget_ms:g} ms is impossible", "it is a time above 0", "use --budget-ms 40")
     profile = load_profile(device)
-    images, threads = images_per_call(batch, profile), threads_per_call(threads)
-    target = Target(os.fspath(device), profile.sha256, precision, images, threads)
+    threads = threads_on(profile, threads)
+    target = Target(os.fspath(device), profile.sha256, precision, images_per_call(batch, profile), threads)
     options = uniform_options(base, modes, spatial, channel, rates)
     times = run_all(
         evaluate,

@@ -73,7 +73,9 @@ def _dask_client(scheduler: str) -> Iterator[Any]:
         from distributed import Client
     except ImportError as error:
         raise UserError(
-            "the search cannot be spread over machines", "Dask is not installed", "pip install 'laudc[dask]'"
+            "the search cannot be spread over machines",
+            "Dask is not installed",
+            "install it: pip install 'laudc[dask]'",
         ) from error
     try:
         asyncio.run(asyncio.wait_for(_greeted(scheduler), _GREETING_S))

@@ -204,6 +204,11 @@ def test_labels_that_do_not_fit(tiny_engine, photos, tmp_path, capsys, content, 
     assert said in capsys.readouterr().err.replace("Cannot", "cannot")
 
 
+def test_no_score_is_no_number(tiny_engine, photos, capsys):
+    assert main(["run", str(tiny_engine), str(photos), "--score", "nan"]) == 2
+    assert "a number from 0 to 1" in capsys.readouterr().err
+
+
 def test_run_names_the_unreadable_image(tiny_engine, photos, capsys):
     (photos / "b.png").write_bytes(b"not a picture")
     assert main(["run", str(tiny_engine), str(photos)]) == 2
@@ -217,6 +222,14 @@ def test_inspect_an_engine(tiny_engine, capsys):
     assert main(["inspect", str(tiny_engine), "--json", "-"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["kind"] == "engine" and data["runs_here"] and data["manifest"]["arch"] == "laud_resnet"
+
+
+def test_inspect_says_what_predictions_rest_on(tiny_onnx, tmp_path, capsys):
+    path = tmp_path / "nano.laudc"
+    assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(path)]) == 0
+    assert "Predicted (modelled, not measured): mean" in capsys.readouterr().out
 
 
 def test_inspect_an_engine_of_another_installation(tiny_engine, capsys, monkeypatch, tmp_path):

@@ -95,6 +95,7 @@ def test_more_is_kept_more_is_paid(tiny_onnx, capsys):
         (["--device", "cpu", "--precision", "fp16"], "does not compute in fp16"),
         (["--device", "cpu", "--precision", "float"], "does not compute in float"),
         (["--device", "cpu", "--threads", "0"], "at least one"),
+        (["--device", "nano", "--threads", "2"], "hreads are no matter of the device 'nano'"),
     ],
 )
 def test_wrong_predictions_are_one_paragraph(tiny_onnx, capsys, arguments, words):
@@ -295,14 +296,64 @@ def test_search(capsys):
         capsys, "search", "uni_resnet50", "--device", "nano", "--mode", "layer", "--rate", 0.5, "--input-size", 64
     )
     assert data["candidates"][0]["mode"] == "layer"
-    assert main(["search", "--device", "nano", "--mode", "layer", "--rate", "0.5", "--budget-ms", "0.001"]) == 0
-    assert "Nothing stays within the budget" in capsys.readouterr().out
     assert main(["search", "resnet18"]) == 2
     assert "covers uni_resnet50, uni_resnet101, lad_regnet_y_400mf" in capsys.readouterr().err
     regnet = _json(
         capsys, "search", "lad_regnet_y_400mf", "--device", "nano", "--mode=spatial", "--rate=0.5", "--input-size=64"
     )
     assert len(regnet["candidates"][0]["spatial"]) == 4
+
+
+def test_a_budget_that_nothing_keeps_is_a_failed_check(tmp_path, capsys):
+    words = ["search", "--device", "nano", "--mode", "layer", "--rate", "0.5"]
+    assert main([*words, "--budget-ms", "0.001", "--json", str(tmp_path / "found.json")]) == 3
+    shown = capsys.readouterr()
+    assert "1 configurations predicted, none within the budget." in shown.out
+    assert "stays within 0.001 ms on nano" in shown.err and "(modelled, not measured)" in shown.err
+    result = json.loads((tmp_path / "found.json").read_text())
+    assert result["kind"] == "search" and not result["candidates"] and result["fastest_us"] > 1
+    assert main([*words, "--budget-ms", "1e9"]) == 0
+    assert main([*words, "--threads", "2"]) == 2
+    assert "hreads are no matter of the device 'nano'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base", ["cpu", "h200"])
+def test_a_calibration_that_is_none_is_no_measurement(base, tmp_path, capsys):
+    data = {**load_profile(base).data, "calibration": {"anything": 1}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(data, default=dict))))
+    assert main(["devices", "show", str(path)]) == 2
+    shown = capsys.readouterr()
+    assert "calibration in the device profile" in shown.err and "cannot be used" in shown.err
+    assert not shown.out
+
+
+def test_the_shipped_calibration_is_shown(capsys):
+    assert _json(capsys, "devices", "show", "cpu")["device"]["calibration"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fail-over", "-5"], "nothing can be checked with --fail-over -5"),
+        (["--fail-over", "nan"], "nothing can be checked with --fail-over nan"),
+        (["--min-speedup", "inf"], "nothing can be checked with --min-speedup inf"),
+        (["--html", "nowhere/a.html"], "folder does not exist"),
+        (["--html", "."], "it is a folder"),
+        (["--json", "nowhere/a.json"], "folder does not exist"),
+        (["--save-activation", "nowhere/a.json"], "folder does not exist"),
+        (["--device", "nano"], "cannot be compared with a prediction for 'nano'"),
+        (["--threads", "99999"], "1024 are the most"),
+    ],
+)
+def test_bad_options_of_a_profile_are_told_before_it_measures(
+    tiny_engine, tmp_path, monkeypatch, capsys, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["profile", str(tiny_engine), *arguments]) == 2
+    shown = capsys.readouterr()
+    assert words.lower() in shown.err.lower()
+    assert not shown.out and not list(tmp_path.iterdir())
 
 
 def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):
