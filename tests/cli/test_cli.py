@@ -224,6 +224,16 @@ def test_inspect_an_engine(tiny_engine, capsys):
     assert data["kind"] == "engine" and data["runs_here"] and data["manifest"]["arch"] == "laud_resnet"
 
 
+def test_what_the_device_only_compiles_takes_no_other_schedule(tiny_onnx, tmp_path, capsys):
+    path = tmp_path / "nano.laudc"
+    assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", str(path)]) == 0
+    there = ["--target", "ssh://nobody@127.0.0.1:1", "-o", str(tmp_path / "finished.laudc")]
+    for more in ([], there, ["--device", "nano", *there]):
+        output = [] if more else there[2:]
+        assert main(["build-engine", str(path), "--batch", "2", *more, *output]) == 2
+        assert "cannot be built with --batch" in capsys.readouterr().err
+
+
 def test_inspect_says_what_predictions_rest_on(tiny_onnx, tmp_path, capsys):
     path = tmp_path / "nano.laudc"
     assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", str(path)]) == 0

@@ -1,6 +1,7 @@
 """Tables, JSON and the HTML page."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -135,6 +136,18 @@ def test_the_page_is_well_formed_and_needs_nothing_else():
     assert checker.seen.count("rect") == 4
     assert 'layer"<1>' in "".join(checker.text) and "mind <this>" in "".join(checker.text)
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
+
+
+def test_a_predicted_number_stands_beside_what_it_rests_on():
+    time = PredictedTime.of(100.0, 110.0, None)
+    modelled, calibrated = (
+        replace(make_result(), comparison=Comparison(status, 0, time, time, time, {}, None))
+        for status in ("modelled, not measured", "calibrated by measurement")
+    )
+    assert "predicted (modelled, not measured)<b>0.10 ms" in profile_html(modelled)
+    assert "predicted<b>0.10 ms" in profile_html(calibrated)
+    for result in (modelled, calibrated):
+        assert f"({result.comparison.status})" in profile_text(result)
 
 
 @pytest.mark.parametrize("dense, blocks", [(False, 1), (True, 0)])
