@@ -141,6 +141,19 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise _write_error(shown, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
+def check_apart(source: object, output: str | os.PathLike[str]) -> None:
+    """Raises UserError where `output` is the very file that it is made from, which writing would destroy."""
+    if not isinstance(source, (str, os.PathLike)):
+        return
+    with contextlib.suppress(OSError):  # what is missing is told by whoever reads or writes it
+        if os.path.samefile(source, output):
+            raise UserError(
+                f"cannot write {os.fspath(output)}",
+                "it is the file that the result is made from, and would be lost",
+                "choose another path with -o",
+            )
+
+
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of `data` as 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

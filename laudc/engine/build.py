@@ -33,7 +33,7 @@ from laudc.engine.manifest import (
 from laudc.engine.uncompiled import GPU_PANEL, check_precision, uncompiled_engine
 from laudc.engine.weights import split_weights
 from laudc.errors import UserError
-from laudc.files import sha256_bytes, sha256_file
+from laudc.files import check_apart, sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
     import onnx
@@ -113,6 +113,7 @@ def build_engine(
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
     name = profile.backend if backend == "auto" else backend
     _check_backend_fits(profile, name)
+    _check_paths_and_options(model, output, name, tensorrt=tensorrt, timing_cache=timing_cache)
     if name == TENSORRT:
         return _build_tensorrt(
             model,
@@ -304,6 +305,20 @@ def _check_backend_fits(profile: DeviceProfile, name: str) -> None:
         f"{name} needs a GPU, and this is a CPU" if on_gpu else f"{name} runs on the CPU, and this is a GPU",
         "leave --backend out, or use a device that fits ('laudc devices' lists them)",
     )
+
+
+def _check_paths_and_options(
+    model: object, output: str | os.PathLike[str], backend: str, **for_tensorrt: str | os.PathLike[str] | None
+) -> None:
+    """Raises UserError for options that only TensorRT heeds, and for a model that the engine would overwrite; an engine
+    may be built anew in its place, as it carries the model."""
+    given = [f"--{name.replace('_', '-')}" for name, value in for_tensorrt.items() if value is not None]
+    if given and backend != TENSORRT:
+        raise UserError(
+            f"{given[0]} does not fit an engine for {backend}", "only TensorRT heeds it", f"leave {given[0]} out"
+        )
+    if isinstance(model, (str, os.PathLike)) and os.path.isfile(model) and not looks_like_bundle(model):
+        check_apart(model, output)
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:

@@ -60,7 +60,10 @@ def export(
     """
     from laudc.export.source import load_source
     from laudc.export.write import build_model, write_model
+    from laudc.files import check_apart
 
+    if output is not None:
+        check_apart(checkpoint_or_model, output)
     source = load_source(checkpoint_or_model, arch=arch, config=config, se_pool=se_pool)
     model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch and head is None, opset=opset)
     if head is not None:

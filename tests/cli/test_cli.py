@@ -234,6 +234,16 @@ def test_what_the_device_only_compiles_takes_no_other_schedule(tiny_onnx, tmp_pa
         assert "cannot be built with --batch" in capsys.readouterr().err
 
 
+def test_an_export_does_not_overwrite_its_checkpoint(tiny_checkpoint, tmp_path, capsys):
+    copy, link = tmp_path / "copy.pth", tmp_path / "link.onnx"
+    copy.write_bytes(tiny_checkpoint.read_bytes())
+    link.symlink_to(copy)
+    for output in (copy, link):
+        assert main(["export", str(copy), "-o", str(output)]) == 2
+        assert "the file that the result is made from" in capsys.readouterr().err
+    assert copy.read_bytes() == tiny_checkpoint.read_bytes()
+
+
 def test_inspect_says_what_predictions_rest_on(tiny_onnx, tmp_path, capsys):
     path = tmp_path / "nano.laudc"
     assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", str(path)]) == 0

@@ -97,6 +97,21 @@ def test_an_engine_can_be_rebuilt_from_itself_in_place(tiny_engine, tmp_path):
     assert copy.read_bytes() == tiny_engine.read_bytes()
 
 
+def test_an_engine_does_not_overwrite_its_model(tiny_onnx, tmp_path, native):
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(tiny_onnx.read_bytes())
+    with pytest.raises(UserError, match="the file that the result is made from"):
+        laudc.build_engine(copy, copy)
+    assert copy.read_bytes() == tiny_onnx.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["tensorrt", "timing_cache"])
+def test_options_of_tensorrt_are_refused_for_others(tiny_onnx, tmp_path, native, option):
+    with pytest.raises(UserError, match="Only TensorRT heeds it"):
+        laudc.build_engine(tiny_onnx, tmp_path / "a.laudc", **{option: "10.3"})
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_engine_may_be_renamed_moved_and_linked(tiny_engine, tmp_path):
     moved = tmp_path / "another näme.bin"
     moved.write_bytes(tiny_engine.read_bytes())
