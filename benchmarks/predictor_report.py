@@ -80,7 +80,7 @@ def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         kept = found.setdefault(key, row)
         for threads in row["times"]:
             pace = usual[int(threads)]
-            if slowness_of(row, int(threads), pace) < slowness_of(kept, int(threads), pace):
+            if _worst_of(row, int(threads), pace) < _worst_of(kept, int(threads), pace):
                 kept["times"][threads] = row["times"][threads]
     return list(found.values())
 
@@ -108,11 +108,21 @@ def slowness_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
 
 
 def counting(row: dict[str, Any], threads: int, usual: Pace) -> np.ndarray:
-    """The two passes at the best pace, those last that other processes disturbed: which count is decided by fixed
-    pieces of work timed around each and by the load of others, not by what they measured."""
-    worst = [slowness(around, usual) for around in paces_of(row, threads)]
+    """The two passes nearest to usual conditions, those last that other processes disturbed: which count is decided by
+    fixed pieces of work timed around each and by the load of others, not by what they measured."""
+    worst = [_pace(around, usual) for around in paces_of(row, threads)]
     busy = np.asarray(row["times"][str(threads)]["foreign"]) > FOREIGN
     return np.lexsort((worst, busy))[:2]
+
+
+def _pace(around: list[Pace], usual: Pace) -> float:
+    """How far from usual everything was that is known, what sharing costs included."""
+    return max(slowness(around, usual), *(pace.shared / usual.shared for pace in around))
+
+
+def _worst_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
+    """The same in the median over the passes or rounds of a row; infinite where it has none."""
+    return float(np.median([_pace(around, usual) for around in paces_of(row, threads)] or [np.inf]))
 
 
 def told(model: Any, paces: list[list[Pace]]) -> Any:

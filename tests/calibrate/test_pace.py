@@ -19,7 +19,7 @@ USUAL = Pace(1000.0, 600.0, 700.0)
         (USUAL, 1.0),
         (Pace(1100.0, 660.0, 700.0), 1.1),  # the clock alone: sharing costs as much of it as before
         (Pace(1000.0, 720.0, 700.0), 1.0),  # what sharing costs is something that predictions are told
-        (Pace(1000.0, 600.0, 840.0), 1.1),  # memory counts half
+        (Pace(1000.0, 600.0, 980.0), 1.1),  # memory counts a quarter
         (Pace(900.0, 540.0, 700.0), 1.0),  # faster than usual is not slow, and memory is what it was
     ],
 )
@@ -52,7 +52,7 @@ def test_a_meter_times_what_it_is_given(monkeypatch) -> None:
     assert PaceMeter(takes(100)).now() == Pace(100.0, 100.0, 70.0)
     meter = PaceMeter(takes(100), takes(60))
     assert meter.now() == Pace(100.0, 60.0, 70.0)
-    assert meter.slowness([Pace(100.0, 60.0, 84.0), Pace(100.0, 60.0, 70.0)]) == pytest.approx(1.1)
+    assert meter.slowness([Pace(100.0, 60.0, 98.0), Pace(100.0, 60.0, 70.0)]) == pytest.approx(1.1)
     alone = meter.in_caches()
     assert (alone.clock_ns, alone.team_ns) == (100.0, 60.0)
     assert math.isnan(alone.memory_ns)
