@@ -49,6 +49,7 @@ class CalibrationResult:
     Attributes:
         path: of the profile that was written.
         samples: networks timed, each in one form with one number of threads; `blocks` timed inside them.
+        fitted: samples that the profile was fitted to, with those of earlier calibrations, without disturbed ones.
         seconds: that this took, without those of an interrupted run before it.
         repeatability: median relative difference of networks measured twice.
         disturbed: share of the samples that other processes or slow phases disturbed, with the number of threads that
@@ -59,6 +60,7 @@ class CalibrationResult:
 
     path: Path
     samples: int
+    fitted: int
     blocks: int
     seconds: float
     repeatability: float
@@ -70,6 +72,7 @@ class CalibrationResult:
         return {
             "path": str(self.path),
             "samples": self.samples,
+            "fitted": self.fitted,
             "blocks": self.blocks,
             "seconds": round(self.seconds, 1),
             "repeatability": self.repeatability,
@@ -86,6 +89,7 @@ def calibrate(
     networks: int = DEFAULT_NETWORKS,
     families: Sequence[str] = FAMILIES,
     force: bool = False,
+    archive: str | os.PathLike[str] | None = None,
     measurer: Measurer | None = None,
     progress: Progress = lambda step, share: None,
 ) -> CalibrationResult:
@@ -100,6 +104,8 @@ def calibrate(
         families: which to measure, of `laudc.predict.families.FAMILIES`. What the device's profile holds of the others
             stays in it, if it was measured on this CPU with the same kernels.
         force: write the profile even if the machine was disturbed.
+        archive: file in which samples are kept, and to whose samples of earlier calibrations, with the same options on
+            the same machine, is fitted too: what a machine does differently from hour to hour averages out.
         measurer: what to measure with; None: the one for the device's kind.
         progress: called with the current step and its finished share.
 
@@ -115,7 +121,10 @@ def calibrate(
     designs = draw_families(numbers)
     _check_samples(designs, measurer, len(counts))
     path = Path(output) if output is not None else user_profile_path(profile.id)
-    side = SideFile(path.with_name(path.name + ".part"), {**facts, "networks": numbers, "threads": list(counts)})
+    plan = {**facts, "networks": numbers, "threads": list(counts)}
+    side = SideFile(path.with_name(path.name + ".part"), plan)
+    kept = None if archive is None else SideFile(Path(archive), plan)
+    earlier = [] if kept is None else kept.kept()
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     samples, repeats = take_samples(measurer, designs, counts, side, begin, progress)
@@ -124,7 +133,8 @@ def calibrate(
     good = undisturbed_samples(samples)
     disturbed = most_disturbed(samples, good)
     require_quiet(repeatability, disturbed, force, side.path)
-    calibration = fit_all(designs, _usable(designs, samples, good), facts, counts)
+    fitted = [*earlier, *_usable(designs, samples, good)]
+    calibration = fit_all(designs, fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
         for family, section in calibration["families"].items()
@@ -132,11 +142,14 @@ def calibrate(
     calibration["families"] = {**_kept_families(profile, facts), **calibration["families"]}
     calibration["repeatability"] = repeatability
     calibration["disturbed"] = round(disturbed, 3)
+    if kept is not None:
+        kept.replace(fitted)
     save_profile(path, profile, calibration)
     side.remove()
     return CalibrationResult(
         path,
         len(samples),
+        len(fitted),
         sum(ns is not None for sample in samples for ns in sample.block_ns),
         time.monotonic() - begin,
         repeatability,

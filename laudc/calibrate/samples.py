@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from laudc.calibrate.pace import Pace, conditions, slowness
 from laudc.errors import UserError
+from laudc.files import atomic_write
 from laudc.predict.interface import Conditions
 
 SIDE_VERSION = 6
@@ -82,10 +83,15 @@ class SideFile:
         self._facts = {"version": SIDE_VERSION, **facts}
 
     def load(self) -> list[Sample]:
-        """What an interrupted run left; nothing where there was none, or nothing that can be read.
+        """What an interrupted run left, of repeated ones the last; nothing where there was none, or nothing that can be
+        read.
 
         Raises UserError for samples that depend on something else: they took minutes, and are somebody's.
         """
+        return list({sample.key: sample for sample in self.every()}.values())
+
+    def every(self) -> list[Sample]:
+        """All samples in the file; otherwise as `load`."""
         try:
             lines = self.path.read_text(errors="replace").splitlines()
         except OSError:
@@ -98,13 +104,31 @@ class SideFile:
             if len(lines) > 1:
                 raise self._of_another_plan(found, len(lines) - 1)
             return []
-        samples: dict[tuple[int, str, int], Sample] = {}
+        samples = []
         for line in lines[1:]:
-            # The interruption may have cut the last line; a later measurement of the same replaces an earlier one.
+            # The interruption may have cut the last line.
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                sample = Sample.from_dict(json.loads(line))
-                samples[sample.key] = sample
-        return list(samples.values())
+                samples.append(Sample.from_dict(json.loads(line)))
+        return samples
+
+    def kept(self) -> list[Sample]:
+        """As `every`, of a file that somebody named. Raises UserError also for a file of anything else."""
+        try:
+            first = self.path.read_text(errors="replace").partition("\n")[0]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(
+                f"cannot read the samples in {self.path}", error.strerror or str(error), "choose another file"
+            ) from error
+        found = _parsed(first)
+        if not isinstance(found, dict) or "version" not in found:
+            raise UserError(
+                f"{self.path} holds no samples",
+                "it is not a file that laudc calibrate wrote, and would be overwritten",
+                "choose another file for --samples",
+            )
+        return self.every()
 
     def _of_another_plan(self, found: Mapping[str, Any], samples: int) -> UserError:
         names = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
@@ -112,10 +136,10 @@ class SideFile:
             ", ".join(f"{name} {_shown(facts.get(name))}" for name in names) for facts in (found, self._facts)
         )
         return UserError(
-            f"{self.path} holds an unfinished calibration of another kind, which this one would overwrite",
+            f"{self.path} holds samples of another kind of calibration, which this one would overwrite",
             f"its {samples} samples were taken with {there}; this calibration has {here}",
-            "go on with it by the options that it was begun with, write this one to another place with -o, or start "
-            f"afresh: rm {shlex.quote(str(self.path))}",
+            "go on with those by the options that they were taken with, choose another place for these (-o for the "
+            f"profile, --samples for what is kept), or start afresh: rm {shlex.quote(str(self.path))}",
         )
 
     def start(self, samples: list[Sample]) -> None:
@@ -142,6 +166,12 @@ class SideFile:
     def remove(self) -> None:
         """Deletes the file: the calibration is complete."""
         self.path.unlink(missing_ok=True)
+
+    def replace(self, samples: Sequence[Sample]) -> None:
+        """Puts these in place of what the file held, all at once. Raises UserError when it cannot be written."""
+        lines = (self._facts, *map(asdict, samples))
+        with atomic_write(self.path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def _parsed(line: str) -> Any:

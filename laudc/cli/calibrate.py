@@ -35,6 +35,7 @@ class _Way:
 @click.option("--networks", type=int, help="Made-up networks to time, about 6 s each [default: 82; of a GPU 48].")
 @click.option("--family", multiple=True, help="resnet, regnet or vit; may be repeated [default: all].")
 @click.option("--measurements", metavar="results.json", help="Of a GPU: what scripts/gpu_check.sh measured there.")
+@click.option("--samples", metavar="FILE", help="Keep the samples here, and fit to those of earlier times in it too.")
 @click.option("--force", is_flag=True, help="Write the profile even if the machine was disturbed.")
 @shared_options
 @click.pass_obj
@@ -46,17 +47,20 @@ def command(
     networks: int | None,
     family: tuple[str, ...],
     measurements: str | None,
+    samples: str | None,
     force: bool,
 ) -> None:
     """Times made-up networks on this machine with laudc's own kernels, fits the latency model and writes a profile.
 
     Without -o the profile goes to the user's own folder, where --device cpu finds it from then on. An interrupted
-    calibration goes on where it stopped. Let nothing else run meanwhile.
+    calibration goes on where it stopped. Let nothing else run meanwhile. A machine does things differently from one
+    hour to the next: with --samples, calibrations at several times make one profile.
 
     \b
     Example:
       laudc calibrate
       laudc calibrate --threads 1 -o mymachine.yaml
+      laudc calibrate --samples mymachine.samples
       laudc calibrate --device h200
       laudc calibrate --device h200 --measurements results.json -o h200.yaml
     """
@@ -65,7 +69,7 @@ def command(
     on_gpu = is_cuda(device, measurements)
     target = _target(output, device)
     try:
-        way = _on_gpu(threads, family, measurements) if on_gpu else _on_cpu(threads)
+        way = _on_gpu(threads, family, measurements, samples) if on_gpu else _on_cpu(threads, samples)
         result = way.calibrate(
             output,
             device=device,
@@ -92,11 +96,15 @@ def _target(output: str | None, device: str) -> Path:
     return target
 
 
-def _on_cpu(threads: tuple[int, ...]) -> _Way:
+def _on_cpu(threads: tuple[int, ...], samples: str | None) -> _Way:
     from laudc.calibrate import calibrate
     from laudc.calibrate.run import DEFAULT_NETWORKS
+    from laudc.files import check_target
 
-    return _Way(functools.partial(calibrate, threads=threads or None), DEFAULT_NETWORKS, calibration_text)
+    if samples is not None:
+        check_target(samples)
+    way = functools.partial(calibrate, threads=threads or None, archive=samples)
+    return _Way(way, DEFAULT_NETWORKS, calibration_text)
 
 
 def is_cuda(device: str, measurements: str | None) -> bool:
@@ -113,7 +121,9 @@ def is_cuda(device: str, measurements: str | None) -> bool:
     return found
 
 
-def _on_gpu(threads: tuple[int, ...], family: tuple[str, ...], measurements: str | None) -> _Way:
+def _on_gpu(
+    threads: tuple[int, ...], family: tuple[str, ...], measurements: str | None, samples: str | None
+) -> _Way:
     """Raises UserError for what is no matter of a GPU, or cannot be chosen of one measured elsewhere."""
     from laudc.calibrate.cuda import calibrate_cuda
     from laudc.calibrate.cuda.gpu_check import calibrate_from_file
@@ -121,6 +131,8 @@ def _on_gpu(threads: tuple[int, ...], family: tuple[str, ...], measurements: str
 
     if threads:
         raise UserError("threads are no matter of a GPU", "--threads is for CPUs", "leave it out")
+    if samples is not None:
+        raise UserError("samples of a GPU are not kept", "--samples is for CPUs", "leave it out")
     if measurements is None:
         return _Way(calibrate_cuda, DEFAULT_NETWORKS, gpu_calibration_text)
     if family:
@@ -155,7 +167,7 @@ def calibration_text(result: CalibrationResult) -> str:
 
     lines = [
         f"{result.path}: {result.samples} samples ({result.blocks} blocks timed) in {result.seconds:.0f} s, "
-        f"repeatable to {result.repeatability:.1%}"
+        f"repeatable to {result.repeatability:.1%}, fitted to {result.fitted}"
     ]
     for family, by_threads in result.held_out.items():
         lines += [_errors_text(TITLES[family], threads, errors) for threads, errors in by_threads.items()]

@@ -148,6 +148,31 @@ def test_an_unfinished_calibration_of_another_kind_is_kept(tmp_path, options, wo
     assert path.exists() and not part.exists()
 
 
+def test_kept_samples_are_fitted_too(tmp_path) -> None:
+    path, kept = tmp_path / "mine.yaml", tmp_path / "mine.samples"
+    first = _calibrate(path, measurer=MadeUpMachine(), archive=kept)
+    assert first.fitted == first.samples == SAMPLES
+    again = _calibrate(path, measurer=MadeUpMachine(), archive=kept)
+    assert again.fitted == 2 * again.samples == 2 * SAMPLES
+    assert load_profile(path).calibration["samples"] == 2 * SAMPLES
+    assert len(kept.read_text().splitlines()) == 1 + 2 * SAMPLES
+    before = kept.read_bytes()
+    other = MadeUpMachine()
+    with pytest.raises(UserError, match="another kind of calibration"):
+        _calibrate(path, measurer=other, archive=kept, threads=(1,))
+    assert not other.measured and kept.read_bytes() == before
+
+
+def test_a_file_of_something_else_is_no_place_for_samples(tmp_path) -> None:
+    kept, machine = tmp_path / "notes.txt", MadeUpMachine()
+    kept.write_text("my notes\n")
+    with pytest.raises(UserError, match="holds no samples"):
+        _calibrate(tmp_path / "mine.yaml", measurer=machine, archive=kept)
+    with pytest.raises(UserError, match="cannot read the samples"):
+        _calibrate(tmp_path / "mine.yaml", measurer=machine, archive=tmp_path)
+    assert kept.read_text() == "my notes\n" and not machine.measured
+
+
 def test_a_side_file_of_another_machine_does_not_count(tmp_path) -> None:
     side = SideFile(tmp_path / "a.part", {"cpu": "one"})
     side.start([])
