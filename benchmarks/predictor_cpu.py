@@ -14,8 +14,8 @@ LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
 roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement tell the clock, and
 what sharing work between cores cost: predictions are told both, as in `laudc profile`; errors without that are printed
-beside. Rows are left out and counted where the clock or memory was more than 8 % slower than usual, or where sharing
-came to cost that much more or less meanwhile. `networks --again` and `traces --again` measure those once more.
+beside. Rows are left out and counted where the clock was more than 8 % slower than usual, memory a third slower, or
+where what sharing costs changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more.
 """
 
 from __future__ import annotations
