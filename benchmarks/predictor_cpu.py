@@ -15,7 +15,8 @@ measuring: it predicts with the profile of the device that `--device` names and 
 roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement tell the clock, and
 what sharing work between cores cost: predictions are told both, as in `laudc profile`; errors without that are printed
 beside. Rows are left out and counted where the clock was more than 8 % slower than usual, memory a third slower, or
-where what sharing costs changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more.
+where what sharing costs changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once
+more, and those whose cores were further apart than usual; of all that was measured what is nearest to usual counts.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--part", default="1/1", help="i/n: every n-th network, from the i-th on")
-    parser.add_argument("--again", action="store_true", help="networks or traces not measured in peace once more")
+    parser.add_argument("--again", action="store_true", help="measure again what was not as usual")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.step == "report":

@@ -64,7 +64,7 @@ def compare(head: str, mode: str, size: tuple[int, int], threads: list[int], run
                 frame = frame_of_model(portable)
                 masks, found = trace_masks(engine, images), trace_found(portable, images, frame)
                 model = engine_model(engine.manifest, portable, frame, threads=count)
-                assert model is not None
+                assert model is not None and model.usual is not None, "laudc calibrate, with these threads"
                 with watched_conditions(count) as watch:
                     measured = [median_ms(engine, image, runs) for image in images]
                 predicted = model.predict(masks, found, batch=1, conditions=watch.conditions)

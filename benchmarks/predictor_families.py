@@ -150,12 +150,12 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             if not quiet:
                 without += 1
                 continue
-            found = sorted(
-                ((_predict(model.model.at(sample.conditions), design, sample), sample) for sample in _odd(quiet)),
-                key=_ratio,
-            )
-            spread.append(_ratio(found[-1]) / _ratio(found[0]) - 1)
-            predicted, sample = found[len(found) // 2]
+            found = [(_predict(model.model.at(sample.conditions), design, sample), sample) for sample in quiet]
+            if len(found) > 1:
+                ratios = [_ratio(one) for one in found]
+                spread.append(max(ratios) / min(ratios) - 1)
+            counted = sorted(_odd(found), key=_ratio)
+            predicted, sample = counted[len(counted) // 2]
             title, total = TITLES[design.family], sample.total_ns / 1e3
             lines[f"{title}, {sample.kind}"].append((predicted.latency.mean_us, total))
             _collect(predicted, sample, lines, inside, title)
@@ -190,9 +190,9 @@ def _passes(rows: list[dict[str, Any]]) -> list[tuple[Design, list[Sample]]]:
     return [(variants[number].design(number), samples) for (number, _), samples in found.items()]
 
 
-def _odd(samples: list[Sample]) -> list[Sample]:
+def _odd(found: list[tuple[NetworkPrediction, Sample]]) -> list[tuple[NetworkPrediction, Sample]]:
     """So many that one is in the middle."""
-    return samples[: (len(samples) - 1) // 2 * 2 + 1]
+    return found[: (len(found) - 1) // 2 * 2 + 1]
 
 
 def _ratio(found: tuple[NetworkPrediction, Sample]) -> float:

@@ -37,6 +37,7 @@ def report(path: Path, device: str) -> None:
     for threads in sorted({int(count) for row in rows for count in row["times"]}):
         trusted = latency_model(profile, threads=threads)
         assert trusted is not None, "the device has no latency model: laudc calibrate"
+        assert trusted.model.threads == threads, f"{threads} threads were not calibrated"
         print(f"\n== {threads} thread(s), {trusted.status}")
         of = {step: [row for row in rows if row["step"] == step] for step in ("networks", "traces", "schedule")}
         usual = usual_of(rows, threads)
@@ -86,13 +87,15 @@ def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def disturbed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Variants of the networks or traces of the rows that were not measured in peace throughout."""
+    """Variants of the networks or traces of the rows that were not measured in peace and under usual conditions
+    throughout."""
     networks = latest(rows)
-    threads = {int(count) for row in networks for count in row["times"]}
-    quiet = {
-        count: {id(row) for row in undisturbed(networks, count, usual_of(networks, count))} for count in threads
-    }
-    return [row["variant"] for row in networks if not all(id(row) in quiet[count] for count in threads)]
+    usual = {count: usual_of(networks, count) for count in {int(count) for row in networks for count in row["times"]}}
+
+    def fine(row: dict[str, Any], count: int) -> bool:
+        return slowness_of(row, count, usual[count]) <= SLOW and as_usual(row, count, usual[count])
+
+    return [row["variant"] for row in networks if not all(fine(row, count) for count in usual)]
 
 
 def slowness_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
@@ -105,6 +108,16 @@ def slowness_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
     if row["step"] == "traces":
         return float(np.median(worst))
     return max(worst[index] for index in counting(row, threads, usual))
+
+
+def as_usual(row: dict[str, Any], threads: int, usual: Pace) -> bool:
+    """Whether sharing work cost what it usually does, around the passes of a network that count, or in the median over
+    the rounds of anything else."""
+    paces = paces_of(row, threads)
+    if row["step"] == "networks" and paces:
+        paces = [paces[index] for index in counting(row, threads, usual)]
+    shared = [pace.shared for around in paces for pace in around]
+    return bool(shared) and float(np.median(shared)) <= SLOW * usual.shared
 
 
 def counting(row: dict[str, Any], threads: int, usual: Pace) -> np.ndarray:
@@ -130,6 +143,12 @@ def told(model: Any, paces: list[list[Pace]]) -> Any:
     return model.at(conditions([pace for around in paces for pace in around], model.threads))
 
 
+def told_middle(model: Any, paces: list[list[Pace]]) -> Any:
+    """The model for the conditions of the round in the middle, for times that are medians over rounds."""
+    rounds = sorted((conditions(around, model.threads) for around in paces), key=lambda one: one.handover)
+    return model.at(rounds[len(rounds) // 2])
+
+
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:
     variant = Variant(**row["variant"])
     blocks = [PlannedBlock(name, by_rule(record)) for name, record in variant.blueprint.blocks()]
@@ -147,6 +166,8 @@ def _predict(
 
 
 def _line(label: str, pairs: list[tuple[float, float]]) -> None:
+    if not pairs:
+        return
     predicted, measured = (np.asarray(values) for values in zip(*pairs, strict=True))
     errors = error_summary(predicted, measured)
     rmspe = float(np.sqrt(np.mean((predicted / measured - 1) ** 2)))
@@ -179,6 +200,9 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         whole.setdefault("laudc", []).append((predicted.latency.mean_us, total))
         untold = _predict(model, *network).latency.mean_us
         whole.setdefault("laudc, not told the conditions", []).append((untold, total))
+        by_mode["as usual" if as_usual(row, threads, usual) else "cores apart"].append(
+            (predicted.latency.mean_us, total)
+        )
         by_mode[variant.mode].append((predicted.latency.mean_us, total))
         inside["networks"].append(holds(predicted.latency, total))
         for block, ns in zip(predicted.blocks, block_ns, strict=True):
@@ -234,19 +258,23 @@ def _baselines(blocks: list[PlannedBlock], activation: Activation, profile: Any)
 
 def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, usual: Pace) -> None:
     means, tails, images, untold = [], [], [], []
+    at_rest = []
     hits = []
     for row in rows:
         measured = np.asarray(row["times"][str(threads)]["image_ns"]) / 1e3
         network = _network(row)
-        predicted = _predict(told(model, paces_of(row, threads)), *network)
+        predicted = _predict(told_middle(model, paces_of(row, threads)), *network)
         usually = _predict(model, *network)
         means.append((predicted.latency.mean_us, float(measured.mean())))
+        if as_usual(row, threads, usual):
+            at_rest.append(means[-1])
         untold.append((usually.latency.mean_us, float(measured.mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
         interval, ratio = model.network_interval, measured / predicted.samples_us
         hits += ((ratio >= interval.low) & (ratio <= interval.high)).tolist()
     _line("traces, mean over images", means)
+    _line("  as usual", at_rest)
     _line("traces, mean, not told the conditions", untold)
     _line("traces, p95 over images", tails)
     _line("traces, single images", images)
@@ -255,16 +283,11 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
 
 def _schedule(rows: list[dict[str, Any]], model: Any, threads: int, usual: Pace) -> None:
     """The scheduler knows the usual conditions: rows that were measured under these, and all of them."""
-    near = [row for row in rows if _as_usual(row, threads, usual)]
-    for label, some in (("as usual", near), ("under any conditions", rows)):
+    measured = [row for row in rows if str(threads) in row["times"]]
+    near = [row for row in measured if as_usual(row, threads, usual)]
+    for label, some in (("as usual", near), ("under any conditions", measured)):
         if some:
             _schedule_line(label, some, model, threads)
-
-
-def _as_usual(row: dict[str, Any], threads: int, usual: Pace) -> bool:
-    """Whether sharing work cost what it usually does, in the median over the rounds."""
-    shared = [pace.shared for around in paces_of(row, threads) for pace in around]
-    return bool(shared) and float(np.median(shared)) <= SLOW * usual.shared
 
 
 def _schedule_line(label: str, rows: list[dict[str, Any]], model: Any, threads: int) -> None:
@@ -274,8 +297,6 @@ def _schedule_line(label: str, rows: list[dict[str, Any]], model: Any, threads: 
     losses = []
     best = dict.fromkeys((*Conv2Algorithm.__members__, DENSE), 0)
     for row in rows:
-        if str(threads) not in row["times"]:
-            continue
         variant, blocks, activation = _network(row)
         for index, (block, choice) in enumerate(zip(blocks, _chosen(model, variant, activation), strict=True)):
             names = [Conv2Algorithm.DIRECT.name, DENSE]

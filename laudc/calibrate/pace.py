@@ -23,8 +23,8 @@ from laudc.predict.interface import Conditions
 _CALLS = 25
 # Floats that are read at a time, and pieces of so many: more than most last-level caches hold.
 _STREAM, _PIECES = 4 << 20, 16
-# How fast memory is depends on where a process' pages lie, and few networks wait for it: while it took up to 1.3 times as
-# long as at best, they took no longer.
+# How fast memory is depends on where a process' pages lie, and few networks wait for it: while it took up to 1.3 times
+# as long as at best, they took no longer.
 _MEMORY_COUNTS = 0.25
 # Not the fastest of all that were seen, which may be chance.
 _USUAL_BEST = 0.1

@@ -17,6 +17,7 @@ from laudc.calibrate.pace import Pace, shared_change, usual_pace
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import CheckFailed, UserError
+from laudc.files import check_file, sha256_bytes
 from laudc.predict.families import FAMILIES, REGNET, RESNET, TITLES, VIT
 from laudc.predict.interface import Conditions
 
@@ -49,7 +50,8 @@ class CalibrationResult:
     Attributes:
         path: of the profile that was written.
         samples: networks timed, each in one form with one number of threads; `blocks` timed inside them.
-        fitted: samples that the profile was fitted to, with those of earlier calibrations, without disturbed ones.
+        fitted: samples that the profile was fitted to, with those of earlier calibrations; without disturbed ones,
+            unless most of a kind were.
         seconds: that this took, without those of an interrupted run before it.
         repeatability: median relative difference of networks measured twice.
         disturbed: share of the samples that other processes or slow phases disturbed, with the number of threads that
@@ -121,9 +123,9 @@ def calibrate(
     designs = draw_families(numbers)
     _check_samples(designs, measurer, len(counts))
     path = Path(output) if output is not None else user_profile_path(profile.id)
-    plan = {**facts, "networks": numbers, "threads": list(counts)}
+    plan = {**facts, "networks": numbers, "threads": list(counts), "designs": sha256_bytes(repr(designs).encode())[:16]}
     side = SideFile(path.with_name(path.name + ".part"), plan)
-    kept = None if archive is None else SideFile(Path(archive), plan)
+    kept = _archive(archive, plan, (path, side.path))
     earlier = [] if kept is None else kept.kept()
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -133,7 +135,8 @@ def calibrate(
     good = undisturbed_samples(samples)
     disturbed = most_disturbed(samples, good)
     require_quiet(repeatability, disturbed, force, side.path)
-    fitted = [*earlier, *_usable(designs, samples, good)]
+    # A run that was interrupted between writing the two files finds its samples in both.
+    fitted = list(dict.fromkeys([*earlier, *_usable(designs, samples, good)]))
     calibration = fit_all(designs, fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
@@ -143,7 +146,7 @@ def calibrate(
     calibration["repeatability"] = repeatability
     calibration["disturbed"] = round(disturbed, 3)
     if kept is not None:
-        kept.replace(fitted)
+        kept.replace(list(dict.fromkeys([*earlier, *good])))
     save_profile(path, profile, calibration)
     side.remove()
     return CalibrationResult(
@@ -156,6 +159,20 @@ def calibrate(
         round(disturbed, 3),
         measured,
     )
+
+
+def _archive(path: str | os.PathLike[str] | None, plan: Mapping[str, Any], others: Sequence[Path]) -> SideFile | None:
+    """The file that samples are kept in. Raises UserError where it cannot be written, or has another purpose."""
+    if path is None:
+        return None
+    check_file(path)
+    if os.path.realpath(path) in {os.path.realpath(other) for other in others}:
+        raise UserError(
+            f"samples cannot be kept in {os.fspath(path)}",
+            "the calibration writes something else there",
+            "choose another file for --samples",
+        )
+    return SideFile(Path(path), plan)
 
 
 def measurer_for(profile: DeviceProfile) -> Measurer:
@@ -328,13 +345,16 @@ def _usable(designs: Sequence[Design], samples: Sequence[Sample], good: Sequence
 
 
 def median_drift(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:
-    """Median relative difference, at one clock, of what was measured twice while sharing work cost the same; 0 where
-    nothing was."""
+    """Median relative difference, at one clock, of what was measured twice while sharing work cost the same (if that
+    never was: of all that was), with the number of threads where it is worst; 0 where nothing was measured twice."""
     first = {sample.key: sample for sample in samples}
     pairs = [(first[again.key], again) for again in repeats if again.key in first]
     alike = [(one, other) for one, other in pairs if shared_change([*one.paces, *other.paces]) <= SLOW]
-    moved = [abs(other.at_clock(one.conditions.clock_ns).total_ns / one.total_ns - 1) for one, other in alike]
-    return round(statistics.median(moved), 4) if moved else 0.0
+    moved: dict[int, list[float]] = {}
+    for one, other in alike or pairs:
+        ratio = other.at_clock(one.conditions.clock_ns).total_ns / one.total_ns
+        moved.setdefault(one.threads, []).append(abs(ratio - 1))
+    return round(max(map(statistics.median, moved.values()), default=0.0), 4)
 
 
 def most_disturbed(samples: Sequence[Sample], good: Sequence[Sample]) -> float:

@@ -112,7 +112,8 @@ class SideFile:
         return samples
 
     def kept(self) -> list[Sample]:
-        """As `every`, of a file that somebody named. Raises UserError also for a file of anything else."""
+        """As `every`, of a file that somebody named. Raises UserError also for a file of anything else, however little
+        it holds."""
         try:
             first = self.path.read_text(errors="replace").partition("\n")[0]
         except FileNotFoundError:
@@ -122,7 +123,7 @@ class SideFile:
                 f"cannot read the samples in {self.path}", error.strerror or str(error), "choose another file"
             ) from error
         found = _parsed(first)
-        if not isinstance(found, dict) or "version" not in found:
+        if first and not (isinstance(found, dict) and found.keys() >= self._facts.keys()):
             raise UserError(
                 f"{self.path} holds no samples",
                 "it is not a file that laudc calibrate wrote, and would be overwritten",
@@ -131,7 +132,9 @@ class SideFile:
         return self.every()
 
     def _of_another_plan(self, found: Mapping[str, Any], samples: int) -> UserError:
-        names = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
+        differing = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
+        # A digest says nothing to anybody, unless it is all there is.
+        names = [name for name in differing if name != "designs"] or differing
         there, here = (
             ", ".join(f"{name} {_shown(facts.get(name))}" for name in names) for facts in (found, self._facts)
         )

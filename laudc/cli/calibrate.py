@@ -99,10 +99,6 @@ def _target(output: str | None, device: str) -> Path:
 def _on_cpu(threads: tuple[int, ...], samples: str | None) -> _Way:
     from laudc.calibrate import calibrate
     from laudc.calibrate.run import DEFAULT_NETWORKS
-    from laudc.files import check_target
-
-    if samples is not None:
-        check_target(samples)
     way = functools.partial(calibrate, threads=threads or None, archive=samples)
     return _Way(way, DEFAULT_NETWORKS, calibration_text)
 

@@ -86,18 +86,22 @@ class MachineState:
     """How the machine was while it was measured, beside how it usually is.
 
     `clock`: as a multiple of the one of its calibration. `shared`: how many times as long as usual fixed work took that
-    was shared among the threads, beside that of one. `usual_median_us`: what would be predicted if all was as usual.
+    was shared among the threads, beside that of one; on average: `change`: how many times as long as at best it took at
+    worst. `usual_median_us`: what would be predicted if all was as usual.
     """
 
     clock: float
     shared: float
+    change: float
     usual_median_us: float
 
     @classmethod
-    def of(cls, now: Conditions, usual: Conditions, threads: int, usual_us: Iterable[float]) -> MachineState:
+    def of(
+        cls, now: Conditions, usual: Conditions, threads: int, *, change: float, usual_us: Iterable[float]
+    ) -> MachineState:
         """`usual_us`: predicted for every run if all was as usual."""
         shared = (1 / threads + now.handover) / (1 / threads + usual.handover)
-        return cls(usual.clock_ns / now.clock_ns, shared, statistics.median(map(float, usual_us)))
+        return cls(usual.clock_ns / now.clock_ns, shared, change, statistics.median(map(float, usual_us)))
 
 
 @dataclass(frozen=True)

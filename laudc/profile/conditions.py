@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,24 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass
 class Watch:
-    """What `watched_conditions` has seen; None before it ends, and where nobody looked."""
+    """What `watched_conditions` has seen; None before it ends, and where nobody looked. `change`: how many times as
+    long as at best shared work took at worst."""
 
     conditions: Conditions | None = None
+    change: float = 1.0
 
 
 @contextlib.contextmanager
 def watched_conditions(threads: int) -> Iterator[Watch]:
-    """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after."""
-    from laudc.calibrate.measure import CpuMeasurer
-    from laudc.calibrate.pace import conditions
+    """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after. As in a
+    calibration, it waits in between until nobody's threads spin any more."""
+    from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
+    from laudc.calibrate.pace import conditions, shared_change
     from laudc.calibrate.pinning import caller_pinned
 
     meter, watch = CpuMeasurer().pace(threads), Watch()
 
     def look() -> Pace:
+        time.sleep(SETTLE_SECONDS)
         with caller_pinned():
             return meter.in_caches()
 
     before = look()
+    time.sleep(SETTLE_SECONDS)
     yield watch
-    watch.conditions = conditions((before, look()), threads)
+    paces = (before, look())
+    watch.conditions, watch.change = conditions(paces, threads), shared_change(paces)

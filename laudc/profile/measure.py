@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from laudc.engine.engine import Engine
     from laudc.predict.frame import AnyFrame
-    from laudc.predict.interface import Conditions
     from laudc.predict.network import NetworkPrediction
     from laudc.profile.dense import DenseNetwork
 
@@ -118,7 +117,7 @@ def profile(
         comparison = None
         if model is not None:
             predict = functools.partial(model.predict, masks, found, batch=batch)
-            comparison = _compared(model, predict, own.total_us, _by_name(loaded, own), watch.conditions)
+            comparison = _compared(model, predict, own.total_us, _by_name(loaded, own), watch)
         blocks = _block_profiles(loaded, own, activation, dense_blocks, comparison)
         settings = {
             "runs": runs,
@@ -255,13 +254,15 @@ def _compared(
     predict: Callable[..., NetworkPrediction],
     total_us: list[float],
     blocks_us: dict[str, tuple[float, ...]],
-    now: Conditions | None,
+    watch: Watch,
 ) -> Comparison:
     """With what is predicted for the conditions that the machine was under, where they are known."""
-    usual = model.usual
+    now, usual = watch.conditions, model.usual
     if now is None or usual is None:
         return compare(predict(), total_us, blocks_us)
-    state = MachineState.of(now, usual, model.trusted.model.threads, predict().samples_us)
+    state = MachineState.of(
+        now, usual, model.trusted.model.threads, change=watch.change, usual_us=predict().samples_us
+    )
     return compare(predict(conditions=now), total_us, blocks_us, state)
 
 

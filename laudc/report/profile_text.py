@@ -26,6 +26,8 @@ _DENSE_COLUMNS = (Column("dense", "µs"), Column("speed-up", "×"))
 _IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
 # Clocks and what sharing costs differ by so much from one second to the next.
 _AS_USUAL = 0.03
+# Calibrations leave out what was measured while it changed so much.
+_CHANGED = 1.16
 _PREDICTED_COLUMNS = (Column("predicted", "µs"), Column("error", "%"))
 
 
@@ -121,13 +123,19 @@ def prediction_summary(comparison: Comparison) -> str:
 
 
 def _state(state: MachineState | None) -> str:
-    """What the prediction was told of the machine, where that was not as usual."""
-    if state is None or max(abs(state.clock - 1), abs(state.shared - 1)) < _AS_USUAL:
+    """What the prediction was told of the machine, where that was not as usual, and whether it stayed so."""
+    if state is None:
         return ""
-    return (
-        f" That is for the machine as it was: at {state.clock:.0%} of the clock that it was calibrated at, with shared "
-        f"work taking {state.shared:.2f} times as long as usual. As usual it would be {_ms(state.usual_median_us)}."
-    )
+    parts = []
+    if abs(state.clock - 1) >= _AS_USUAL:
+        parts.append(f"at {state.clock:.0%} of the clock that it was calibrated at")
+    if abs(state.shared - 1) >= _AS_USUAL:
+        parts.append(f"with shared work taking {state.shared:.2f} times as long as usual")
+    usually = f"; as usual it would be {_ms(state.usual_median_us)}"
+    text = f" That is for the machine as it was, {' and '.join(parts)}{usually}." if parts else ""
+    if state.change >= _CHANGED:
+        text += f" What sharing work costs changed meanwhile, by {state.change - 1:.0%}: measure again."
+    return text
 
 
 def _spread(name: str, spread: Spread) -> str:

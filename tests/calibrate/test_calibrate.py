@@ -11,7 +11,7 @@ import yaml
 import laudc
 from laudc.calibrate.design import KINDS, draw_designs, draw_detectors, draw_families
 from laudc.calibrate.frames import found_of, frame_of
-from laudc.calibrate.pace import Pace
+from laudc.calibrate.pace import Pace, conditions
 from laudc.calibrate.run import calibrate
 from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import load_profile
@@ -22,7 +22,7 @@ from laudc.predict.counts import count_block
 from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.load import cpu_model as model_of
-from laudc.predict.cpu.terms import block_terms
+from laudc.predict.cpu.terms import TERMS, block_terms
 from laudc.predict.families import FAMILIES, REGNET, RESNET, VIT
 from laudc.predict.interface import Place
 from laudc.predict.network import PlannedBlock, places
@@ -65,8 +65,9 @@ class MadeUpMachine:
             for (name, record), execution in zip(records, design.executions(kind), strict=True)
         ]
         stands = places(blocks, counts, machine.last_cache, frame_of(design).weights)
+        pace = self._pace(design, threads)
         times = [
-            float(family.block_terms(b.record, c, machine, p)[0] @ fit.block.ns) * self._factor()
+            self._block_ns(family.block_terms(b.record, c, machine, p)[0], fit, pace) * self._factor()
             if b.scheduled.sparse
             else None
             for b, c, p in zip(blocks, counts, stands, strict=True)
@@ -77,10 +78,30 @@ class MadeUpMachine:
         outside = float(terms @ fit.outside.ns)
         total = sum(filter(None, times)) + outside * self._factor()
         rows = tuple(map(first_row, counts))
-        return Sample(design.index, kind, threads, total, 0.01, self.foreign, (PACE,), rows, tuple(times))
+        return Sample(design.index, kind, threads, total, 0.01, self.foreign, (pace,), rows, tuple(times))
+
+    def _pace(self, design, threads):
+        return PACE
+
+    def _block_ns(self, terms, fit, pace):
+        return float(terms @ fit.block.ns)
 
     def _factor(self) -> float:
         return float(np.exp(self.random.normal(0, self.noise)))
+
+
+class MovingMachine(MadeUpMachine):
+    """Every third network runs with its two threads far apart: sections take longer by what sharing costs."""
+
+    far = Pace(1e6, 7.2e5, 7e5)
+    section_ns = 50_000.0
+
+    def _pace(self, design, threads):
+        return self.far if threads == 2 and design.index % 3 == 0 else PACE
+
+    def _block_ns(self, terms, fit, pace):
+        excess = conditions([pace], 2).excess(conditions([PACE], 2))
+        return float(terms @ fit.block.ns + excess * self.section_ns * terms[TERMS.index("section")])
 
 
 def _calibrate(*arguments, **options):
@@ -148,11 +169,43 @@ def test_an_unfinished_calibration_of_another_kind_is_kept(tmp_path, options, wo
     assert path.exists() and not part.exists()
 
 
+def test_what_handing_over_costs_is_found(tmp_path) -> None:
+    _calibrate(tmp_path / "mine.yaml", measurer=MovingMachine(noise=0.01))
+    one, two = (model_of(load_profile(tmp_path / "mine.yaml"), threads).fit for threads in (1, 2))
+    assert not one.block.handed_ns.any()
+    assert two.usual.handover == pytest.approx(0.1)
+    assert two.block.handed_ns[TERMS.index("section")] == pytest.approx(MovingMachine.section_ns, rel=0.3)
+    # Usual costs are what they are without it.
+    truth = cpu_fit(2).block.ns
+    record = draw_designs(1)[0].records(64)[-1][1]
+    terms = block_terms(record, count_block(record, None, None, 1), Machine("avx512", 2, 32 << 20, 1 << 20), Place())[0]
+    assert two.block.ns @ terms == pytest.approx(truth @ terms, rel=0.15)
+
+
+def test_samples_have_a_place_of_their_own(tmp_path) -> None:
+    path, machine = tmp_path / "mine.yaml", MadeUpMachine()
+    for archive in (path, tmp_path / "mine.yaml.part"):
+        with pytest.raises(UserError, match="something else there"):
+            _calibrate(path, measurer=machine, archive=archive)
+    with pytest.raises(UserError, match="Its folder does not exist"):
+        _calibrate(path, measurer=machine, archive=tmp_path / "nowhere" / "mine.samples")
+    assert not machine.measured and not list(tmp_path.iterdir())
+
+
+def test_what_two_files_hold_counts_once(tmp_path) -> None:
+    path, kept = tmp_path / "mine.yaml", tmp_path / "mine.samples"
+    _calibrate(path, measurer=MadeUpMachine(), archive=kept)
+    # As after an interruption between writing the one and removing the other.
+    (tmp_path / "mine.yaml.part").write_bytes(kept.read_bytes())
+    kept.touch()
+    assert _calibrate(path, measurer=MadeUpMachine(), archive=kept).fitted == SAMPLES
+
+
 def test_kept_samples_are_fitted_too(tmp_path) -> None:
     path, kept = tmp_path / "mine.yaml", tmp_path / "mine.samples"
     first = _calibrate(path, measurer=MadeUpMachine(), archive=kept)
     assert first.fitted == first.samples == SAMPLES
-    again = _calibrate(path, measurer=MadeUpMachine(), archive=kept)
+    again = _calibrate(path, measurer=MadeUpMachine(noise=0.03), archive=kept)
     assert again.fitted == 2 * again.samples == 2 * SAMPLES
     assert load_profile(path).calibration["samples"] == 2 * SAMPLES
     assert len(kept.read_text().splitlines()) == 1 + 2 * SAMPLES
@@ -168,12 +221,17 @@ def test_a_file_of_something_else_is_no_place_for_samples(tmp_path) -> None:
     kept.write_text("my notes\n")
     with pytest.raises(UserError, match="holds no samples"):
         _calibrate(tmp_path / "mine.yaml", measurer=machine, archive=kept)
-    with pytest.raises(UserError, match="cannot read the samples"):
+    with pytest.raises(UserError, match="It is a folder"):
         _calibrate(tmp_path / "mine.yaml", measurer=machine, archive=tmp_path)
-    assert kept.read_text() == "my notes\n" and not machine.measured
+    kept.write_text('{"version": 1}\n')
+    with pytest.raises(UserError, match="holds no samples"):
+        _calibrate(tmp_path / "mine.yaml", measurer=machine, archive=kept)
+    assert kept.read_text() == '{"version": 1}\n' and not machine.measured
+    kept.write_bytes(b"")
+    assert _calibrate(tmp_path / "mine.yaml", measurer=machine, archive=kept).fitted == SAMPLES
 
 
-def test_a_side_file_of_another_machine_does_not_count(tmp_path) -> None:
+def test_a_side_file_of_another_machine_is_refused(tmp_path) -> None:
     side = SideFile(tmp_path / "a.part", {"cpu": "one"})
     side.start([])
     sample = MadeUpMachine().measure(draw_designs(1)[0], "sparse", 1)

@@ -46,20 +46,23 @@ def test_runs_go_through_the_images_in_turn() -> None:
 
 
 def test_the_state_is_told_beside_the_usual_one() -> None:
-    state = MachineState.of(Conditions(800.0, 0.1), Conditions(1000.0, 0.0), 2, [100.0, 120.0, 500.0])
-    assert state == MachineState(pytest.approx(1.25), pytest.approx(1.2), 120.0)
+    state = MachineState.of(
+        Conditions(800.0, 0.1), Conditions(1000.0, 0.0), 2, change=1.1, usual_us=[100.0, 120.0, 500.0]
+    )
+    assert state == MachineState(pytest.approx(1.25), pytest.approx(1.2), 1.1, 120.0)
     assert compare(_prediction(), [110.0, 210.0], {}, state).state is state
 
 
 def test_conditions_are_looked_at_before_and_after(monkeypatch) -> None:
-    found = iter([Pace(1000.0, 600.0, math.nan), Pace(1200.0, 720.0, math.nan)])
+    found = iter([Pace(1000.0, 600.0, math.nan), Pace(1200.0, 840.0, math.nan)])
     meter = PaceMeter(lambda: None)
     monkeypatch.setattr(meter, "in_caches", lambda: next(found))
     monkeypatch.setattr(measure.CpuMeasurer, "__init__", lambda self: None)
     monkeypatch.setattr(measure.CpuMeasurer, "pace", lambda self, threads: meter)
     with watched_conditions(2) as watch:
         assert watch.conditions is None
-    assert watch.conditions == Conditions(1100.0, pytest.approx(0.1))
+    assert watch.conditions == Conditions(1100.0, pytest.approx(0.15))
+    assert watch.change == pytest.approx(0.7 / 0.6)
 
 
 def test_without_an_interval_nothing_is_inside_or_outside() -> None:

@@ -1,5 +1,7 @@
 """Measurements: what they record, and that the numbers fit together."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import laudc
 from laudc.errors import UserError
 from laudc.predict import frame
 from laudc.profile.activation import count_activation
+from laudc.profile.conditions import Watch
 from laudc.profile.dense import split_by_block
 from laudc.profile.inputs import collect_inputs
 from laudc.profile.measure import _compare, _Samples
@@ -76,6 +79,7 @@ def test_images_of_the_user(tiny_engine, photos):
 def test_two_threads_leave_gaps(tiny_engine, monkeypatch):
     pauses = []
     monkeypatch.setattr("laudc.profile.measure.time.sleep", pauses.append)
+    monkeypatch.setattr("laudc.profile.measure.watched_conditions", lambda threads: contextlib.nullcontext(Watch()))
     result = laudc.profile(tiny_engine, runs=2, warmup=1, threads=2, against_dense=True)
     assert pauses == [0.06] * 6 and result.settings["idle_gap_ms"] == 60
 

@@ -110,15 +110,16 @@ def test_the_text_has_every_row_and_the_conclusion():
     ("state", "said"),
     [
         (None, ""),
-        (MachineState(1.02, 1.01, 500.0), ""),
-        (MachineState(0.91, 1.0, 500.0), " 91% of the clock"),
-        (MachineState(1.0, 1.25, 500.0), "1.25 times as long as usual. As usual it would be 0.50 ms"),
+        (MachineState(1.02, 1.01, 1.0, 500.0), ""),
+        (MachineState(0.91, 1.0, 1.0, 500.0), " was, at 91% of the clock that it was calibrated at; as usual"),
+        (MachineState(1.0, 1.25, 1.0, 500.0), " was, with shared work taking 1.25 times as long as usual; as usual"),
+        (MachineState(1.0, 1.1, 1.2, 500.0), "What sharing work costs changed meanwhile, by 20%"),
     ],
 )
 def test_a_machine_that_is_not_as_usual_is_said(state, said):
     time = PredictedTime.of(100.0, 110.0, (0.9, 1.2))
     text = prediction_summary(Comparison("calibrated by measurement", 2, time, time, time, {}, None, state))
-    assert said in text and ("clock" in text) == bool(said)
+    assert said in text and ("machine as it was" in text or "meanwhile" in text) == bool(said)
 
 
 def test_unknown_figures_are_dashes():

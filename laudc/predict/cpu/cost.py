@@ -14,15 +14,13 @@ import numpy as np
 
 Array = np.ndarray
 
-# Kinds of work, of all families, in which something goes from core to core: where threads meet, and maps, lists and
-# weights that one of them made ready for the others.
+# Kinds of work, of all families, inside of blocks and outside, in which something goes from core to core: where threads
+# meet, and maps, lists and weights that one of them made ready for the others.
 HANDED = frozenset(
     {
-        # of blocks
         "block", "section", "sublayers", "crossed", "listed", "entries", "rows_written", "outputs", "packed",
         "compacted", "filters", "copied", "pieces", "tile_transforms", "tile_outputs", "summed", "scaled", "excited",
         "passed", "heads", "scores", "gelu",
-        # outside of them
         "call", "runs", "boundaries", "transposed", "nodes", "elementwise", "stem_nodes", "behind_nodes",
     }
 )  # fmt: skip
