@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     "--backend", default="auto", show_default=True, help="Runtime: auto, onnxruntime, onnxruntime-cuda or tensorrt."
 )
 @click.option(
-    "--precision", default="fp32", show_default=True, help="Arithmetic: fp32; on GPUs also tf32, with tensorrt fp16."
+    "--precision",
+    help="Arithmetic: fp32; on GPUs also tf32, with tensorrt fp16 [default: fp32; of an engine for TensorRT, its own].",
 )
 @click.option("--schedule", default="auto", show_default=True, help="Blocks: auto, dense or sparse.")
 @click.option(
@@ -57,7 +58,7 @@ def command(
     output: str,
     device: str | None,
     backend: str,
-    precision: str,
+    precision: str | None,
     schedule: str,
     activation: str | None,
     calibrate_images: str | None,
@@ -76,8 +77,8 @@ def command(
       laudc build-engine model.onnx --device cpu --activation stats.json -o model.laudc
       laudc build-engine uncompiled.laudc --target ssh://me@nano -o finished.laudc
     """
-    options = {"backend": backend, "precision": precision, "schedule": schedule}
-    options |= {} if device is None else {"device": device}
+    given = {"backend": backend, "precision": precision, "schedule": schedule, "device": device}
+    options = {name: value for name, value in given.items() if value is not None}
     here = functools.partial(
         _build_here,
         session,
@@ -127,9 +128,15 @@ def _check_finishing(
     from laudc.engine.build import finishes, require_as_scheduled
 
     if finishes(model, device):
-        kept = {name: value for name, value in options.items() if name != "device"}
         require_as_scheduled(
-            model, activation=activation, batch=batch, portable=portable, tensorrt=tensorrt, **kept
+            model,
+            backend=options["backend"],
+            precision=options.get("precision"),
+            schedule=options["schedule"],
+            activation=activation,
+            batch=batch,
+            portable=portable,
+            tensorrt=tensorrt,
         )
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 PRECISIONS = {"onnxruntime": ("fp32",), ONNXRUNTIME_CUDA: ("fp32", "tf32"), TENSORRT: ("fp32", "tf32", "fp16")}
 BACKENDS = tuple(PRECISIONS)
 SCHEDULES = ("auto", "dense", "sparse")
+_DEFAULT_PRECISION = "fp32"
 
 Progress = Callable[[str], None]
 
@@ -64,7 +65,7 @@ def build_engine(
     *,
     device: str | os.PathLike[str] | None = None,
     backend: str = "auto",
-    precision: str = "fp32",
+    precision: str | None = None,
     schedule: str = "auto",
     activation: str | float | os.PathLike[str] | Activation | None = None,
     calibrate_images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
@@ -81,6 +82,8 @@ def build_engine(
         device: name of a device profile or path of one; "cpu" if not given. An engine for TensorRT is compiled as it
             was scheduled, on the device that it is for, unless another device is named here: then the model inside is
             built for that one.
+        precision: arithmetic, one of `PRECISIONS`; "fp32" if not given, and of an engine that only has to be compiled
+            what it was scheduled in.
         schedule: "auto" decides per block by predicted cost, "dense" and "sparse" force all blocks.
         activation: what the masks keep: a file that `laudc profile --save-activation` wrote, or a rate between 0 and
             1; half of everything if nothing is said.
@@ -108,6 +111,7 @@ def build_engine(
             tensorrt=tensorrt,
         )
         return _finish_bundle(model, output, timing_cache, progress)
+    precision = _DEFAULT_PRECISION if precision is None else precision
     profile = load_profile("cpu" if device is None else device)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
@@ -250,12 +254,12 @@ def finishes(model: object, device: str | os.PathLike[str] | None) -> bool:
     return manifest.backend.name == TENSORRT and (device is None or load_profile(device).id == manifest.device.id)
 
 
-def require_as_scheduled(engine: Any, *, backend: str, precision: str, portable: bool, **others: Any) -> None:
+def require_as_scheduled(engine: Any, *, backend: str, precision: str | None, portable: bool, **others: Any) -> None:
     """Raises UserError for options of `build_engine` that would need an engine that `finishes` to be scheduled anew."""
     manifest = open_bundle(engine).manifest
     changed = [name for name, value in others.items() if value not in (None, "auto")]
     changed += ["backend"] if backend not in ("auto", manifest.backend.name) else []
-    changed += ["precision"] if precision not in ("fp32", manifest.precision) else []
+    changed += ["precision"] if precision not in (None, manifest.precision) else []
     changed += [] if portable else ["no_portable"]
     if not changed:
         return

@@ -86,6 +86,21 @@ def test_finishing_takes_no_other_schedule(tiny_onnx, tmp_path, options, named):
     assert not (tmp_path / "out.laudc").exists()
 
 
+def test_finishing_keeps_the_precision(tiny_onnx, tmp_path, monkeypatch):
+    """Also fp32, the default of what is scheduled anew, is another one where it is said."""
+    uncompiled, finished = tmp_path / "nano.laudc", tmp_path / "out.laudc"
+    build_engine(tiny_onnx, uncompiled, device="nano", precision="fp16")
+    for precision in ("fp32", "tf32"):
+        with pytest.raises(UserError, match="cannot be built with --precision") as caught:
+            build_engine(uncompiled, finished, precision=precision)
+        assert "engine for nano (fp16)" in str(caught.value)
+    asked = []
+    monkeypatch.setattr("laudc.engine.build._finish_bundle", lambda engine, *_: asked.append(engine))
+    for precision in (None, "fp16"):
+        build_engine(uncompiled, finished, precision=precision)
+    assert asked == [uncompiled] * 2
+
+
 def test_an_engine_is_built_anew_for_another_device(tiny_onnx, tmp_path, native):
     uncompiled, other = tmp_path / "nano.laudc", tmp_path / "other.laudc"
     build_engine(tiny_onnx, uncompiled, device="nano")
