@@ -102,7 +102,8 @@ def command(
     elif activation is not None:
         words += ["--activation", activation]
     _refuse_images(calibrate_images)
-    _check_finishing(model, device, options, activation, batch, not no_portable, tensorrt)
+    _check_heeded(model, options, activation, batch, not no_portable, tensorrt, timing_cache)
+    _refuse_timing_cache(timing_cache)
     _show(session, _build_there(session, model, output, target, host_keys, words, files, tensorrt, here))
 
 
@@ -115,19 +116,29 @@ def _refuse_images(calibrate_images: str | None) -> None:
         )
 
 
-def _check_finishing(
+def _refuse_timing_cache(timing_cache: str | None) -> None:
+    if timing_cache is not None:
+        raise UserError(
+            "a timing cache of this machine cannot be used on another one",
+            "--timing-cache works where TensorRT compiles, and the device keeps one of its own",
+            "leave --timing-cache out",
+        )
+
+
+def _check_heeded(
     model: str,
-    device: str | None,
     options: dict[str, str],
     activation: str | None,
     batch: int | None,
     portable: bool,
     tensorrt: str | None,
+    timing_cache: str | None,
 ) -> None:
-    """Raises UserError for options that an engine which only has to be compiled there would not heed."""
-    from laudc.engine.build import finishes, require_as_scheduled
+    """Raises UserError for options that building there would not heed, as building here does."""
+    from laudc.devices import load_profile
+    from laudc.engine.build import check_tensorrt_options, chosen_backend, finishes, require_as_scheduled
 
-    if finishes(model, device):
+    if finishes(model, options.get("device")):
         require_as_scheduled(
             model,
             backend=options["backend"],
@@ -138,6 +149,9 @@ def _check_finishing(
             portable=portable,
             tensorrt=tensorrt,
         )
+        return
+    backend = chosen_backend(load_profile(options.get("device", "cpu")), options["backend"])
+    check_tensorrt_options(backend, tensorrt=tensorrt, timing_cache=timing_cache)
 
 
 def _build_here(session: Session, model: str, options: dict[str, str], output: str, **more: Any) -> BuildResult:

@@ -115,9 +115,10 @@ def build_engine(
     profile = load_profile("cpu" if device is None else device)
     _check_choice("backend", backend, ("auto", *BACKENDS), fix="leave --backend out")
     _check_choice("schedule", schedule, SCHEDULES, fix="use --schedule auto")
-    name = profile.backend if backend == "auto" else backend
+    name = chosen_backend(profile, backend)
     _check_backend_fits(profile, name)
-    _check_paths_and_options(model, output, name, tensorrt=tensorrt, timing_cache=timing_cache)
+    check_tensorrt_options(name, tensorrt=tensorrt, timing_cache=timing_cache)
+    _check_output(model, output)
     if name == TENSORRT:
         return _build_tensorrt(
             model,
@@ -311,16 +312,23 @@ def _check_backend_fits(profile: DeviceProfile, name: str) -> None:
     )
 
 
-def _check_paths_and_options(
-    model: object, output: str | os.PathLike[str], backend: str, **for_tensorrt: str | os.PathLike[str] | None
-) -> None:
-    """Raises UserError for options that only TensorRT heeds, and for a model that the engine would overwrite; an engine
-    may be built anew in its place, as it carries the model."""
+def chosen_backend(profile: DeviceProfile, backend: str) -> str:
+    """The runtime of an engine for a device: `backend`, or the device's usual one for "auto"."""
+    return profile.backend if backend == "auto" else backend
+
+
+def check_tensorrt_options(backend: str, **for_tensorrt: str | os.PathLike[str] | None) -> None:
+    """Raises UserError for options that only TensorRT heeds, of an engine for another runtime."""
     given = [f"--{name.replace('_', '-')}" for name, value in for_tensorrt.items() if value is not None]
     if given and backend != TENSORRT:
         raise UserError(
             f"{given[0]} does not fit an engine for {backend}", "only TensorRT heeds it", f"leave {given[0]} out"
         )
+
+
+def _check_output(model: object, output: str | os.PathLike[str]) -> None:
+    """Raises UserError for a model that the engine would overwrite; an engine may be built anew in its place, as it
+    carries the model."""
     if isinstance(model, (str, os.PathLike)) and os.path.isfile(model) and not looks_like_bundle(model):
         check_apart(model, output)
 

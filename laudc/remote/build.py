@@ -84,10 +84,10 @@ def needs_preparing(model: str | os.PathLike[str], words: Sequence[str]) -> bool
     `words` are the options of `laudc build-engine`, as (option, value) pairs.
     """
     from laudc.devices import load_profile
+    from laudc.engine.build import chosen_backend
 
     options = _values(words)
-    backend = options.get("--backend", "auto")
-    name = load_profile(options.get("--device", "cpu")).backend if backend == "auto" else backend
+    name = chosen_backend(load_profile(options.get("--device", "cpu")), options.get("--backend", "auto"))
     return name == TENSORRT and not _is_for_runner(Path(model), options.get("--device"))
 
 

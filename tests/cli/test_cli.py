@@ -234,6 +234,30 @@ def test_what_the_device_only_compiles_takes_no_other_schedule(tiny_onnx, tmp_pa
         assert "cannot be built with --batch" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--tensorrt", "10.3"], "--tensorrt does not fit an engine for onnxruntime"),
+        (["--timing-cache", "cache"], "--timing-cache does not fit an engine for onnxruntime"),
+        (["--device", "h200", "--backend", "onnxruntime-cuda", "--tensorrt", "10.3"], "for onnxruntime-cuda"),
+        (["--device", "nano", "--timing-cache", "cache"], "timing cache of this machine cannot be used"),
+    ],
+)
+def test_options_that_another_machine_would_not_heed(tiny_onnx, tmp_path, capsys, more, said):
+    """Before anybody is asked for a connection."""
+    words = ["build-engine", str(tiny_onnx), "--target", "ssh://nobody@127.0.0.1:1", "-o", str(tmp_path / "a.laudc")]
+    assert main([*words, *more]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_finishing_elsewhere_takes_no_timing_cache(tiny_onnx, tmp_path, capsys):
+    path = str(tmp_path / "nano.laudc")
+    assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", path]) == 0
+    words = ["build-engine", path, "--target", "ssh://nobody@127.0.0.1:1", "-o", str(tmp_path / "a.laudc")]
+    assert main([*words, "--timing-cache", "cache"]) == 2
+    assert "timing cache of this machine cannot be used" in capsys.readouterr().err
+
+
 def test_an_export_does_not_overwrite_its_checkpoint(tiny_checkpoint, tmp_path, capsys):
     copy, link = tmp_path / "copy.pth", tmp_path / "link.onnx"
     copy.write_bytes(tiny_checkpoint.read_bytes())
