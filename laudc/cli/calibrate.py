@@ -69,7 +69,7 @@ def command(
     on_gpu = is_cuda(device, measurements)
     target = _target(output, device)
     try:
-        way = _on_gpu(threads, family, measurements, samples) if on_gpu else _on_cpu(threads, samples)
+        way = _on_gpu(threads, family, measurements, samples, networks, force) if on_gpu else _on_cpu(threads, samples)
         result = way.calibrate(
             output,
             device=device,
@@ -118,7 +118,12 @@ def is_cuda(device: str, measurements: str | None) -> bool:
 
 
 def _on_gpu(
-    threads: tuple[int, ...], family: tuple[str, ...], measurements: str | None, samples: str | None
+    threads: tuple[int, ...],
+    family: tuple[str, ...],
+    measurements: str | None,
+    samples: str | None,
+    networks: int | None,
+    force: bool,
 ) -> _Way:
     """Raises UserError for what is no matter of a GPU, or cannot be chosen of one measured elsewhere."""
     from laudc.calibrate.cuda import calibrate_cuda
@@ -135,6 +140,11 @@ def _on_gpu(
         raise UserError(
             "families cannot be chosen from a file", "scripts/gpu_check.sh measures LAUD-ResNets", "leave --family out"
         )
+    for option, given in (("--networks", networks is not None), ("--force", force)):
+        if given:
+            raise UserError(
+                "a file of measurements is taken as it is", f"{option} is for measuring here", f"leave {option} out"
+            )
 
     def from_file(output: str | None, *, device: str, **measuring: Any) -> CudaCalibration:
         """What was measured there decides about the rest."""

@@ -217,6 +217,9 @@ def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys) -> None:
     assert "there is no GPU here" in told and "--measurements" in told and "Traceback" not in told
     assert main(["calibrate", "--device", "h200", "--threads", "2"]) == 2
     assert main(["calibrate", "--device", "h200", "--measurements", "results.json", "--family", "vit"]) == 2
+    for option, words in {"--networks": ["--networks", "5"], "--force": ["--force"]}.items():
+        assert main(["calibrate", "--device", "h200", "--measurements", "results.json", *words]) == 2
+        assert f"{option} is for measuring here" in capsys.readouterr().err
     assert main(["calibrate", "--measurements", "results.json"]) == 2
     assert "hold measurements of GPUs" in " ".join(capsys.readouterr().err.split())
 
