@@ -62,7 +62,8 @@ def command(
 
     _check_limits(fail_over, min_speedup)
     _check_files(session, html, save_activation)
-    _check_device(engine, device)
+    if target is None:  # there, names and paths of devices mean that machine's
+        _check_device(engine, device)
     measure = _here(session) if target is None else _there(session, target, host_keys)
     result = measure(
         engine,

@@ -12,6 +12,7 @@ import yaml
 
 from laudc.cli import main
 from laudc.devices import detect_host, load_profile, save_profile
+from laudc.errors import UserError
 from laudc.predict.cpu.load import MODEL, VERSION
 from laudc.predict.families import REGNET, RESNET, VIT
 from tests.predict.models import cpu_fit, family_model
@@ -354,6 +355,19 @@ def test_bad_options_of_a_profile_are_told_before_it_measures(
     shown = capsys.readouterr()
     assert words.lower() in shown.err.lower()
     assert not shown.out and not list(tmp_path.iterdir())
+
+
+def test_a_device_of_another_machine_is_looked_up_there(tiny_engine, tmp_path, monkeypatch):
+    asked = {}
+
+    def there(target, engine, images, **settings):
+        asked.update(settings)
+        raise UserError("nobody is there", "it is a test", "end it")
+
+    monkeypatch.setattr("laudc.remote.profile_on_target", there)
+    words = ["profile", str(tiny_engine), "--target", "ssh://nobody@127.0.0.1:1", "--device", "theirs.yaml"]
+    assert main(words) == 2
+    assert asked["device"] == "theirs.yaml"
 
 
 def test_calibrate_says_what_is_wrong(tmp_path, capsys, native):
