@@ -114,20 +114,28 @@ def _existing_mode(path: str) -> int | None:
 def check_target(path: str | os.PathLike[str]) -> None:
     """Checks that a file can be written once the folders that its path lacks are made, and makes nothing.
 
-    For what takes so long that it should not fail at its end. Raises UserError as `atomic_write` does.
+    For what takes so long that it should not fail at its end; of a device, the folder does not matter. Raises UserError
+    as `atomic_write` does.
     """
     shown = os.fspath(path)
-    folder = os.path.dirname(os.path.realpath(shown))
+    target = os.path.realpath(shown)
     try:
-        _existing_mode(os.path.realpath(shown))
-        while not os.path.lexists(folder):
-            folder = os.path.dirname(folder)
-        if not os.path.isdir(folder):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(folder, os.W_OK):
+        mode = _existing_mode(target)
+        written = _nearest_folder(target) if mode is None or stat.S_ISREG(mode) else target
+        if not os.access(written, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _write_error(shown, error) from error
+
+
+def _nearest_folder(target: str) -> str:
+    """The folder of a path, or the innermost one around it that is there. Raises OSError where a file is in the way."""
+    folder = os.path.dirname(target)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    return folder
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import laudc
 from laudc.errors import CheckFailed, InternalError, LaudcError, UserError
-from laudc.files import atomic_write, check_target, sha256_bytes, sha256_file
+from laudc.files import atomic_write, check_file, check_target, sha256_bytes, sha256_file
 
 
 def test_errors_are_one_paragraph() -> None:
@@ -99,6 +99,17 @@ def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     with atomic_write(os.devnull) as file:
         file.write(b"gone")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_what_is_written_directly_needs_no_writable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writable = [os.devnull]
+    monkeypatch.setattr("laudc.files.os.access", lambda path, mode: path in writable)
+    check_file(os.devnull)
+    with pytest.raises(UserError, match="not writable"):
+        check_file(tmp_path / "a")
+    writable.clear()
+    with pytest.raises(UserError, match="not writable"):
+        check_file(os.devnull)
 
 
 @pytest.mark.parametrize(
