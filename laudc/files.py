@@ -158,7 +158,7 @@ def check_apart(source: object, output: str | os.PathLike[str]) -> None:
             raise UserError(
                 f"cannot write {os.fspath(output)}",
                 "it is the file that the result is made from, and would be lost",
-                "choose another path with -o",
+                "choose another path",
             )
 
 

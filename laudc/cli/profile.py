@@ -61,7 +61,7 @@ def command(
     from laudc.report import profile_html, profile_text
 
     _check_limits(fail_over, min_speedup)
-    _check_files(session, html, save_activation)
+    _check_files(session, (engine, device, *images), html, save_activation)
     if target is None:  # there, names and paths of devices mean that machine's
         _check_device(engine, device)
     measure = _here(session) if target is None else _there(session, target, host_keys)
@@ -99,13 +99,16 @@ def _check_limits(fail_over: float | None, min_speedup: float | None) -> None:
             )
 
 
-def _check_files(session: Session, *paths: str | None) -> None:
-    """Raises UserError for results that could not be written: before anything is measured."""
-    from laudc.files import check_file
+def _check_files(session: Session, sources: tuple[str | None, ...], *paths: str | None) -> None:
+    """Raises UserError for results that could not be written, or would overwrite what they are made from: before
+    anything is measured."""
+    from laudc.files import check_apart, check_file
 
     for path in (*paths, None if session.json_target == "-" else session.json_target):
         if path is not None:
             check_file(path)
+            for source in sources:
+                check_apart(source, path)
 
 
 def _check_device(engine: str, device: str | None) -> None:

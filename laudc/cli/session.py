@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 
-from laudc.errors import LaudcError
+from laudc.errors import LaudcError, UserError
 
 SCHEMA_VERSION = 1
 # Nothing is shown for what is over sooner.
@@ -48,6 +50,25 @@ class Session:
 
             self.clear_progress()
             write_json({"schema_version": SCHEMA_VERSION, **data}, self.json_target)
+
+    def require_json_apart(self, others: Iterable[Any]) -> None:
+        """Raises UserError where the file of `--json` is there and another argument names it too.
+
+        The result, or the error, would replace what the command works on; so neither is written then.
+        """
+        target = self.json_target
+        if target is None or not os.path.isfile(target):
+            return
+        for other in others:
+            with contextlib.suppress(OSError, ValueError):  # most arguments name no file
+                if not isinstance(other, str) or not os.path.samefile(other, target):
+                    continue
+                self.json_target = None
+                raise UserError(
+                    f"cannot write {target}",
+                    "another argument names it too, and it would be lost",
+                    "choose another path for --json",
+                )
 
     def write_error(self, error: LaudcError, code: int) -> None:
         """The machine-readable result of a command that failed; a check's own result is not overwritten."""
@@ -90,8 +111,19 @@ def _set_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> N
         ctx.ensure_object(Session).verbosity = -1
 
 
+def _with_json_apart(function: Function) -> Function:
+    @functools.wraps(function)
+    def checked(*args: Any, **given: Any) -> Any:
+        values = (one for value in given.values() for one in (value if isinstance(value, tuple) else (value,)))
+        click.get_current_context().ensure_object(Session).require_json_apart(values)
+        return function(*args, **given)
+
+    return checked  # type: ignore[return-value]
+
+
 def shared_options(function: Function) -> Function:
     """Adds the options that every verb has; the verb gets them through `click.pass_obj` as a Session."""
+    function = _with_json_apart(function)
     options = (
         click.option(
             "--json",

@@ -118,7 +118,7 @@ def build_engine(
     name = chosen_backend(profile, backend)
     _check_backend_fits(profile, name)
     check_tensorrt_options(name, tensorrt=tensorrt, timing_cache=timing_cache)
-    _check_output(model, output)
+    check_output(output, model, activation, profile.path)
     if name == TENSORRT:
         return _build_tensorrt(
             model,
@@ -326,11 +326,14 @@ def check_tensorrt_options(backend: str, **for_tensorrt: str | os.PathLike[str] 
         )
 
 
-def _check_output(model: object, output: str | os.PathLike[str]) -> None:
-    """Raises UserError for a model that the engine would overwrite; an engine may be built anew in its place, as it
-    carries the model."""
-    if isinstance(model, (str, os.PathLike)) and os.path.isfile(model) and not looks_like_bundle(model):
-        check_apart(model, output)
+def check_output(output: str | os.PathLike[str], model: object, *others: object) -> None:
+    """Raises UserError for a file that the engine is made from and would overwrite.
+
+    An engine may be built anew in its place, as it carries the model. `others`: further files that are read.
+    """
+    is_engine = isinstance(model, (str, os.PathLike)) and os.path.isfile(model) and looks_like_bundle(model)
+    for source in others if is_engine else (model, *others):
+        check_apart(source, output)
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from laudc.engine.bundle import open_bundle
 from laudc.engine.manifest import TENSORRT, Manifest
 from laudc.errors import UserError
-from laudc.files import sha256_file
+from laudc.files import atomic_write, sha256_file
 from laudc.remote.failures import command_error, reported_error
 from laudc.remote.fit import require_fit
 from laudc.remote.jobs import Job, Progress, remove_job, run_job
@@ -63,19 +64,17 @@ def build_on_target(
             says it cannot do, or the result is not whole. Nothing half-written is left, and the same call goes on where
             this one stopped.
     """
+    from laudc.engine.build import check_output
+
     path = Path(model)
+    check_output(output, path, *(file for _, file in files))
     on_runner = prepare is not None or _is_for_runner(path, _values(options).get("--device"))
     with Connection(target, host_keys) as connection:
         if on_runner:
-            _finish(connection, path, output, prepare, progress)
+            manifest = _finish(connection, path, output, prepare, progress)
         else:
-            _build(connection, path, output, options, files, progress)
-    try:
-        bundle = open_bundle(output)
-    except UserError:
-        os.unlink(output)
-        raise
-    return RemoteBuild(Path(output), Path(output).stat().st_size, bundle.manifest)
+            manifest = _build(connection, path, output, options, files, progress)
+    return RemoteBuild(Path(output), Path(output).stat().st_size, manifest)
 
 
 def needs_preparing(model: str | os.PathLike[str], words: Sequence[str]) -> bool:
@@ -112,7 +111,7 @@ def _finish(
     output: str | os.PathLike[str],
     prepare: Prepare | None,
     progress: Progress,
-) -> None:
+) -> Manifest:
     """An engine for TensorRT, compiled there by the runner."""
     runner = install_runner(connection, progress)
     device = ask_device(connection, runner)
@@ -125,7 +124,7 @@ def _finish(
         sent = connection.send(engine)
         key = _key("finish", runner.key, sha256_file(engine))
     script = f'{runner.command} build "{sent}" -o out.laudc --json report.json'
-    _make(connection, key, script, output, progress)
+    return _make(connection, key, script, output, progress)
 
 
 def _build(
@@ -135,7 +134,7 @@ def _build(
     options: Sequence[str],
     files: Sequence[tuple[str, Path]],
     progress: Progress,
-) -> None:
+) -> Manifest:
     """An engine for the CPU there, built by the laudc there."""
     laudc = find_laudc(connection)
     progress(f"sending {model.name} to {connection.target}")
@@ -147,21 +146,34 @@ def _build(
     key = _key("build", laudc.version, *sent, *words)
     passed = " ".join(map(quoted, [sent[0], *words]))
     script = f"{laudc.command} build-engine {passed} -o out.laudc --json report.json"
-    _make(connection, key, script, output, progress)
+    return _make(connection, key, script, output, progress)
 
 
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _make(connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress) -> None:
+def _make(
+    connection: Connection, key: str, script: str, output: str | os.PathLike[str], progress: Progress
+) -> Manifest:
     """Runs what writes out.laudc and report.json into the job's folder, and fetches the engine."""
     job = run_job(connection, key, script, "build the engine", progress)
     if job.code != 0:
         raise _failure(connection, job)
     progress(f"fetching the engine from {connection.target}")
-    connection.fetch(f"$cache/jobs/{key}/out.laudc", output)
+    with tempfile.TemporaryDirectory(prefix="laudc-") as folder:
+        arrived = Path(folder) / "out.laudc"
+        connection.fetch(f"$cache/jobs/{key}/out.laudc", arrived)
+        try:
+            manifest = open_bundle(arrived).manifest
+        except UserError as error:
+            remove_job(connection, key)  # or the same command would fetch it once more
+            what = f"what {connection.target} has built is no intact engine"
+            raise UserError(what, error.why, "use the same version of laudc everywhere") from error
+        with arrived.open("rb") as source, atomic_write(output) as file:
+            shutil.copyfileobj(source, file)
     remove_job(connection, key)
+    return manifest
 
 
 def _failure(connection: Connection, job: Job) -> Exception:

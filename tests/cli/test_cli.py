@@ -268,6 +268,31 @@ def test_an_export_does_not_overwrite_its_checkpoint(tiny_checkpoint, tmp_path, 
     assert copy.read_bytes() == tiny_checkpoint.read_bytes()
 
 
+def test_json_does_not_overwrite_what_another_argument_names(tiny_engine, tmp_path, capsys):
+    copy, link = tmp_path / "copy.laudc", tmp_path / "link.json"
+    copy.write_bytes(tiny_engine.read_bytes())
+    link.symlink_to(copy)
+    for target in (copy, link):
+        assert main(["inspect", str(copy), "--json", str(target)]) == 2
+        assert "nother argument names it too" in capsys.readouterr().err
+    assert copy.read_bytes() == tiny_engine.read_bytes()
+    assert main(["inspect", str(copy), "-q", "--json", str(tmp_path / "a.json")]) == 0
+    assert main(["inspect", str(copy), "-q", "--json", str(tmp_path / "a.json")]) == 0
+
+
+def test_an_engine_does_not_overwrite_what_it_is_made_from(tiny_onnx, tmp_path, capsys):
+    """Nor does one that is made on another machine; before anybody is asked for a connection."""
+    model, stats = tmp_path / "copy.onnx", tmp_path / "stats.json"
+    model.write_bytes(tiny_onnx.read_bytes())
+    stats.write_text("{}")
+    for target in ([], ["--target", "ssh://nobody@127.0.0.1:1"]):
+        for output in (model, stats):
+            words = ["build-engine", str(model), "--activation", str(stats), "-o", str(output), *target]
+            assert main(words) == 2
+            assert "the file that the result is made from" in capsys.readouterr().err
+    assert model.read_bytes() == tiny_onnx.read_bytes() and stats.read_text() == "{}"
+
+
 def test_inspect_says_what_predictions_rest_on(tiny_onnx, tmp_path, capsys):
     path = tmp_path / "nano.laudc"
     assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", str(path)]) == 0

@@ -357,6 +357,21 @@ def test_bad_options_of_a_profile_are_told_before_it_measures(
     assert not shown.out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--html", "--json", "--save-activation"])
+@pytest.mark.parametrize("source", ["engine", "image", "device"])
+def test_a_profile_does_not_overwrite_what_it_is_made_from(
+    tiny_engine, calibrated, photos, tmp_path, capsys, option, source
+):
+    copy = tmp_path / "copy.laudc"
+    copy.write_bytes(tiny_engine.read_bytes())
+    paths = {"engine": copy, "image": photos / "a.png", "device": Path(calibrated)}
+    before = paths[source].read_bytes()
+    words = ["profile", str(copy), "--images", str(paths["image"]), "--device", calibrated]
+    assert main([*words, option, str(paths[source])]) == 2
+    assert "would be lost" in capsys.readouterr().err
+    assert paths[source].read_bytes() == before
+
+
 def test_a_device_of_another_machine_is_looked_up_there(tiny_engine, tmp_path, monkeypatch):
     asked = {}
 

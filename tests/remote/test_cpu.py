@@ -85,6 +85,22 @@ def test_a_result_that_was_made_but_not_fetched_is_used(server, tiny_onnx, tmp_p
     assert open_bundle(tmp_path / "out.laudc").manifest.compiled
 
 
+def test_what_is_no_engine_does_not_replace_an_older_one(server, tiny_onnx, tmp_path):
+    command, output = server.home / "bin/laudc", tmp_path / "out.laudc"
+    output.write_bytes(b"older")
+    hidden = command.rename(command.with_name("hidden"))
+    command.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec "{hidden}" "$@"\necho no engine > out.laudc\n')
+    command.chmod(0o755)
+    try:
+        with pytest.raises(UserError, match="no intact engine"):
+            build_on_target(parse_target(server.url), tiny_onnx, output)
+    finally:
+        hidden.rename(command)
+    assert output.read_bytes() == b"older" and list(tmp_path.iterdir()) == [output]
+    build_on_target(parse_target(server.url), tiny_onnx, output)
+    assert open_bundle(output).manifest.compiled
+
+
 def test_options_that_make_no_sense_there(server, uncompiled_nano, tmp_path):
     with pytest.raises(UserError, match="not compiled yet"):
         profile_on_target(parse_target(server.url), uncompiled_nano)

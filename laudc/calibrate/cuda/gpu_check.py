@@ -12,6 +12,7 @@ from laudc.calibrate.cuda.fit import TimedBlock, TimedNetwork
 from laudc.calibrate.cuda.run import CudaCalibration, fit_and_save, require_same_gpu
 from laudc.devices import load_profile, user_profile_path
 from laudc.errors import UserError
+from laudc.files import check_apart
 from laudc.ops.scheduled import BlockRecord, decode_blocks
 
 _METHOD = (
@@ -32,10 +33,13 @@ def calibrate_from_file(
     """Fits a CUDA device's profile to the blocks in results.json of `scripts/gpu_check.sh`; `output` as for
     `calibrate_cuda`.
 
-    Raises UserError when the file cannot be read, is something else, or is of another GPU than the profile's.
+    Raises UserError when the file cannot be read, is something else, is of another GPU than the profile's, or is the
+    output.
     """
     profile = load_profile(device)
     path = Path(measurements)
+    target = Path(output) if output is not None else user_profile_path(profile.id)
+    check_apart(path, target)
     try:
         data = json.loads(path.read_text())
         facts, networks = _facts(data), _networks(data)
@@ -54,7 +58,6 @@ def calibrate_from_file(
             f"{len(networks)} blocks can be used, {_LEAST_BLOCKS} are the least",
             "run scripts/gpu_check.sh without --quick",
         )
-    target = Path(output) if output is not None else user_profile_path(profile.id)
     target.parent.mkdir(parents=True, exist_ok=True)
     return fit_and_save(target, profile, networks, facts, _METHOD, {})
 

@@ -334,6 +334,9 @@ def test_a_profile_from_a_file(tmp_path, capsys) -> None:
     file, output = _results(tmp_path / "results.json"), tmp_path / "h200.yaml"
     assert main(["calibrate", "--device", "h200", "--measurements", str(file), "-o", str(output)]) == 0
     assert "NVIDIA made-up, 60 samples" in capsys.readouterr().out
+    before = file.read_bytes()
+    assert main(["calibrate", "--device", "h200", "--measurements", str(file), "-o", str(file)]) == 2
+    assert "the file that the result is made from" in capsys.readouterr().err and file.read_bytes() == before
     profile = load_profile(output)
     fit = gpu_model(profile, "fp16").fit
     assert fit.launch_us == pytest.approx(2.4, rel=0.15) and fit.families[RESNET].network is None
