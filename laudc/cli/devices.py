@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from laudc.cli.session import Session, shared_options
+from laudc.errors import UserError
 
 if TYPE_CHECKING:
     from laudc.devices import DeviceProfile
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A device in the list. `profile`: None where it cannot be read; `problem`: why nothing can be predicted by it."""
+
+    name: str
+    profile: DeviceProfile | None
+    problem: UserError | None = None
+
+    @property
+    def status(self) -> str:
+        """What stands beside its numbers."""
+        if self.profile is None:
+            return "profile cannot be used"
+        return self.profile.status if self.problem is None else "calibration cannot be used"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without paths of this machine."""
+        data = {"id": self.name} if self.profile is None else self.profile.to_dict()
+        return {**data, "status": self.status, **({} if self.problem is None else {"problem": self.problem.why})}
 
 
 @click.group("devices", invoke_without_command=True, short_help="Devices to build for and to predict.")
@@ -32,10 +55,25 @@ def command(ctx: click.Context) -> None:
     from laudc.devices import available_profiles, detect_host
 
     session = ctx.ensure_object(Session)
-    profiles = [_usable_profile(name) for name in available_profiles()]
+    listed = [_listed(name) for name in available_profiles()]
     host = detect_host()
-    session.say(f"{_table(profiles)}\n\nThis machine: {host.describe()}")
-    session.write({"kind": "devices", "devices": [profile.to_dict() for profile in profiles], "host": host.to_dict()})
+    problems = [f"{device.name}: {device.problem}" for device in listed if device.problem is not None]
+    session.say("\n\n".join([_table(listed), *problems, f"This machine: {host.describe()}"]))
+    session.write({"kind": "devices", "devices": [device.to_dict() for device in listed], "host": host.to_dict()})
+
+
+def _listed(name: str) -> _Listed:
+    """With what is wrong with the user's own profile, which is no reason not to list the others."""
+    from laudc.devices import load_profile
+    from laudc.predict.calibration import require_usable_calibration
+
+    profile = None
+    try:
+        profile = load_profile(name)
+        require_usable_calibration(profile)
+    except UserError as error:
+        return _Listed(name, profile, error)
+    return _Listed(name, profile)
 
 
 def _usable_profile(name: str) -> DeviceProfile:
@@ -48,7 +86,7 @@ def _usable_profile(name: str) -> DeviceProfile:
     return profile
 
 
-def _table(profiles: list[DeviceProfile]) -> str:
+def _table(listed: list[_Listed]) -> str:
     from laudc.report import Column, render_table
 
     columns = [
@@ -61,20 +99,23 @@ def _table(profiles: list[DeviceProfile]) -> str:
         Column("numbers", left=True),
         Column("description", left=True),
     ]
-    rows = [
-        [
-            profile.id,
-            profile.backend,
-            profile.precision,
-            str(profile.batch),
-            f"{profile.peak_macs_per_s() / 1e9:.0f}",
-            f"{profile.memory.dram_gb_s:.1f}",
-            profile.status,
-            profile.description,
-        ]
-        for profile in profiles
+    return render_table(columns, [_row(device) for device in listed])
+
+
+def _row(device: _Listed) -> list[str]:
+    profile = device.profile
+    if profile is None:
+        return [device.name, "-", "-", "-", "-", "-", device.status, ""]
+    return [
+        profile.id,
+        profile.backend,
+        profile.precision,
+        str(profile.batch),
+        f"{profile.peak_macs_per_s() / 1e9:.0f}",
+        f"{profile.memory.dram_gb_s:.1f}",
+        device.status,
+        profile.description,
     ]
-    return render_table(columns, rows)
 
 
 @command.command("show", short_help="Print one profile.")

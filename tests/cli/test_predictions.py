@@ -329,6 +329,33 @@ def test_a_calibration_that_is_none_is_no_measurement(base, tmp_path, capsys):
     assert not shown.out
 
 
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"version": VERSION - 1}, "calibration cannot be used"),
+        (None, "profile cannot be used"),
+    ],
+)
+def test_an_unusable_profile_of_ones_own_is_listed_with_the_reason(
+    calibrated, tmp_path, monkeypatch, capsys, change, status
+):
+    """As everybody has who calibrated with an earlier version: the others are listed all the same."""
+    own = tmp_path / "own"
+    own.mkdir()
+    data = yaml.safe_load(Path(calibrated).read_text())
+    data["calibration"] |= change or {}
+    (own / "cpu.yaml").write_text("kind: [" if change is None else yaml.safe_dump(data))
+    monkeypatch.setenv("LAUDC_DEVICES", str(own))
+    listed = {device["id"]: device for device in _json(capsys, "devices")["devices"]}
+    assert listed["cpu"]["status"] == status and listed["cpu"]["problem"]
+    assert len(listed) == 8 and listed["nano"]["status"] == "modelled, not measured" and "problem" not in listed["nano"]
+    assert main(["devices"]) == 0
+    text = capsys.readouterr().out
+    assert status in text and str(own / "cpu.yaml") in text and "v100" in text
+    assert listed["cpu"]["problem"][1:] in text
+    assert main(["devices", "show", "cpu"]) == 2
+
+
 def test_the_shipped_calibration_is_shown(capsys):
     assert _json(capsys, "devices", "show", "cpu")["device"]["calibration"]
 
