@@ -11,32 +11,18 @@ import pytest
 import yaml
 
 from laudc.cli import main
-from laudc.devices import detect_host, load_profile, save_profile
+from laudc.devices import load_profile
 from laudc.errors import UserError
-from laudc.predict.cpu.load import MODEL, VERSION
+from laudc.predict.cpu.load import VERSION
 from laudc.predict.families import REGNET, RESNET, VIT
-from tests.predict.models import cpu_fit, family_model
+from tests.predict.models import save_calibrated
 
 
 @pytest.fixture
 def calibrated(tmp_path):
     """A profile whose calibration claims to be of this machine, with plausible coefficients."""
-    from laudc import backends
-
-    host = detect_host()
-    machine = {
-        "cpu": host.cpu,
-        "arch": host.arch,
-        "isa": backends.get("onnxruntime").native_abi()["active"],
-        "last_cache": 32 << 20,
-        "second_cache": 1 << 20,
-    }
-    families = {RESNET: {"fits": [cpu_fit(threads).to_dict() for threads in (1, 2)]}}
-    for family in (REGNET, VIT):
-        families[family] = {"fits": [family_model(family, threads).fit.to_dict() for threads in (1, 2)]}
     path = tmp_path / "here.yaml"
-    calibration = {"model": MODEL, "version": VERSION, "machine": machine, "families": families}
-    save_profile(path, load_profile("cpu"), calibration)
+    save_calibrated(path)
     return str(path)
 
 

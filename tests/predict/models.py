@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
 from laudc.ops.scheduled import BlockRecord
@@ -9,11 +12,13 @@ from laudc.predict.blueprint import Blueprint
 from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.cost import Cost
 from laudc.predict.cpu.families import CPU_FAMILIES
+from laudc.predict.cpu.load import MODEL, VERSION
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.outside import OUTSIDE_TERMS
 from laudc.predict.cpu.terms import TERMS
+from laudc.predict.families import REGNET, RESNET, VIT
 from laudc.predict.frame import VitFrame
-from laudc.predict.interface import Interval
+from laudc.predict.interface import Conditions, Interval
 from laudc.predict.regnet_blueprint import RegNetBlueprint
 from laudc.predict.vit_blueprint import VitBlueprint
 
@@ -80,3 +85,25 @@ def family_model(family: str, threads: int = 1) -> CpuModel:
     costs = (Cost.flat(np.asarray(ns)) for ns in (block_ns, outside_ns))
     fit = Fit(threads, *costs, None, (interval,), interval, family)
     return CpuModel(Machine("avx512", threads, 32 << 20, 1 << 20), fit)
+
+
+def save_calibrated(path: Path, usual: Conditions | None = None) -> None:
+    """Writes a profile whose calibration claims to be of this machine, with plausible coefficients for 1 and 2 threads;
+    `usual`: the conditions that they are for."""
+    from laudc import backends
+    from laudc.devices import detect_host, load_profile, save_profile
+
+    host = detect_host()
+    machine = {
+        "cpu": host.cpu,
+        "arch": host.arch,
+        "isa": backends.get("onnxruntime").native_abi()["active"],
+        "last_cache": 32 << 20,
+        "second_cache": 1 << 20,
+    }
+    fits = {RESNET: [cpu_fit(threads) for threads in (1, 2)]}
+    for family in (REGNET, VIT):
+        fits[family] = [family_model(family, threads).fit for threads in (1, 2)]
+    families = {name: {"fits": [replace(fit, usual=usual).to_dict() for fit in own]} for name, own in fits.items()}
+    calibration = {"model": MODEL, "version": VERSION, "machine": machine, "families": families}
+    save_profile(path, load_profile("cpu"), calibration)

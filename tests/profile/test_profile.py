@@ -1,6 +1,7 @@
 """Measurements: what they record, and that the numbers fit together."""
 
 import contextlib
+import json
 
 import numpy as np
 import pytest
@@ -8,12 +9,16 @@ import pytest
 import laudc
 from laudc.errors import UserError
 from laudc.predict import frame
+from laudc.predict.interface import Conditions
 from laudc.profile.activation import count_activation
 from laudc.profile.conditions import Watch
 from laudc.profile.dense import split_by_block
 from laudc.profile.inputs import collect_inputs
 from laudc.profile.measure import _compare, _Samples
-from laudc.profile.records import Timing
+from laudc.profile.records import ProfileResult, Timing
+from tests.predict.models import save_calibrated
+
+USUAL = Conditions(1000.0, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +63,6 @@ def test_dense_is_measured_in_turn_and_by_block(compared):
 
 
 def test_the_record_is_complete_and_plain(compared):
-    import json
-
     data = json.loads(json.dumps(compared.to_dict()))
     assert data["schema_version"] == 1 and data["kind"] == "profile"
     assert data["settings"] == {
@@ -68,6 +71,65 @@ def test_the_record_is_complete_and_plain(compared):
     assert data["environment"]["native_library"]["abi"] >= 1
     assert data["blocks"][0]["speedup"] > 0
     assert "generated" in data["notes"][0]
+
+
+@pytest.fixture
+def told(tiny_engine, tmp_path, monkeypatch):
+    """A measurement on a calibrated machine that is under the given conditions; None: nobody could tell."""
+    path = tmp_path / "here.yaml"
+    save_calibrated(path, USUAL)
+
+    def measure(now):
+        @contextlib.contextmanager
+        def watched(threads):
+            assert threads == 2
+            yield (watch := Watch())
+            watch.conditions, watch.change = now, 1.25
+
+        monkeypatch.setattr("laudc.profile.measure.watched_conditions", watched)
+        return laudc.profile(tiny_engine, runs=2, warmup=0, threads=2, device=path)
+
+    return measure
+
+
+def _predicted(result):
+    found = result.comparison
+    whole = [time.predicted_us for time in (found.median, found.mean, found.p95)]
+    return np.asarray(whole + [time.predicted_us for time in found.blocks.values()])
+
+
+def test_what_is_predicted_follows_the_conditions(told):
+    """The same images each time. At half the clock all takes twice as long; what would be usual stays the same."""
+    untold, usual, slow = told(None), told(USUAL), told(Conditions(2000.0, 0.4))
+    assert untold.comparison.state is None and untold.comparison.blocks
+    assert _predicted(usual) == pytest.approx(_predicted(untold))
+    assert _predicted(slow) == pytest.approx(2 * _predicted(untold))
+    assert all(block.predicted == slow.comparison.blocks.get(block.name) for block in slow.blocks)
+    state = usual.comparison.state
+    assert (state.clock, state.shared) == (1, 1)
+    assert state.usual_median_us == pytest.approx(untold.comparison.median.predicted_us)
+    state = slow.comparison.state
+    assert (state.clock, state.shared) == (pytest.approx(0.5), pytest.approx((1 / 2 + 0.4) / (1 / 2 + 0.1)))
+    assert state.usual_median_us == pytest.approx(untold.comparison.median.predicted_us)
+    assert state.change == 1.25
+
+
+def test_the_state_survives_json(told):
+    result = told(Conditions(800.0, 0.2))
+    data = json.loads(json.dumps(result.to_dict()))
+    again = ProfileResult.from_dict(data)
+    assert again.comparison == result.comparison and again.comparison.state.clock == pytest.approx(1.25)
+    assert json.loads(json.dumps(again.to_dict())) == data
+
+
+def test_nobody_looks_where_nothing_is_usual(tiny_engine, tmp_path, monkeypatch):
+    def watched(threads):
+        raise AssertionError("nothing could be told from it")
+
+    monkeypatch.setattr("laudc.profile.measure.watched_conditions", watched)
+    save_calibrated(tmp_path / "here.yaml")
+    result = laudc.profile(tiny_engine, runs=1, warmup=0, threads=1, device=tmp_path / "here.yaml")
+    assert result.comparison is not None and result.comparison.state is None
 
 
 def test_images_of_the_user(tiny_engine, photos):
