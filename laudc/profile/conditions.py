@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from laudc.calibrate.pace import Pace
     from laudc.predict.interface import Conditions
+
+
+_LOOKS = 5
 
 
 @dataclass
@@ -25,17 +29,22 @@ class Watch:
 @contextlib.contextmanager
 def watched_conditions(threads: int) -> Iterator[Watch]:
     """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after. As in a
-    calibration, it waits in between until nobody's threads spin any more."""
+    calibration, it waits in between until nobody's threads spin any more. A look takes some milliseconds, which anything
+    may disturb: of several the middle one counts."""
     from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
-    from laudc.calibrate.pace import conditions, shared_change
+    from laudc.calibrate.pace import Pace, conditions, shared_change
     from laudc.calibrate.pinning import caller_pinned
 
     meter, watch = CpuMeasurer().pace(threads), Watch()
 
     def look() -> Pace:
-        time.sleep(SETTLE_SECONDS)
-        with caller_pinned():
-            return meter.in_caches()
+        seen = []
+        for _ in range(_LOOKS):
+            time.sleep(SETTLE_SECONDS)
+            with caller_pinned():
+                seen.append(meter.in_caches())
+        clock_ns = statistics.median(pace.clock_ns for pace in seen)
+        return Pace(clock_ns, clock_ns * statistics.median(pace.shared for pace in seen), math.nan)
 
     before = look()
     time.sleep(SETTLE_SECONDS)

@@ -54,7 +54,9 @@ def test_the_state_is_told_beside_the_usual_one() -> None:
 
 
 def test_conditions_are_looked_at_before_and_after(monkeypatch) -> None:
-    found = iter([Pace(1000.0, 600.0, math.nan), Pace(1200.0, 840.0, math.nan)])
+    before = [Pace(ns, ns * 0.6, math.nan) for ns in (990.0, 1000.0, 5000.0, 1000.0, 1010.0)]
+    after = [Pace(ns, ns * 0.7, math.nan) for ns in (1200.0, 1200.0, 1150.0, 9000.0, 1210.0)]
+    found = iter([*before, *after])
     meter = PaceMeter(lambda: None)
     monkeypatch.setattr(meter, "in_caches", lambda: next(found))
     monkeypatch.setattr(measure.CpuMeasurer, "__init__", lambda self: None)
