@@ -29,8 +29,8 @@ class Watch:
 @contextlib.contextmanager
 def watched_conditions(threads: int) -> Iterator[Watch]:
     """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after. As in a
-    calibration, it waits in between until nobody's threads spin any more. A look takes some milliseconds, which anything
-    may disturb: of several the middle one counts."""
+    calibration, it waits in between until nobody's threads spin any more. A look takes some milliseconds, which
+    anything may disturb: of several the middle one counts."""
     from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
     from laudc.calibrate.pace import Pace, conditions, shared_change
     from laudc.calibrate.pinning import caller_pinned
