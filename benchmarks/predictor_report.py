@@ -185,7 +185,7 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
     blocks_of: Pairs = {}
     inside: dict[str, list[bool]] = defaultdict(list)
     repeat = []
-    by_mode: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    parts: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         times = row["times"][str(threads)]
         network = variant, blocks, activation = _network(row)
@@ -200,10 +200,8 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
         whole.setdefault("laudc", []).append((predicted.latency.mean_us, total))
         untold = _predict(model, *network).latency.mean_us
         whole.setdefault("laudc, not told the conditions", []).append((untold, total))
-        by_mode["as usual" if as_usual(row, threads, usual) else "cores apart"].append(
-            (predicted.latency.mean_us, total)
-        )
-        by_mode[variant.mode].append((predicted.latency.mean_us, total))
+        for part in ("as usual" if as_usual(row, threads, usual) else "cores apart", variant.mode):
+            parts[part].append((predicted.latency.mean_us, total))
         inside["networks"].append(holds(predicted.latency, total))
         for block, ns in zip(predicted.blocks, block_ns, strict=True):
             blocks_of.setdefault("laudc", []).append((block.latency.mean_us, ns / 1e3))
@@ -217,8 +215,8 @@ def _networks(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int
     )
     for name, pairs in whole.items():
         _line(f"networks, {name}", pairs)
-    for mode, pairs in by_mode.items():
-        _line(f"  {mode}", pairs)
+    for part, pairs in parts.items():
+        _line(f"  {part}", pairs)
     for name, pairs in blocks_of.items():
         _line(f"blocks, {name}", pairs)
         _line(f"  of more than 30 µs, {name}", [pair for pair in pairs if pair[1] > 30])

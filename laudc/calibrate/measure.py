@@ -6,6 +6,7 @@ engines run, so that weights come from memory and operators have the neighbours 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,11 +99,16 @@ class CpuMeasurer:
     def _pace_call(self, threads: int) -> Callable[[], Any]:
         """The same one for all meters: what one thread does alone is part of each."""
         if threads not in self._pace_calls:
-            built = self._build(_PACE)
-            serialized = self._lower(_PACE, built.portable, "sparse").SerializeToString()
+            serialized, image = self._pace_network
             runner = load_pinned(lambda: self._backend.load(serialized, threads=threads))
-            self._pace_calls[threads] = lambda: runner.run(built.image)
+            self._pace_calls[threads] = lambda: runner.run(image)
         return self._pace_calls[threads]
+
+    @functools.cached_property
+    def _pace_network(self) -> tuple[bytes, np.ndarray]:
+        """The network that tells the pace, scheduled, and its image."""
+        built = self._build(_PACE)
+        return self._lower(_PACE, built.portable, "sparse").SerializeToString(), built.image
 
     def facts(self) -> dict[str, Any]:
         """See `Measurer.facts`."""

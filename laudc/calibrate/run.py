@@ -32,9 +32,8 @@ _SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 # So many networks determine the fit of a family.
 LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
-# apart, or when the machine was this much slower than at its usual best, or what sharing work costs changed so much
-# meanwhile. It does not count; where so many of those with
-# one number of threads do not, nobody knows what is usual.
+# apart, or when the machine was this much slower than at its usual best (`laudc.calibrate.pace.slowness`). It does not
+# count; where so many of those with one number of threads do not, nobody knows what is usual.
 FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
 _MOST_DISTURBED = 0.50
 # Every so many networks one measured early is measured again; medians that moved by more than this mean a machine

@@ -93,9 +93,11 @@ class SideFile:
     def every(self) -> list[Sample]:
         """All samples in the file; otherwise as `load`."""
         try:
-            lines = self.path.read_text(errors="replace").splitlines()
+            return self._samples_in(self.path.read_text(errors="replace").splitlines())
         except OSError:
             return []
+
+    def _samples_in(self, lines: Sequence[str]) -> list[Sample]:
         found = _parsed(lines[0]) if lines else None
         if not isinstance(found, dict):
             return []
@@ -115,21 +117,21 @@ class SideFile:
         """As `every`, of a file that somebody named. Raises UserError also for a file of anything else, however little
         it holds."""
         try:
-            first = self.path.read_text(errors="replace").partition("\n")[0]
+            lines = self.path.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise UserError(
                 f"cannot read the samples in {self.path}", error.strerror or str(error), "choose another file"
             ) from error
-        found = _parsed(first)
-        if first and not (isinstance(found, dict) and found.keys() >= self._facts.keys()):
+        found = _parsed(lines[0]) if lines else None
+        if lines and not (isinstance(found, dict) and found.keys() >= self._facts.keys()):
             raise UserError(
                 f"{self.path} holds no samples",
                 "it is not a file that laudc calibrate wrote, and would be overwritten",
                 "choose another file for --samples",
             )
-        return self.every()
+        return self._samples_in(lines)
 
     def _of_another_plan(self, found: Mapping[str, Any], samples: int) -> UserError:
         differing = [name for name in {**found, **self._facts} if found.get(name) != self._facts.get(name)]
