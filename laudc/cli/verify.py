@@ -11,7 +11,7 @@ from laudc.cli.session import Session, shared_options
 @click.argument("target")
 @click.option("--reference", required=True, metavar="FILE", help="Checkpoint, portable ONNX or engine.")
 @click.option("--images", multiple=True, metavar="PATH", help="Image file or folder; may be repeated.")
-@click.option("--limit", type=int, metavar="N", help="Use at most N of the images.")
+@click.option("--limit", type=int, metavar="N", help="Use at most N of the images, given or made.")
 @click.option("--atol", default=1e-4, show_default=True, help="Absolute tolerance of a logit.")
 @click.option("--rtol", default=1e-4, show_default=True, help="Tolerance relative to the largest logit.")
 @click.option("--batch", default=4, show_default=True, help="Batch size of the second run (the first has 1).")

@@ -110,6 +110,7 @@ def build_engine(
             portable=portable,
             tensorrt=tensorrt,
         )
+        check_output(output, model, timing_cache)
         return _finish_bundle(model, output, timing_cache, progress)
     precision = _DEFAULT_PRECISION if precision is None else precision
     profile = load_profile("cpu" if device is None else device)
@@ -118,7 +119,7 @@ def build_engine(
     name = chosen_backend(profile, backend)
     _check_backend_fits(profile, name)
     check_tensorrt_options(name, tensorrt=tensorrt, timing_cache=timing_cache)
-    check_output(output, model, activation, profile.path)
+    check_output(output, model, activation, profile.path, timing_cache)
     if name == TENSORRT:
         return _build_tensorrt(
             model,

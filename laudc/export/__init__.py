@@ -63,7 +63,8 @@ def export(
     from laudc.files import check_apart
 
     if output is not None:
-        check_apart(checkpoint_or_model, output)
+        for read in (checkpoint_or_model, config):
+            check_apart(read, output)
     source = load_source(checkpoint_or_model, arch=arch, config=config, se_pool=se_pool)
     model = build_model(source, input_size=input_size, dynamic_batch=dynamic_batch and head is None, opset=opset)
     if head is not None:

@@ -57,7 +57,7 @@ def verify(
         tie_margin: reference margin below which a turned decision counts as a tie, and margin of a choice of boxes
             below which objects differ at a tie. Unknown margins are no ties.
         batch: batch size of the second run; the first is one image at a time.
-        limit: use at most so many of the image files.
+        limit: use at most so many of the images, given or made.
         seed: of the noise.
         arch: as for `laudc.export`, if the reference is a checkpoint.
         config: as for `laudc.export`, if the reference is a checkpoint.

@@ -54,10 +54,11 @@ def gather_images(
         UserError: an array does not fit the network, or a file cannot be used.
     """
     if images is None:
-        found = make(size, seed)
+        found = make(size, seed)[:limit]
         return found, f"{len(found)} made images (noise with seed {seed}, constants, checkerboards)"
     if isinstance(images, np.ndarray):
-        return _check_array(images, size), f"{len(images)} given images"
+        found = _check_array(images, size)[:limit]
+        return found, f"{len(found)} given images"
     from laudc.engine.images import Preprocess, load_images
 
     paths = [images] if isinstance(images, (str, os.PathLike)) else list(images)

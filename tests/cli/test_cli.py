@@ -266,6 +266,21 @@ def test_an_export_does_not_overwrite_its_checkpoint(tiny_checkpoint, tmp_path, 
         assert main(["export", str(copy), "-o", str(output)]) == 2
         assert "the file that the result is made from" in capsys.readouterr().err
     assert copy.read_bytes() == tiny_checkpoint.read_bytes()
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    assert main(["export", str(copy), "--config", str(config), "-o", str(config)]) == 2
+    assert "the file that the result is made from" in capsys.readouterr().err and config.read_text() == "{}"
+
+
+def test_an_engine_does_not_overwrite_the_timing_cache(tiny_onnx, tmp_path, capsys):
+    cache, path = tmp_path / "timing.cache", str(tmp_path / "nano.laudc")
+    cache.write_bytes(b"measured before")
+    assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", path]) == 0
+    for model in (str(tiny_onnx), path):
+        words = ["build-engine", model, "--device", "nano", "--timing-cache", str(cache), "-o", str(cache)]
+        assert main(words) == 2
+        assert "the file that the result is made from" in capsys.readouterr().err
+    assert cache.read_bytes() == b"measured before"
 
 
 def test_json_does_not_overwrite_what_another_argument_names(tiny_engine, tmp_path, capsys):

@@ -134,6 +134,7 @@ def test_image_files(pair: Callable[[str], tuple[Path, Path]], tmp_path: Path) -
     assert report.passed
     assert (report.image_count, report.images) == (2, "2 image files")
     assert verify(model, checkpoint, images=[folder / "c.png"], threads=1).image_count == 1
+    assert verify(model, checkpoint, limit=2, threads=1).image_count == 2  # made ones
 
 
 def test_fixed_batch(pair: Callable[..., tuple[Path, Path]]) -> None:
