@@ -38,9 +38,8 @@ from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, read, report
 
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
-from laudc.calibrate.pace import Pace, PaceMeter
+from laudc.calibrate.pace import SLOW, Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned
-from laudc.calibrate.run import SLOW
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
 

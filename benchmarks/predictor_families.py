@@ -20,8 +20,7 @@ from laudc.calibrate.design import Design
 from laudc.calibrate.fit import error_summary
 from laudc.calibrate.frames import frame_of
 from laudc.calibrate.measure import CpuMeasurer
-from laudc.calibrate.pace import usual_pace
-from laudc.calibrate.run import SLOW
+from laudc.calibrate.pace import SLOW, usual_pace
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn
 from laudc.calibrate.synthetic_vit import VitDrawn

@@ -14,15 +14,15 @@ from predictor_dense import DENSE
 from predictor_networks import Variant
 
 from laudc.calibrate.fit import error_summary
-from laudc.calibrate.pace import Pace, conditions, slowness, usual_pace
-from laudc.calibrate.run import FOREIGN, SLOW
+from laudc.calibrate.pace import SLOW, Pace, conditions, slowness, usual_pace
+from laudc.calibrate.run import FOREIGN
 from laudc.devices import load_profile
-from laudc.ops.scheduled import Conv2Algorithm
+from laudc.ops.scheduled import BlockRecord, Conv2Algorithm
 from laudc.predict.activation import Activation, load_activation
 from laudc.predict.cpu.amounts import PANEL
 from laudc.predict.frame import Frame
 from laudc.predict.models import latency_model
-from laudc.predict.network import NetworkPrediction, PlannedBlock, predict_network
+from laudc.predict.network import NetworkPrediction, PlannedBlock, block_counts, predict_network
 from laudc.schedule import BlockPlan, Plan
 from laudc.schedule.choose import CostChooser
 from laudc.schedule.plan import by_rule
@@ -129,8 +129,9 @@ def counting(row: dict[str, Any], threads: int, usual: Pace) -> np.ndarray:
 
 
 def _pace(around: list[Pace], usual: Pace) -> float:
-    """How far from usual everything was that is known, what sharing costs included."""
-    return max(slowness(around, usual), *(pace.shared / usual.shared for pace in around))
+    """How far from usual everything was that is known, what sharing costs and memory included."""
+    memory = (pace.memory_ns / usual.memory_ns for pace in around)
+    return max(slowness(around, usual), *memory, *(pace.shared / usual.shared for pace in around))
 
 
 def _worst_of(row: dict[str, Any], threads: int, usual: Pace) -> float:
@@ -269,7 +270,7 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
         untold.append((usually.latency.mean_us, float(measured.mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
-        interval, ratio = model.network_interval, measured / predicted.samples_us
+        interval, ratio = model.network_interval(predicted.latency.mean_us), measured / predicted.samples_us
         hits += ((ratio >= interval.low) & (ratio <= interval.high)).tolist()
     _line("traces, mean over images", means)
     _line("  as usual", at_rest)
@@ -296,11 +297,14 @@ def _schedule_line(label: str, rows: list[dict[str, Any]], model: Any, threads: 
     best = dict.fromkeys((*Conv2Algorithm.__members__, DENSE), 0)
     for row in rows:
         variant, blocks, activation = _network(row)
+        counts = block_counts(blocks, activation)
+        times = row["times"][str(threads)]
         for index, (block, choice) in enumerate(zip(blocks, _chosen(model, variant, activation), strict=True)):
-            names = [Conv2Algorithm.DIRECT.name, DENSE]
-            if block.record.stride == 1:
-                names.append(Conv2Algorithm.WINOGRAD_2X2.name)
-            measured = {name: row["times"][str(threads)][name][index] for name in names}
+            measured = {name: times[name][index] for name in _ways(block)}
+            if not counts[index].conv2.any():
+                # Without a pixel to compute both ways of ours are the same code: there is no choice to get wrong.
+                ours = measured.keys() - {DENSE}
+                measured.update(dict.fromkeys(ours, min(measured[name] for name in ours)))
             losses.append(measured[choice] / min(measured.values()) - 1)
             best[min(measured, key=measured.__getitem__)] += 1
     lost = np.asarray(losses)
@@ -310,6 +314,13 @@ def _schedule_line(label: str, rows: list[dict[str, Any]], model: Any, threads: 
         f"choice within 3 % of the fastest: {np.mean(lost <= 0.03):.1%}; "
         f"mean loss {lost.mean():.2%}, largest {lost.max():.0%}"
     )
+
+
+def _ways(block: PlannedBlock) -> list[str]:
+    """In which a block can be computed."""
+    assert isinstance(block.record, BlockRecord)
+    stride_one = [Conv2Algorithm.WINOGRAD_2X2.name] if block.record.stride == 1 else []
+    return [Conv2Algorithm.DIRECT.name, *stride_one, DENSE]
 
 
 def _chosen(model: Any, variant: Variant, activation: Activation) -> list[str]:
