@@ -33,6 +33,12 @@ _LIFELIKE_LAYERS = ((3, 4, 5, 3), (3, 4, 5, 3), (3, 4, 9, 3), (3, 4, 14, 3))
 _LIFELIKE_SIZES = (96, 160, 192, 192, 240, 256, 288)
 _LIFELIKE_WIDTHS = (0.5, 0.5, 0.75, 1.0, 1.0, 1.25)
 _LIFELIKE_MODES = ("spatial", "spatial", "channel", "channel", "layer", "both")
+# Every sixth network is so small that all of it stays in a core's caches: its call is mostly fixed costs.
+_TINY_EVERY, _TINY = 6, 4
+_TINY_LAYERS = (1, 2, 2, 3)
+_TINY_SIZES = (32, 48, 64, 64, 96, 96)
+_TINY_WIDTHS = (0.1875, 0.25, 0.25)
+_TINY_CLASSES = (10, 10, 100)
 _GRANULES = (1, 2, 3, 4, 7, 8)
 _GROUPS = (1, 2, 4, 8, 16)
 _MODES = ("spatial", "spatial", "channel", "channel", "layer", "both", "both")
@@ -93,6 +99,11 @@ class Design:
     def family(self) -> str:
         """One of `laudc.predict.families.FAMILIES`."""
         return family_of(self.blueprint.blocks()[0][1])
+
+    @property
+    def lifelike(self) -> bool:
+        """Whether it is as deployed ones are: masks of one kind, similar rates, full depth. Of transformers all are."""
+        return self.index % 2 == 1 or self.family == VIT
 
     def records(self, panel: int) -> list[tuple[str, Record]]:
         """The blocks with the algorithms of this design."""
@@ -159,7 +170,23 @@ def _similar_rates(random: np.random.Generator, blocks: int) -> tuple[float, np.
 
 
 def _draw_resnet(random: np.random.Generator, index: int) -> Design:
+    if index % _TINY_EVERY == _TINY:
+        return _tiny(random, index)
     return _lifelike(random, index) if index % 2 else _varied(random, index)
+
+
+def _tiny(random: np.random.Generator, index: int) -> Design:
+    pick = _picker(random)
+    blueprint = Blueprint(
+        layers=pick(_TINY_LAYERS),
+        modes=pick(_MODES, 1) * STAGES,
+        spatial=pick(_GRANULES),
+        channel=pick(_GROUPS, 1) * STAGES,
+        input_size=pick(_TINY_SIZES, 1)[0],
+        width_mult=pick(_TINY_WIDTHS, 1)[0],
+        num_classes=pick(_TINY_CLASSES, 1)[0],
+    )
+    return _of_any_rates(random, index, blueprint)
 
 
 def _lifelike(random: np.random.Generator, index: int) -> Design:
@@ -204,6 +231,12 @@ def _varied(random: np.random.Generator, index: int) -> Design:
         width_mult=pick(_WIDTHS, 1)[0],
         num_classes=int(pick((10, 100, 1000), 1)[0]),
     )
+    return _of_any_rates(random, index, blueprint)
+
+
+def _of_any_rates(random: np.random.Generator, index: int, blueprint: Blueprint) -> Design:
+    """With rates, algorithms and dense blocks drawn block by block."""
+    pick = _picker(random)
     records = [record for _, record in blueprint.blocks()]
     rates = pick(_RATES, len(records))
     spatial = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from laudc.calibrate.design import Design
 from laudc.calibrate.frames import found_of, frame_of
 from laudc.calibrate.samples import Sample
 from laudc.predict.cpu.amounts import Machine
-from laudc.predict.cpu.cost import Cost, handed
+from laudc.predict.cpu.cost import Cost, fit_cost
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.model import Fit
 from laudc.predict.interface import Conditions, Interval
-from laudc.predict.linear import fit_relative
 from laudc.predict.network import PlannedBlock, places
 from laudc.predict.residual import Residual, fit_residual
 from laudc.predict.work import work_of_row
@@ -27,7 +25,10 @@ Array = np.ndarray
 _FOLDS = 8
 _COVERAGE = 0.90
 _INTERVAL_LIMITS_US = (30.0, 300.0)
+_TINY_US = 500.0
 _ANY_US = 1e9
+# Fewer calls tell no interval of their own.
+_LEAST_CALLS = 6
 # How much a call under other than usual conditions counts beside one under these.
 _UNUSUAL_COUNTS = 0.3
 # A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
@@ -103,15 +104,16 @@ def fit_threads(
         residual = learned.error < _RESIDUAL_WORTH * plain.error
         chosen = learned if residual else plain
     fit = _fit(rows, machine, residual=residual)
-    calls, totals, ours = chosen.calls, chosen.calls_measured, chosen.all_ours
+    calls, totals = chosen.calls, chosen.calls_measured
+    # Engines are ours throughout, or nearly so, and like some of the designs.
+    ours, lifelike = chosen.all_ours, [design.index for design in designs if design.lifelike]
     full = Fit(
         fit.threads,
         fit.block,
         fit.outside,
         fit.residual,
         tuple(block_intervals(chosen.blocks, chosen.blocks_measured)),
-        # Engines are ours throughout, or nearly so.
-        symmetric_interval(calls[ours], totals[ours], _ANY_US),
+        network_intervals(calls[ours], totals[ours], np.isin(chosen.design[ours], lifelike)),
         fit.family,
         usual,
     )
@@ -170,33 +172,19 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
 def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
     excess = rows.excess[rows.block_sample]
     names = CPU_FAMILIES[rows.family].block_names
-    block = _fit_cost(names, rows.block_terms, rows.block_ns, excess, importance=rows.importance)
+    block = fit_cost(
+        names, rows.block_terms, rows.block_ns, excess, importance=rows.importance * _counts_for(excess)
+    )
     outside = _fit_outside(rows)
     learned: Residual | None = None
     if residual:
         learned = fit_residual(rows.block_terms, np.log(rows.block_ns / block.of(rows.block_terms, excess)))
-    return Fit(machine.threads, block, outside, learned, (), None, rows.family)
+    return Fit(machine.threads, block, outside, learned, (), (), rows.family)
 
 
-def _fit_cost(
-    names: Sequence[str],
-    terms: Array,
-    measured: Array,
-    excess: Array,
-    *,
-    scale: Array | None = None,
-    importance: Array | None = None,
-) -> Cost:
-    """Work that is handed from core to core has a second coefficient, times the excess of each row's handover. Rows
-    under other than usual conditions count less: they are told apart by one number, and no two are quite alike. The
-    other arguments are those of `fit_relative`."""
-    columns = handed(names)
-    counts = np.where(excess > 0, _UNUSUAL_COUNTS, 1.0) * (1.0 if importance is None else importance)
-    both = np.hstack([terms, terms[:, columns] * excess[:, None]])
-    ns = fit_relative(both, measured, scale=scale, importance=counts)
-    handed_ns = np.zeros(len(names))
-    handed_ns[columns] = ns[len(names) :]
-    return Cost(ns[: len(names)], handed_ns)
+def _counts_for(excess: Array) -> Array:
+    """Rows under other than usual conditions count less: they are told apart by one number, and no two are alike."""
+    return np.where(excess > 0, _UNUSUAL_COUNTS, 1.0)
 
 
 def _fit_outside(rows: _Rows) -> Cost:
@@ -206,13 +194,19 @@ def _fit_outside(rows: _Rows) -> Cost:
     # What is left of a call counts as much as it weighs in the whole call.
     weight = np.maximum(rows.outside_ns, 0.1 * rows.total_ns)
     ours, terms, excess = rows.all_ours, rows.outside_terms, rows.excess
-    fit = partial(_fit_cost, CPU_FAMILIES[rows.family].outside_names)
-    own = fit(terms[ours], rows.outside_ns[ours], excess[ours], scale=weight[ours])
+    counts = _counts_for(excess)
+
+    def fit(amounts: Array, ns: Array, calls: Array) -> Cost:
+        names = CPU_FAMILIES[rows.family].outside_names
+        return fit_cost(names, amounts[calls], ns[calls], excess[calls], scale=weight[calls], importance=counts[calls])
+
+    every = np.ones_like(ours)
+    own = fit(terms, rows.outside_ns, ours)
     known = rows.of_frame & (terms[ours] > 0).any(axis=0)
     left = rows.outside_ns - own.only(known).of(terms, excess)
-    added = fit(terms * ~known, left, excess, scale=weight)
+    added = fit(terms * ~known, left, every)
     rest = rows.outside_ns - added.of(terms, excess)
-    return added + fit(terms[ours] * known, rest[ours], excess[ours], scale=weight[ours])
+    return added + fit(terms * known, rest, ours)
 
 
 @dataclass(frozen=True)
@@ -271,6 +265,17 @@ def block_intervals(predicted: Array, measured: Array) -> list[Interval]:
             found.append(conformal_interval(predicted[inside], measured[inside], high))
         low = high
     return found
+
+
+def network_intervals(predicted: Array, measured: Array, lifelike: Array) -> tuple[Interval, ...]:
+    """Of whole calls. Those up to half a millisecond, which are mostly fixed costs, have their own where there are
+    enough of them; above, lifelike networks tell, or, where there are too few of these, all."""
+    tiny = predicted <= _TINY_US * 1e3
+    large = ~tiny & lifelike
+    if large.sum() < _LEAST_CALLS:
+        large = np.ones_like(tiny)
+    groups = ((_TINY_US, tiny), (_ANY_US, large)) if tiny.sum() >= _LEAST_CALLS else ((_ANY_US, large),)
+    return tuple(symmetric_interval(predicted[group], measured[group], up_to) for up_to, group in groups)
 
 
 def symmetric_interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:

@@ -16,7 +16,7 @@ import numpy as np
 
 from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
-from laudc.calibrate.pace import Pace, PaceMeter
+from laudc.calibrate.pace import SLOW, Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
@@ -36,9 +36,8 @@ _LEAST_CALLS, _MOST_CALLS = 9, 150
 _LEAST_SECONDS = 0.3
 # The threads of a session spin for a while after a call and would take a core from the next session.
 SETTLE_SECONDS = 0.06
-# Measured again, so many times, when others took more of the machine than this, or when it was slower than this.
+# Measured again, so many times, when others took more of the machine than this.
 _DISTURBED = 0.08
-_SLOW = 1.08
 # Slow phases last some seconds: each attempt waits longer than the one before.
 _PAUSE_SECONDS = 0.5
 _ATTEMPTS = 3
@@ -240,7 +239,7 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
         foreign = meter.foreign()
         time.sleep(SETTLE_SECONDS)
         attempts.append(Timed(totals, blocks, foreign, (before, pace.now())))
-        if rank(min(attempts, key=rank)) <= (False, _SLOW):
+        if rank(min(attempts, key=rank)) <= (False, SLOW):
             break
     return min(attempts, key=rank)
 

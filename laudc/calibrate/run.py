@@ -13,8 +13,8 @@ from typing import Any
 
 from laudc.calibrate.design import Design, draw_families
 from laudc.calibrate.measure import CpuMeasurer, Measurer
-from laudc.calibrate.pace import Pace, shared_change, usual_pace
-from laudc.calibrate.samples import Sample, SideFile
+from laudc.calibrate.pace import SLOW, Pace, shared_change, usual_pace
+from laudc.calibrate.samples import Sample, SideFile, median_over_usual
 from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import CheckFailed, UserError
 from laudc.files import check_file, sha256_bytes
@@ -32,9 +32,9 @@ _SHARES: Mapping[str, int] = {RESNET: 42, REGNET: 20, VIT: 20}
 # So many networks determine the fit of a family.
 LEAST_NETWORKS: Mapping[str, int] = {RESNET: 18, REGNET: 6, VIT: 6}
 # A sample is disturbed when others took this much of the machine, when the middle half of its calls lies this far
-# apart, or when the machine was this much slower than at its usual best (`laudc.calibrate.pace.slowness`). It does not
-# count; where so many of those with one number of threads do not, nobody knows what is usual.
-FOREIGN, _SPREAD, SLOW = 0.15, 0.20, 1.08
+# apart, or when the machine was slower than SLOW (`laudc.calibrate.pace.slowness`). It does not count; where so many of
+# those with one number of threads do not, nobody knows what is usual.
+FOREIGN, _SPREAD = 0.15, 0.20
 _MOST_DISTURBED = 0.50
 # Every so many networks one measured early is measured again; medians that moved by more than this mean a machine
 # whose speed changes.
@@ -52,7 +52,7 @@ class CalibrationResult:
         fitted: samples that the profile was fitted to, with those of earlier calibrations; without disturbed ones,
             unless most of a kind were.
         seconds: that this took, without those of an interrupted run before it.
-        repeatability: median relative difference of networks measured twice.
+        repeatability: median relative difference of networks measured twice; None where none were.
         disturbed: share of the samples that other processes or slow phases disturbed, with the number of threads that
             has most of them.
         held_out: per family and number of threads, errors of blocks and whole networks on networks that the fit has
@@ -64,7 +64,7 @@ class CalibrationResult:
     fitted: int
     blocks: int
     seconds: float
-    repeatability: float
+    repeatability: float | None
     disturbed: float
     held_out: Mapping[str, Mapping[int, Any]]
 
@@ -343,9 +343,9 @@ def _usable(designs: Sequence[Design], samples: Sequence[Sample], good: Sequence
     return [sample for sample in samples if sample.key in undisturbed or (family[sample.design], sample.threads) in few]
 
 
-def median_drift(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:
+def median_drift(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float | None:
     """Median relative difference, at one clock, of what was measured twice while sharing work cost the same (if that
-    never was: of all that was), with the number of threads where it is worst; 0 where nothing was measured twice."""
+    never was: of all that was), with the number of threads where it is worst; None where nothing was measured twice."""
     first = {sample.key: sample for sample in samples}
     pairs = [(first[again.key], again) for again in repeats if again.key in first]
     alike = [(one, other) for one, other in pairs if shared_change([*one.paces, *other.paces]) <= SLOW]
@@ -353,7 +353,7 @@ def median_drift(samples: Sequence[Sample], repeats: Sequence[Sample]) -> float:
     for one, other in alike or pairs:
         ratio = other.at_clock(one.conditions.clock_ns).total_ns / one.total_ns
         moved.setdefault(one.threads, []).append(abs(ratio - 1))
-    return round(max(map(statistics.median, moved.values()), default=0.0), 4)
+    return round(max(map(statistics.median, moved.values())), 4) if moved else None
 
 
 def most_disturbed(samples: Sequence[Sample], good: Sequence[Sample]) -> float:
@@ -362,14 +362,15 @@ def most_disturbed(samples: Sequence[Sample], good: Sequence[Sample]) -> float:
     return max(1 - kept[threads] / count for threads, count in every.items())
 
 
-def require_quiet(repeatability: float, disturbed: float, force: bool, side: Path) -> None:
+def require_quiet(repeatability: float | None, disturbed: float, force: bool, side: Path) -> None:
     """Raises CheckFailed, and removes the samples kept in `side`, if the machine was too noisy and not `force`."""
-    if force or (repeatability <= _MOST_DRIFT and disturbed <= _MOST_DISTURBED):
+    drift = repeatability or 0.0
+    if force or (drift <= _MOST_DRIFT and disturbed <= _MOST_DISTURBED):
         return
     side.unlink(missing_ok=True)
     raise CheckFailed(
         "this machine is too noisy to be calibrated: nothing was written",
-        f"networks measured twice differ by {repeatability:.0%} (at most {_MOST_DRIFT:.0%}), and up to {disturbed:.0%} "
+        f"networks measured twice differ by {drift:.0%} (at most {_MOST_DRIFT:.0%}), and up to {disturbed:.0%} "
         f"of the samples were disturbed by other work or slow phases (at most {_MOST_DISTURBED:.0%})",
         "stop what else is running and calibrate again, or write the poor fit all the same with --force",
     )
@@ -398,7 +399,8 @@ def fit_all(
     ]
     sections: dict[str, Any] = {}
     usual = usual_conditions(samples)
-    samples = [sample.at_clock(usual[sample.threads].clock_ns) for sample in samples]
+    slower = {count: median_over_usual([one for one in samples if one.threads == count]) for count in usual}
+    samples = [one.at_clock(usual[one.threads].clock_ns).scaled(slower[one.threads]) for one in samples]
     for family in FAMILIES:
         own = [design for design in designs if design.family == family]
         if not own:
@@ -417,9 +419,9 @@ def fit_all(
         "clocks": read_clocks(),
         "laudc": laudc.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "method": "usual calls of made-up networks, weights from memory, brought to one clock, with what handing "
-        "over between cores costs at the time; relative non-negative least squares; errors and intervals on networks "
-        "left out in turn",
+        "method": "usual calls of made-up networks, weights from memory, brought to one clock and to what the median "
+        "call takes, with what cores far apart cost at the time; relative non-negative least squares; errors and "
+        "intervals on networks left out in turn",
         "samples": len(samples),
         "families": sections,
     }

@@ -157,7 +157,7 @@ def gpu_calibration_text(result: CudaCalibration) -> str:
     """The outcome in a few lines."""
     from laudc.predict.families import TITLES
 
-    repeatable = "" if result.repeatability is None else f", repeatable to {result.repeatability:.1%}"
+    repeatable = _repeatable(result.repeatability)
     lines = [f"{result.path}: {result.gpu}, {result.samples} samples ({result.blocks} blocks timed){repeatable}"]
     for precision, errors in result.held_out.items():
         parts = [f"{what} off by {errors[what]['mape']:.1%}" for what in ("networks", "blocks") if what in errors]
@@ -172,12 +172,16 @@ def calibration_text(result: CalibrationResult) -> str:
     from laudc.predict.families import TITLES
 
     lines = [
-        f"{result.path}: {result.samples} samples ({result.blocks} blocks timed) in {result.seconds:.0f} s, "
-        f"repeatable to {result.repeatability:.1%}, fitted to {result.fitted}"
+        f"{result.path}: {result.samples} samples ({result.blocks} blocks timed) in {result.seconds:.0f} s"
+        f"{_repeatable(result.repeatability)}, fitted to {result.fitted}"
     ]
     for family, by_threads in result.held_out.items():
         lines += [_errors_text(TITLES[family], threads, errors) for threads, errors in by_threads.items()]
     return "\n".join(lines)
+
+
+def _repeatable(repeatability: float | None) -> str:
+    return "" if repeatability is None else f", repeatable to {repeatability:.1%}"
 
 
 def _errors_text(family: str, threads: int, errors: Mapping[str, Any]) -> str:

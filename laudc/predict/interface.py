@@ -122,6 +122,5 @@ class LatencyModel(Protocol):
     def block_interval(self, mean_us: float) -> Interval | None:
         """The interval of block predictions around `mean_us`, where one was calibrated."""
 
-    @property
-    def network_interval(self) -> Interval | None:
-        """The interval of end-to-end predictions, where one was calibrated."""
+    def network_interval(self, mean_us: float) -> Interval | None:
+        """The interval of end-to-end predictions around `mean_us`, where one was calibrated."""

@@ -181,7 +181,7 @@ def predict_work(
         total, worst = total + ns, worst + most
         predicted.append(BlockPrediction(block.name, block.execution, _distribution(model, ns, most)))
         before = block.scheduled
-    one = model.network_interval
+    one = model.network_interval(float(total.mean()) / 1e3)
     latency = Distribution.of(total, worst, None if one is None else (one.low, one.high))
     return NetworkPrediction(
         latency=latency,

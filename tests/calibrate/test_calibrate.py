@@ -128,7 +128,7 @@ def test_the_truth_is_found_and_written(tmp_path) -> None:
     record = draw_designs(1)[0].records(64)[-1][1]
     terms = block_terms(record, count_block(record, None, None, 1), model.machine, Place())[0]
     assert np.isclose(float(terms @ model.fit.block.ns), float(terms @ truth.block.ns), rtol=0.15)
-    interval = model.network_interval
+    interval = model.network_interval(1e3)
     assert interval is not None
     assert 0.8 < interval.low < 1 < interval.high < 1.2
 
@@ -172,9 +172,9 @@ def test_an_unfinished_calibration_of_another_kind_is_kept(tmp_path, options, wo
 def test_what_handing_over_costs_is_found(tmp_path) -> None:
     _calibrate(tmp_path / "mine.yaml", measurer=MovingMachine(noise=0.01))
     one, two = (model_of(load_profile(tmp_path / "mine.yaml"), threads).fit for threads in (1, 2))
-    assert not one.block.handed_ns.any()
+    assert not one.block.apart_ns.any()
     assert two.usual.handover == pytest.approx(0.1)
-    assert two.block.handed_ns[TERMS.index("section")] == pytest.approx(MovingMachine.section_ns, rel=0.3)
+    assert two.block.apart_ns[TERMS.index("section")] == pytest.approx(MovingMachine.section_ns, rel=0.3)
     # Usual costs are what they are without it.
     truth = cpu_fit(2).block.ns
     record = draw_designs(1)[0].records(64)[-1][1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laudc.calibrate.fit import conformal_interval, symmetric_interval
+from laudc.calibrate.fit import conformal_interval, network_intervals, symmetric_interval
 
 
 def test_a_symmetric_interval_leaves_out_the_farthest_whichever_way() -> None:
@@ -35,3 +35,15 @@ def test_it_holds_as_often_as_it_says() -> None:
         for new in random.lognormal(0, 0.03, 20)
     ]
     assert 0.88 < np.mean(held) < 0.93
+
+
+def test_networks_have_intervals_by_their_size_and_kind() -> None:
+    predicted = np.asarray([1e5] * 10 + [5e6] * 40)
+    off = np.asarray([1.3] * 10 + [1.02] * 20 + [1.2] * 20)
+    lifelike = np.arange(50) < 30
+    tiny, large = network_intervals(predicted, predicted * off, lifelike)
+    assert (tiny.up_to_us, tiny.high) == (500.0, pytest.approx(1.3))
+    assert large.up_to_us > 1e6 and large.high == pytest.approx(1.02)
+    # Too few to tell: what all do.
+    (one,) = network_intervals(predicted[8:], predicted[8:] * off[8:], np.zeros(42, bool))
+    assert one.high == pytest.approx(1.2)

@@ -8,7 +8,7 @@ import pytest
 
 from laudc.calibrate import pace as module
 from laudc.calibrate.pace import Pace, PaceMeter, conditions, usual_pace
-from laudc.calibrate.samples import Sample
+from laudc.calibrate.samples import Sample, median_over_usual
 
 USUAL = Pace(1000.0, 600.0, 700.0)
 
@@ -79,3 +79,13 @@ def test_samples_are_brought_to_a_clock() -> None:
     slower = sample.at_clock(1200.0)
     assert slower.total_ns == pytest.approx(6000.0) and slower.block_ns == (pytest.approx(2400.0), None)
     assert sample.slowness(USUAL) == pytest.approx((1 + (800 / 1100) / (500 / 900)) / 2)
+
+
+def test_the_median_call_takes_longer_than_a_usual_one() -> None:
+    def spread(width: float) -> Sample:
+        return Sample(0, "sparse", 1, 5000.0, width, 0.0, (USUAL,), ((1.0,),), (2000.0,))
+
+    # In the median: one sample in a burst of other work says nothing.
+    slower = median_over_usual([spread(0.02), spread(0.02), spread(0.9)])
+    assert slower == pytest.approx(1 / (1 - 0.009))
+    assert spread(0.02).scaled(2.0).block_ns == (4000.0,) and spread(0.02).scaled(2.0).total_ns == 10000.0

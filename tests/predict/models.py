@@ -67,7 +67,7 @@ def cpu_fit(threads: int = 1, **ns: float) -> Fit:
         Cost.flat(np.asarray([outside[name] for name in OUTSIDE_TERMS])),
         None,
         (Interval(1e9, 0.9, 1.2),),
-        Interval(1e9, 0.95, 1.1),
+        (Interval(1e9, 0.95, 1.1),),
     )
 
 
@@ -83,7 +83,7 @@ def family_model(family: str, threads: int = 1) -> CpuModel:
     outside_ns = [500.0 if name in ("call", "nodes", "runs", "stem_nodes") else 0.05 for name in about.outside_names]
     interval = Interval(1e9, 0.9, 1.2)
     costs = (Cost.flat(np.asarray(ns)) for ns in (block_ns, outside_ns))
-    fit = Fit(threads, *costs, None, (interval,), interval, family)
+    fit = Fit(threads, *costs, None, (interval,), (interval,), family)
     return CpuModel(Machine("avx512", threads, 32 << 20, 1 << 20), fit)
 
 

@@ -17,7 +17,7 @@ from laudc.predict.cpu.cost import Cost
 from laudc.predict.cpu.model import CpuModel, Fit
 from laudc.predict.cpu.terms import TERMS, block_terms
 from laudc.predict.frame import Frame
-from laudc.predict.interface import Conditions, Place
+from laudc.predict.interface import Conditions, Interval, Place
 from laudc.predict.network import PlannedBlock, batches, places, predict_network
 from laudc.predict.traffic import far_share
 from tests.predict.models import SMALL, block, cpu_fit, cpu_model
@@ -238,21 +238,30 @@ def test_a_fit_survives_its_file() -> None:
     again = Fit.from_dict(fit.to_dict())
     assert np.allclose(again.block.ns, fit.block.ns)
     assert np.allclose(again.outside.ns, fit.outside.ns)
-    assert again.network_interval == fit.network_interval
+    assert again.network_intervals == fit.network_intervals
     with pytest.raises(ValueError, match="unknown terms nonsense"):
         Fit.from_dict({**fit.to_dict(), "block_ns": {"nonsense": 1.0}})
     for damaged in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="finite and not negative"):
+        with pytest.raises(ValueError, match="finite|negative"):
             Fit.from_dict({**fit.to_dict(), "block_ns": {"block": damaged}})
     with pytest.raises(ValueError, match="0 threads"):
         Fit.from_dict({**fit.to_dict(), "threads": 0})
-    told = replace(fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, fit.block.ns * 2))
+    # Some work costs more where cores are apart, some less.
+    apart = fit.block.ns * np.where(np.arange(len(TERMS)) % 2, 2, -2)
+    told = replace(fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, apart))
     again = Fit.from_dict(told.to_dict())
     assert again.usual == told.usual
-    assert np.allclose(again.block.handed_ns, told.block.handed_ns)
+    assert np.allclose(again.block.apart_ns, told.block.apart_ns)
     for damaged in ({"clock_ns": 0.0}, {"handover": -0.1}, {"handover": float("nan")}):
         with pytest.raises(ValueError, match="clock_ns"):
             Fit.from_dict({**told.to_dict(), **damaged})
+
+
+def test_tiny_networks_have_an_interval_of_their_own() -> None:
+    fit = replace(cpu_fit(), network_intervals=(Interval(500.0, 0.7, 1.4), Interval(1e9, 0.95, 1.1)))
+    model = CpuModel(Machine("avx512", 1, 32 << 20, 1 << 20), Fit.from_dict(fit.to_dict()))
+    assert model.network_interval(499.0) == Interval(500.0, 0.7, 1.4)
+    assert model.network_interval(501.0) == Interval(1e9, 0.95, 1.1)
 
 
 def test_predictions_follow_the_conditions() -> None:

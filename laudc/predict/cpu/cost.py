@@ -1,8 +1,9 @@
 """What work costs on a CPU, as far as its cores are apart.
 
 In virtual machines what goes from one core to another takes longer in some minutes than in others: two virtual cores
-that shared a last-level cache may not share one a moment later. The handover says how it stands
-(`laudc.predict.interface.Conditions`), its excess how much it is above the usual one. Our derivation.
+that shared a last-level cache may not share one a moment later. Then each has a way to memory of its own, and weights
+that both read from memory come faster. The handover says how it stands (`laudc.predict.interface.Conditions`), its
+excess how much it is above the usual one. Our derivation.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from laudc.predict.linear import fit_relative
 
 Array = np.ndarray
 
@@ -25,36 +28,68 @@ HANDED = frozenset(
     }
 )  # fmt: skip
 
+# Kinds of work that wait for memory.
+FROM_MEMORY = frozenset({"weights_far", "waited_far", "waited_slow", "packed_far", "packed_waited", "weights"})
+# Two ways to memory carry twice as much as one.
+_LEAST_SHARE = 0.5
 
-def handed(names: Sequence[str]) -> list[int]:
-    """Which of a family's terms are."""
-    return [index for index, name in enumerate(names) if name in HANDED]
+
+def columns_of(kinds: frozenset[str], names: Sequence[str]) -> list[int]:
+    """Which of a family's terms are among `kinds`."""
+    return [index for index, name in enumerate(names) if name in kinds]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Nanoseconds per unit of work, (terms,) each: `ns` at the usual handover, and `handed_ns` on top, times its
-    excess."""
+    """Nanoseconds per unit of work, (terms,) each: `ns` at the usual handover, and `apart_ns` on top, times its
+    excess: positive where something is handed over, negative where memory is faster."""
 
     ns: Array
-    handed_ns: Array
+    apart_ns: Array
 
     @classmethod
     def flat(cls, ns: Array) -> Cost:
         """The same wherever the cores are."""
         return cls(ns, np.zeros_like(ns))
 
-    def at(self, excess: float) -> Array:
-        """(terms,) at one handover."""
-        return np.asarray(self.ns + excess * self.handed_ns)
+    def at(self, excess: Array | float) -> Array:
+        """(terms,) at one handover, or (rows, terms) at several (rows, 1)."""
+        return np.maximum(self.ns + excess * self.apart_ns, _LEAST_SHARE * self.ns)
 
     def of(self, terms: Array, excess: Array) -> Array:
         """(rows,) of so much work (rows, terms), each at its own handover (rows,)."""
-        return np.asarray(terms @ self.ns + excess * (terms @ self.handed_ns))
+        return np.asarray((terms * self.at(excess[:, None])).sum(axis=1))
 
     def only(self, kinds: Array) -> Cost:
         """Without the other kinds of work; `kinds`: (terms,) of truth values."""
-        return Cost(self.ns * kinds, self.handed_ns * kinds)
+        return Cost(self.ns * kinds, self.apart_ns * kinds)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.ns + other.ns, self.handed_ns + other.handed_ns)
+        return Cost(self.ns + other.ns, self.apart_ns + other.apart_ns)
+
+
+def fit_cost(
+    names: Sequence[str],
+    terms: Array,
+    measured: Array,
+    excess: Array,
+    *,
+    scale: Array | None = None,
+    importance: Array | None = None,
+) -> Cost:
+    """What so much work (rows, terms) of the kinds `names` costs, from what it took (rows,), each row at its own
+    handover. What is handed over has a second coefficient, times the excess; what comes from memory has one for the
+    largest excess of all rows, of half the usual one or more. The other arguments are those of `fit_relative`."""
+    most = float(excess.max(initial=0.0))
+    if most == 0:
+        return Cost.flat(fit_relative(terms, measured, scale=scale, importance=importance))
+    handed, far = columns_of(HANDED, names), columns_of(FROM_MEMORY, names)
+    apart = (excess / most)[:, None]
+    usual = terms.copy()
+    usual[:, far] *= 1 - (1 - _LEAST_SHARE) * apart
+    both = np.hstack([usual, terms[:, [*handed, *far]] * apart])
+    found = fit_relative(both, measured, scale=scale, importance=importance)
+    ns, on_top = found[: len(names)], np.zeros(len(names))
+    on_top[[*handed, *far]] = found[len(names) :]
+    on_top[far] -= (1 - _LEAST_SHARE) * ns[far]
+    return Cost(ns, on_top / most)

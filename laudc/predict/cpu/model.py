@@ -33,7 +33,7 @@ class Fit:
     outside: Cost
     residual: Residual | None
     block_intervals: tuple[Interval, ...]
-    network_interval: Interval | None
+    network_intervals: tuple[Interval, ...]
     family: str = RESNET
     usual: Conditions | None = None
 
@@ -52,12 +52,12 @@ class Fit:
             "threads": self.threads,
             **({} if self.usual is None else asdict(self.usual)),
             "block_ns": _named(about.block_names, self.block.ns),
-            "block_handed_ns": _named(about.block_names, self.block.handed_ns),
+            "block_apart_ns": _named(about.block_names, self.block.apart_ns),
             "outside_ns": _named(about.outside_names, self.outside.ns),
-            "outside_handed_ns": _named(about.outside_names, self.outside.handed_ns),
+            "outside_apart_ns": _named(about.outside_names, self.outside.apart_ns),
             "residual": None if self.residual is None else self.residual.to_dict(),
             "block_intervals": [_interval_dict(interval) for interval in self.block_intervals],
-            "network_interval": None if self.network_interval is None else _interval_dict(self.network_interval),
+            "network_intervals": [_interval_dict(interval) for interval in self.network_intervals],
         }
 
     @classmethod
@@ -66,25 +66,32 @@ class Fit:
         about = CPU_FAMILIES[family]
         if int(data["threads"]) < 1:
             raise ValueError(f"a fit for {data['threads']} threads")
-        residual, network = data.get("residual"), data.get("network_interval")
+        residual = data.get("residual")
         return cls(
             int(data["threads"]),
-            _cost(about.block_names, data["block_ns"], data["block_handed_ns"]),
-            _cost(about.outside_names, data["outside_ns"], data["outside_handed_ns"]),
+            _cost(about.block_names, data["block_ns"], data["block_apart_ns"]),
+            _cost(about.outside_names, data["outside_ns"], data["outside_apart_ns"]),
             None if residual is None else Residual.from_dict(residual),
             tuple(Interval(**entry) for entry in data.get("block_intervals", ())),
-            None if network is None else Interval(**network),
+            tuple(Interval(**entry) for entry in data.get("network_intervals", ())),
             family,
             _conditions(data) if "clock_ns" in data else None,
         )
 
 
+def _around(intervals: Sequence[Interval], mean_us: float) -> Interval | None:
+    return next((one for one in intervals if mean_us <= one.up_to_us), None)
+
+
 def _named(names: Sequence[str], values: Array) -> dict[str, float]:
-    return {name: float(f"{value:.5g}") for name, value in zip(names, values, strict=True) if value > 0}
+    return {name: float(f"{value:.5g}") for name, value in zip(names, values, strict=True) if value != 0}
 
 
-def _cost(names: Sequence[str], ns: Mapping[str, Any], handed_ns: Mapping[str, Any]) -> Cost:
-    return Cost(_vector(names, ns), _vector(names, handed_ns))
+def _cost(names: Sequence[str], ns: Mapping[str, Any], apart_ns: Mapping[str, Any]) -> Cost:
+    cost = Cost(_vector(names, ns), _vector(names, apart_ns))
+    if (cost.ns < 0).any():
+        raise ValueError("coefficients must not be negative")
+    return cost
 
 
 def _conditions(data: Mapping[str, Any]) -> Conditions:
@@ -99,8 +106,8 @@ def _vector(names: Sequence[str], values: Mapping[str, Any]) -> Array:
     if unknown:
         raise ValueError(f"unknown terms {', '.join(sorted(unknown))}")
     vector = np.asarray([float(values.get(name, 0.0)) for name in names])
-    if not (np.isfinite(vector) & (vector >= 0)).all():
-        raise ValueError("coefficients must be finite and not negative")
+    if not np.isfinite(vector).all():
+        raise ValueError("coefficients must be finite")
     return vector
 
 
@@ -147,10 +154,9 @@ class CpuModel:
         """Bytes of the last-level cache."""
         return self.machine.last_cache
 
-    @property
-    def network_interval(self) -> Interval | None:
-        """The interval of end-to-end predictions."""
-        return self.fit.network_interval
+    def network_interval(self, mean_us: float) -> Interval | None:
+        """The interval of end-to-end predictions around `mean_us`."""
+        return _around(self.fit.network_intervals, mean_us)
 
     def variants(self, record: Record) -> tuple[Record, ...]:
         """See `LatencyModel.variants`: of a bottleneck, one for each algorithm of conv2."""
@@ -188,4 +194,4 @@ class CpuModel:
 
     def block_interval(self, mean_us: float) -> Interval | None:
         """The interval of block predictions around `mean_us`."""
-        return next((one for one in self.fit.block_intervals if mean_us <= one.up_to_us), None)
+        return _around(self.fit.block_intervals, mean_us)

@@ -88,8 +88,7 @@ class GpuModel:
         """Whether a calibration has measured the family on this GPU."""
         return self._intervals is not None
 
-    @property
-    def network_interval(self) -> Interval | None:
+    def network_interval(self, mean_us: float) -> Interval | None:
         """See `LatencyModel.network_interval`."""
         return None if self._intervals is None else self._intervals.network
 

@@ -130,7 +130,7 @@ def test_the_truth_is_found_and_written(calibrated) -> None:
     for precision, truth in TRUTH.items():
         for family in FAMILIES:
             model = gpu_model(profile, precision, family=family)
-            assert 0.8 < model.network_interval.low < 1 < model.network_interval.high < 1.2
+            assert 0.8 < model.network_interval(1e3).low < 1 < model.network_interval(1e3).high < 1.2
             assert model.block_interval(10.0) is not None
         assert model.fit.launch_us == pytest.approx(truth.launch_us, rel=0.1)
         assert model.fit.memory_efficiency == pytest.approx(truth.memory_efficiency, rel=0.1)
@@ -154,9 +154,9 @@ def test_families_that_were_not_measured_stay_modelled(of_resnets) -> None:
     profile = load_profile(path)
     found = {family: latency_model(profile, threads=0, precision="fp16", family=family) for family in FAMILIES}
     assert {family: one.status for family, one in found.items()} == {RESNET: MEASURED, REGNET: MODELLED, VIT: MODELLED}
-    assert found[RESNET].model.network_interval is not None
+    assert found[RESNET].model.network_interval(1e3) is not None
     for family in (REGNET, VIT):
-        assert found[family].model.network_interval is None and found[family].model.block_interval(10.0) is None
+        assert found[family].model.network_interval(1e3) is None and found[family].model.block_interval(10.0) is None
         # What the GPU reaches is known all the same.
         assert found[family].model.gpu.launch_ns == found[RESNET].model.gpu.launch_ns
 

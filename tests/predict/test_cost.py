@@ -1,0 +1,53 @@
+"""What work costs as far as cores are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laudc.predict.cpu.cost import Cost, fit_cost
+
+NAMES = ("block", "conv1_macs", "section", "waited_far")
+MOST = 0.12
+
+
+def measured_rows(apart_ns, excesses=(0.0, 0.0, 0.03, MOST)):
+    """Random work at several handovers, and what it takes."""
+    random = np.random.default_rng(0)
+    terms = random.lognormal(3, 1, (200, len(NAMES)))
+    excess = random.choice(excesses, 200)
+    truth = Cost(np.asarray([1.0, 0.2, 2.0, 4.0]), np.asarray(apart_ns))
+    return terms, excess, truth
+
+
+def test_what_is_handed_over_costs_more_and_memory_less() -> None:
+    terms, excess, truth = measured_rows([0.0, 0.0, 50.0, -2.0 / MOST])
+    found = fit_cost(NAMES, terms, truth.of(terms, excess), excess)
+    assert np.allclose(found.ns, truth.ns, rtol=0.05)
+    assert np.allclose(found.apart_ns, truth.apart_ns, rtol=0.1, atol=0.5)
+    assert np.allclose(found.of(terms, excess), truth.of(terms, excess), rtol=0.02)
+
+
+def test_memory_may_be_slower_too_but_never_faster_than_half() -> None:
+    terms, excess, truth = measured_rows([0.0, 0.0, 0.0, 3.0 / MOST])
+    found = fit_cost(NAMES, terms, truth.of(terms, excess), excess)
+    assert found.apart_ns[3] == pytest.approx(3.0 / MOST, rel=0.1)
+    free = Cost(truth.ns, np.asarray([0.0, 0.0, 0.0, -1e3]))
+    assert free.at(MOST).tolist() == [1.0, 0.2, 2.0, 2.0]
+
+
+def test_cores_that_were_never_apart_tell_nothing() -> None:
+    terms, excess, truth = measured_rows([0.0] * 4, excesses=(0.0,))
+    found = fit_cost(NAMES, terms, truth.of(terms, excess), excess)
+    assert np.allclose(found.ns, truth.ns, rtol=0.05)
+    assert not found.apart_ns.any()
+
+
+@given(st.lists(st.floats(0, 0.5), min_size=1, max_size=5))
+def test_rows_cost_what_each_costs_alone(excesses) -> None:
+    terms, _, cost = measured_rows([0.0, 0.0, 50.0, -20.0])
+    excess = np.asarray(excesses)
+    rows = cost.of(terms[: len(excess)], excess)
+    assert np.allclose(rows, [one @ cost.at(at) for one, at in zip(terms, excesses, strict=False)])
