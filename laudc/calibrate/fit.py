@@ -139,7 +139,8 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
             for (path, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
         ]
         counts = [work_of_row(block.record, row) for block, row in zip(blocks, sample.counts, strict=True)]
-        stands = places(blocks, counts, machine.last_cache, frames[sample.design].weights)
+        last_cache = int(machine.last_cache * sample.conditions.left_of_cache(usual))
+        stands = places(blocks, counts, last_cache, frames[sample.design].weights)
         for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
             if ns is not None:
                 parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))

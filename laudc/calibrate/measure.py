@@ -92,7 +92,8 @@ class CpuMeasurer:
         """Tells how fast the machine is with so many threads, by a small network of its own."""
         if threads not in self._paces:
             call = self._pace_call
-            self._paces[threads] = PaceMeter(call(1), call(threads) if threads > 1 else None)
+            together = call(threads) if threads > 1 else None
+            self._paces[threads] = PaceMeter(call(1), together, self.facts()["last_cache"])
         return self._paces[threads]
 
     def _pace_call(self, threads: int) -> Callable[[], Any]:

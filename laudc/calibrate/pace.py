@@ -28,6 +28,10 @@ _STREAM, _PIECES = 4 << 20, 16
 _MEMORY_COUNTS = 0.25
 # What was measured while the machine took longer than so many times the usual pace is measured again, else left out.
 SLOW = 1.08
+# How much is read to see what is left of the last-level cache, as shares of it: the first is always there, the one
+# beyond never. A cache must be this much faster than memory for times to tell.
+_SHARES, _BEYOND = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0), 1.5
+_FASTER, _READS = 1.1, 6
 # Not the fastest of all that were seen, which may be chance.
 _USUAL_BEST = 0.1
 
@@ -40,11 +44,13 @@ class Pace:
         clock_ns: work of one thread that stays in a core's own caches: what the core's clock makes of it.
         team_ns: the same work, shared by as many threads as are measured.
         memory_ns: reading from memory; NaN where nobody did.
+        cache_share: see `Conditions.cache_share`.
     """
 
     clock_ns: float
     team_ns: float
     memory_ns: float
+    cache_share: float = math.nan
 
     @property
     def shared(self) -> float:
@@ -63,7 +69,8 @@ class Pace:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pace:
         """From parsed JSON."""
-        return cls(*(float(data[name]) for name in ("clock_ns", "team_ns", "memory_ns")))
+        clock, team, memory = (float(data[name]) for name in ("clock_ns", "team_ns", "memory_ns"))
+        return cls(clock, team, memory, float(data.get("cache_share", math.nan)))
 
 
 def slowness(paces: Sequence[Pace], usual: Pace) -> float:
@@ -80,23 +87,27 @@ def shared_change(paces: Sequence[Pace]) -> float:
 
 def conditions(paces: Sequence[Pace], threads: int) -> Conditions:
     """Those around a measurement with so many threads, on average."""
-    clock, handover = np.mean([(pace.clock_ns, pace.handover(threads)) for pace in paces], axis=0)
-    return Conditions(float(clock), float(handover))
+    seen = [(pace.clock_ns, pace.handover(threads), pace.cache_share) for pace in paces]
+    return Conditions(*map(float, np.mean(seen, axis=0)))
 
 
 def usual_pace(paces: Iterable[Pace]) -> Pace:
     """What the machine does when nothing slows it down."""
-    clock, team, memory = np.asarray([(one.clock_ns, one.shared, one.memory_ns) for one in paces]).T
-    usual, shared = float(np.quantile(clock, _USUAL_BEST)), float(np.quantile(team, _USUAL_BEST))
-    return Pace(usual, usual * shared, float(np.quantile(memory, _USUAL_BEST)))
+    seen = np.asarray([(one.clock_ns, one.shared, one.memory_ns, one.cache_share) for one in paces])
+    clock, shared, memory = map(float, np.quantile(seen[:, :3], _USUAL_BEST, axis=0))
+    shares = seen[~np.isnan(seen[:, 3]), 3]
+    return Pace(clock, clock * shared, memory, float(np.quantile(shares, 1 - _USUAL_BEST)) if len(shares) else math.nan)
 
 
 class PaceMeter:
     """Times `alone`, which always does the same on one thread and stays in a core's own caches; `together`, the same by
-    as many threads as are measured (None: one); and reading from memory."""
+    as many threads as are measured (None: one); and reading from memory and from a last-level cache of `last_cache`
+    bytes (0: nobody knows)."""
 
-    def __init__(self, alone: Callable[[], Any], together: Callable[[], Any] | None = None) -> None:
-        self._alone, self._together = alone, together
+    def __init__(
+        self, alone: Callable[[], Any], together: Callable[[], Any] | None = None, last_cache: int = 0
+    ) -> None:
+        self._alone, self._together, self._last_cache = alone, together, last_cache
         self._seen: list[Pace] = []
 
     def now(self) -> Pace:
@@ -106,13 +117,43 @@ class PaceMeter:
         return found
 
     def in_caches(self) -> Pace:
-        """The same without memory, which takes a quarter of a gigabyte to tell."""
+        """The same without memory."""
         clock = _calls_ns(self._alone)
-        return Pace(clock, clock if self._together is None else _calls_ns(self._together), math.nan)
+        team = clock if self._together is None else _calls_ns(self._together)
+        return Pace(clock, team, math.nan, cache_share(self._last_cache, _read_ns))
 
     def slowness(self, paces: Sequence[Pace]) -> float:
         """How slow these, around a measurement, are beside all that was seen so far."""
         return slowness(paces, usual_pace(self._seen))
+
+
+def cache_share(last_cache: int, read_ns: Callable[[int], float]) -> float:
+    """How much of a last-level cache of so many bytes is left to us, as a share: what is read again and again comes
+    from there as long as it fits, and from memory beyond.
+
+    Args:
+        last_cache: in bytes; 0: unknown.
+        read_ns: time to read so many bytes that were read just before.
+
+    Returns:
+        The share, NaN where the cache is unknown, hardly faster than memory, or larger than what is read.
+    """
+    most = _PIECES * _STREAM * 4
+    if not 0 < last_cache * _BEYOND <= most:
+        return math.nan
+    shares = np.asarray(_SHARES)
+    per_byte = np.asarray([read_ns(int(share * last_cache)) / share for share in (*_SHARES, _BEYOND)])
+    near, far = per_byte[0], per_byte[-1]
+    if far < _FASTER * near:
+        return math.nan
+    there = np.clip((far - per_byte[:-1]) / (far - near), 0, 1)
+    return float(shares[0] + np.sum(np.diff(shares) * (there[1:] + there[:-1]) / 2))
+
+
+def _read_ns(count: int) -> float:
+    piece = _memory().reshape(-1)[: count // 4]
+    piece.sum()
+    return _quartile_ns([piece.sum] * _READS)
 
 
 @functools.cache

@@ -377,11 +377,14 @@ def require_quiet(repeatability: float | None, disturbed: float, force: bool, si
 
 
 def usual_conditions(samples: Sequence[Sample]) -> dict[int, Conditions]:
-    """What predictions are for, with each number of threads: the median clock of all samples, and the handover when
-    nothing slows the machine down."""
+    """What predictions are for, with each number of threads: the median clock of all samples, and the handover and
+    share of the last-level cache when nothing slows the machine down."""
     clock_ns = round(statistics.median(sample.conditions.clock_ns for sample in samples))
     paces = usual_paces(samples)
-    return {count: Conditions(clock_ns, round(pace.handover(count), 4)) for count, pace in paces.items()}
+    return {
+        count: Conditions(clock_ns, round(pace.handover(count), 4), round(pace.cache_share, 4))
+        for count, pace in paces.items()
+    }
 
 
 def fit_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,15 +62,22 @@ class Conditions:
     Attributes:
         clock_ns: what one thread takes for it in a core's own caches.
         handover: what sharing it out costs: the time that all threads take for it over that of one, less an even share.
+        cache_share: how much of the last-level cache neighbours leave, as a share; NaN where nobody knows.
     """
 
     clock_ns: float
     handover: float
+    cache_share: float = math.nan
 
     def excess(self, usual: Conditions) -> float:
         """How much the handover is above the usual one and what it differs by from one second to the next; below that
         nothing is cheaper than usual."""
         return max(0.0, self.handover - usual.handover - _HANDOVER_NOISE)
+
+    def left_of_cache(self, usual: Conditions) -> float:
+        """How much of the cache is left of what usually is; all of that where nobody knows either."""
+        left = self.cache_share / usual.cache_share
+        return 1.0 if math.isnan(left) else min(1.0, left)
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,15 @@ class MachineState:
 
     `clock`: as a multiple of the one of its calibration. `shared`: how many times as long as usual fixed work took that
     was shared among the threads, beside that of one; on average: `change`: how many times as long as at best it took at
-    worst. `usual_median_us`: what would be predicted if all was as usual.
+    worst. `usual_median_us`: what would be predicted if all was as usual. `cache`: how much of the last-level cache
+    neighbours left, as a share of what they usually leave.
     """
 
     clock: float
     shared: float
     change: float
     usual_median_us: float
+    cache: float = 1.0
 
     @classmethod
     def of(
@@ -101,7 +103,8 @@ class MachineState:
     ) -> MachineState:
         """`usual_us`: predicted for every run if all was as usual."""
         shared = (1 / threads + now.handover) / (1 / threads + usual.handover)
-        return cls(usual.clock_ns / now.clock_ns, shared, change, statistics.median(map(float, usual_us)))
+        usually = statistics.median(map(float, usual_us))
+        return cls(usual.clock_ns / now.clock_ns, shared, change, usually, now.left_of_cache(usual))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
             with caller_pinned():
                 seen.append(meter.in_caches())
         clock_ns = statistics.median(pace.clock_ns for pace in seen)
-        return Pace(clock_ns, clock_ns * statistics.median(pace.shared for pace in seen), math.nan)
+        shared = statistics.median(pace.shared for pace in seen)
+        left = [pace.cache_share for pace in seen if not math.isnan(pace.cache_share)]
+        return Pace(clock_ns, clock_ns * shared, math.nan, statistics.median(left) if left else math.nan)
 
     before = look()
     time.sleep(SETTLE_SECONDS)

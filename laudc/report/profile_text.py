@@ -26,6 +26,7 @@ _DENSE_COLUMNS = (Column("dense", "µs"), Column("speed-up", "×"))
 _IDEAL_COLUMNS = (Column("FLOP-ideal", "×"),)
 # Clocks and what sharing costs differ by so much from one second to the next.
 _AS_USUAL = 0.03
+_CACHE_AS_USUAL = 0.15
 # Calibrations leave out what was measured while it changed so much.
 _CHANGED = 1.16
 _PREDICTED_COLUMNS = (Column("predicted", "µs"), Column("error", "%"))
@@ -131,8 +132,10 @@ def _state(state: MachineState | None) -> str:
         parts.append(f"at {state.clock:.0%} of the clock that it was calibrated at")
     if abs(state.shared - 1) >= _AS_USUAL:
         parts.append(f"with shared work taking {state.shared:.2f} times as long as usual")
+    if state.cache <= 1 - _CACHE_AS_USUAL:
+        parts.append(f"with {state.cache:.0%} of the usual last-level cache left by its neighbours")
     usually = f"; as usual it would be {_ms(state.usual_median_us)}"
-    text = f" That is for the machine as it was, {' and '.join(parts)}{usually}." if parts else ""
+    text = f" That is for the machine as it was, {', '.join(parts)}{usually}." if parts else ""
     if state.change >= _CHANGED:
         text += f" What sharing work costs changed meanwhile, by {state.change - 1:.0%}: measure again."
     return text

@@ -55,7 +55,7 @@ class MadeUpMachine:
         if len(self.measured) >= self.stop_after:
             raise KeyboardInterrupt
         self.measured.append((design.index, kind, threads))
-        fit = cpu_fit(threads) if design.family == RESNET else family_model(design.family, threads).fit
+        fit = self._fit(threads) if design.family == RESNET else family_model(design.family, threads).fit
         machine, family = Machine("avx512", threads, 32 << 20, 1 << 20), CPU_FAMILIES[design.family]
         records = design.records(64)
         activation = activation_at_rate(records, 0.5, images=1, seed=design.index)
@@ -64,7 +64,7 @@ class MadeUpMachine:
             PlannedBlock(name, record, execution)
             for (name, record), execution in zip(records, design.executions(kind), strict=True)
         ]
-        stands = places(blocks, counts, machine.last_cache, frame_of(design).weights)
+        stands = places(blocks, counts, self._last_cache(design), frame_of(design).weights)
         pace = self._pace(design, threads)
         times = [
             self._block_ns(family.block_terms(b.record, c, machine, p)[0], fit, pace) * self._factor()
@@ -79,6 +79,12 @@ class MadeUpMachine:
         total = sum(filter(None, times)) + outside * self._factor()
         rows = tuple(map(first_row, counts))
         return Sample(design.index, kind, threads, total, 0.01, self.foreign, (pace,), rows, tuple(times))
+
+    def _fit(self, threads):
+        return cpu_fit(threads)
+
+    def _last_cache(self, design):
+        return 32 << 20
 
     def _pace(self, design, threads):
         return PACE
@@ -102,6 +108,22 @@ class MovingMachine(MadeUpMachine):
     def _block_ns(self, terms, fit, pace):
         excess = conditions([pace], 2).excess(conditions([PACE], 2))
         return float(terms @ fit.block.ns + excess * self.section_ns * terms[TERMS.index("section")])
+
+
+class CrowdedMachine(MadeUpMachine):
+    """While every second network is measured, neighbours leave half of the last-level cache."""
+
+    def _crowded(self, design):
+        return design.index // 2 % 2 == 1
+
+    def _fit(self, threads):
+        return cpu_fit(threads, weights_far=1.0)
+
+    def _last_cache(self, design):
+        return 16 << 20 if self._crowded(design) else 32 << 20
+
+    def _pace(self, design, threads):
+        return Pace(1e6, 6e5, 7e5, 0.45 if self._crowded(design) else 0.9)
 
 
 def _calibrate(*arguments, **options):
@@ -180,6 +202,13 @@ def test_what_handing_over_costs_is_found(tmp_path) -> None:
     record = draw_designs(1)[0].records(64)[-1][1]
     terms = block_terms(record, count_block(record, None, None, 1), Machine("avx512", 2, 32 << 20, 1 << 20), Place())[0]
     assert two.block.ns @ terms == pytest.approx(truth @ terms, rel=0.15)
+
+
+def test_what_neighbours_leave_of_the_cache_is_told(tmp_path) -> None:
+    _calibrate(tmp_path / "mine.yaml", measurer=CrowdedMachine(noise=0.01))
+    model = model_of(load_profile(tmp_path / "mine.yaml"), 1)
+    assert model.fit.usual.cache_share == pytest.approx(0.9)
+    assert model.fit.block.ns[TERMS.index("weights_far")] == pytest.approx(1.0, rel=0.1)
 
 
 def test_samples_have_a_place_of_their_own(tmp_path) -> None:

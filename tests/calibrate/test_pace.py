@@ -7,8 +7,9 @@ import math
 import pytest
 
 from laudc.calibrate import pace as module
-from laudc.calibrate.pace import Pace, PaceMeter, conditions, usual_pace
+from laudc.calibrate.pace import Pace, PaceMeter, cache_share, conditions, usual_pace
 from laudc.calibrate.samples import Sample, median_over_usual
+from laudc.predict.interface import Conditions
 
 USUAL = Pace(1000.0, 600.0, 700.0)
 
@@ -28,11 +29,13 @@ def test_the_slowest_part_counts(pace, slowness) -> None:
 
 
 def test_what_is_usual_is_neither_the_fastest_nor_the_middle() -> None:
-    paces = [Pace(1000.0 + i, 600.0 + 2 * i, 700.0 + 3 * i) for i in range(101)]
+    paces = [Pace(1000.0 + i, 600.0 + 2 * i, 700.0 + 3 * i, i / 100) for i in range(101)]
     usual = usual_pace(paces)
     assert usual.clock_ns == pytest.approx(1010.0)
     assert usual.memory_ns == pytest.approx(730.0)
     assert 600.0 < usual.team_ns < 640.0
+    assert usual.cache_share == pytest.approx(0.9)
+    assert math.isnan(usual_pace([USUAL]).cache_share)
 
 
 def test_a_meter_times_what_it_is_given(monkeypatch) -> None:
@@ -66,7 +69,8 @@ def test_what_sharing_costs_must_not_change_meanwhile() -> None:
 
 
 def test_conditions_are_means() -> None:
-    found = conditions([Pace(1000.0, 600.0, 700.0), Pace(1200.0, 960.0, 700.0)], 2)
+    found = conditions([Pace(1000.0, 600.0, 700.0, 0.8), Pace(1200.0, 960.0, 700.0, 0.6)], 2)
+    assert found.cache_share == pytest.approx(0.7)
     assert found.clock_ns == pytest.approx(1100.0)
     assert found.handover == pytest.approx(0.2)
     assert USUAL.handover(1) == 0.0
@@ -89,3 +93,33 @@ def test_the_median_call_takes_longer_than_a_usual_one() -> None:
     slower = median_over_usual([spread(0.02), spread(0.02), spread(0.9)])
     assert slower == pytest.approx(1 / (1 - 0.009))
     assert spread(0.02).scaled(2.0).block_ns == (4000.0,) and spread(0.02).scaled(2.0).total_ns == 10000.0
+
+
+@pytest.mark.parametrize("left", [1.0, 0.75, 0.5, 0.3])
+def test_what_is_left_of_the_cache_shows_in_what_is_read_again(left) -> None:
+    size = 32 << 20
+
+    def read_ns(count: int) -> float:
+        return count * (1.0 if count <= left * size else 1.3)
+
+    assert cache_share(size, read_ns) == pytest.approx(left, abs=0.07)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"), [(0, 1.3), (1 << 40, 1.3), (32 << 20, 1.05)], ids=["unknown", "huge", "as slow as memory"]
+)
+def test_nobody_knows_what_is_left_of_some_caches(size, factor) -> None:
+    assert math.isnan(cache_share(size, lambda count: count * (factor if count > size else 1.0)))
+
+
+def test_reading_is_timed_for_real() -> None:
+    found = cache_share(8 << 20, module._read_ns)
+    assert math.isnan(found) or 0.25 <= found <= 1.0
+
+
+def test_what_is_left_is_of_what_usually_is() -> None:
+    usual = Conditions(1000.0, 0.0, 0.8)
+    assert Conditions(1000.0, 0.0, 0.6).left_of_cache(usual) == pytest.approx(0.75)
+    assert Conditions(1000.0, 0.0, 0.9).left_of_cache(usual) == 1.0
+    assert Conditions(1000.0, 0.0).left_of_cache(usual) == 1.0
+    assert Conditions(1000.0, 0.0, 0.6).left_of_cache(Conditions(1000.0, 0.0)) == 1.0

@@ -252,8 +252,8 @@ def test_a_fit_survives_its_file() -> None:
     again = Fit.from_dict(told.to_dict())
     assert again.usual == told.usual
     assert np.allclose(again.block.apart_ns, told.block.apart_ns)
-    for damaged in ({"clock_ns": 0.0}, {"handover": -0.1}, {"handover": float("nan")}):
-        with pytest.raises(ValueError, match="clock_ns"):
+    for damaged in ({"clock_ns": 0.0}, {"handover": -0.1}, {"handover": float("nan")}, {"cache_share": 1.5}):
+        with pytest.raises(ValueError, match="clock_ns|cache_share"):
             Fit.from_dict({**told.to_dict(), **damaged})
 
 
@@ -279,6 +279,10 @@ def test_predictions_follow_the_conditions() -> None:
     assert np.allclose(same.batch_ns(record, counts, Place(), groups), usual)
     apart = model.at(Conditions(1000.0, 0.3))  # 0.2 above the usual handover, 0.02 of them noise
     assert np.allclose(apart.batch_ns(record, counts, Place(), groups), usual + 180.0)
+    # Of the cache the fit does not say what usually is left.
+    assert (model.last_cache, model.at(Conditions(1000.0, 0.1, 0.5)).last_cache) == (32 << 20, 32 << 20)
+    told = CpuModel(model.machine, replace(model.fit, usual=Conditions(1000.0, 0.1, 0.8)))
+    assert (told.last_cache, told.at(Conditions(1000.0, 0.1, 0.4)).last_cache) == (32 << 20, 16 << 20)
     slow = model.at(Conditions(1100.0, 0.1))
     assert np.allclose(slow.batch_ns(record, counts, Place(), groups), usual * 1.1)
     assert slow.dense_ns(record) == pytest.approx(model.dense_ns(record) * 1.1)

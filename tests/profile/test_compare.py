@@ -50,12 +50,16 @@ def test_the_state_is_told_beside_the_usual_one() -> None:
         Conditions(800.0, 0.1), Conditions(1000.0, 0.0), 2, change=1.1, usual_us=[100.0, 120.0, 500.0]
     )
     assert state == MachineState(pytest.approx(1.25), pytest.approx(1.2), 1.1, 120.0)
+    crowded = MachineState.of(
+        Conditions(1000.0, 0.0, 0.6), Conditions(1000.0, 0.0, 0.8), 2, change=1.0, usual_us=[100.0]
+    )
+    assert crowded.cache == pytest.approx(0.75)
     assert compare(_prediction(), [110.0, 210.0], {}, state).state is state
 
 
 def test_conditions_are_looked_at_before_and_after(monkeypatch) -> None:
-    before = [Pace(ns, ns * 0.6, math.nan) for ns in (990.0, 1000.0, 5000.0, 1000.0, 1010.0)]
-    after = [Pace(ns, ns * 0.7, math.nan) for ns in (1200.0, 1200.0, 1150.0, 9000.0, 1210.0)]
+    before = [Pace(ns, ns * 0.6, math.nan, 0.9) for ns in (990.0, 1000.0, 5000.0, 1000.0, 1010.0)]
+    after = [Pace(ns, ns * 0.7, math.nan, 0.5) for ns in (1200.0, 1200.0, 1150.0, 9000.0, 1210.0)]
     found = iter([*before, *after])
     meter = PaceMeter(lambda: None)
     monkeypatch.setattr(meter, "in_caches", lambda: next(found))
@@ -63,7 +67,7 @@ def test_conditions_are_looked_at_before_and_after(monkeypatch) -> None:
     monkeypatch.setattr(measure.CpuMeasurer, "pace", lambda self, threads: meter)
     with watched_conditions(2) as watch:
         assert watch.conditions is None
-    assert watch.conditions == Conditions(1100.0, pytest.approx(0.15))
+    assert watch.conditions == Conditions(1100.0, pytest.approx(0.15), pytest.approx(0.7))
     assert watch.change == pytest.approx(0.7 / 0.6)
 
 

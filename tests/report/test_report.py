@@ -113,6 +113,7 @@ def test_the_text_has_every_row_and_the_conclusion():
         (MachineState(1.02, 1.01, 1.0, 500.0), ""),
         (MachineState(0.91, 1.0, 1.0, 500.0), " was, at 91% of the clock that it was calibrated at; as usual"),
         (MachineState(1.0, 1.25, 1.0, 500.0), " was, with shared work taking 1.25 times as long as usual; as usual"),
+        (MachineState(1.0, 1.0, 1.0, 500.0, 0.6), "with 60% of the usual last-level cache left by its neighbours"),
         (MachineState(1.0, 1.1, 1.2, 500.0), "What sharing work costs changed meanwhile, by 20%"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -50,7 +51,7 @@ class Fit:
         about = CPU_FAMILIES[self.family]
         return {
             "threads": self.threads,
-            **({} if self.usual is None else asdict(self.usual)),
+            **({} if self.usual is None else _known(self.usual)),
             "block_ns": _named(about.block_names, self.block.ns),
             "block_apart_ns": _named(about.block_names, self.block.apart_ns),
             "outside_ns": _named(about.outside_names, self.outside.ns),
@@ -95,10 +96,16 @@ def _cost(names: Sequence[str], ns: Mapping[str, Any], apart_ns: Mapping[str, An
 
 
 def _conditions(data: Mapping[str, Any]) -> Conditions:
-    usual = Conditions(float(data["clock_ns"]), float(data["handover"]))
+    usual = Conditions(float(data["clock_ns"]), float(data["handover"]), float(data.get("cache_share", math.nan)))
     if not (np.isfinite(usual.clock_ns) and usual.clock_ns > 0 and np.isfinite(usual.handover) and usual.handover >= 0):
         raise ValueError(f"clock_ns {usual.clock_ns} with handover {usual.handover}")
+    if not (math.isnan(usual.cache_share) or 0 < usual.cache_share <= 1):
+        raise ValueError(f"cache_share {usual.cache_share}")
     return usual
+
+
+def _known(conditions: Conditions) -> dict[str, float]:
+    return {name: value for name, value in asdict(conditions).items() if not math.isnan(value)}
 
 
 def _vector(names: Sequence[str], values: Mapping[str, Any]) -> Array:
@@ -151,8 +158,10 @@ class CpuModel:
 
     @property
     def last_cache(self) -> int:
-        """Bytes of the last-level cache."""
-        return self.machine.last_cache
+        """Bytes of the last-level cache, as far as neighbours leave it to us under these conditions."""
+        now, usual = self._conditions, self.fit.usual
+        left = 1.0 if now is None or usual is None else now.left_of_cache(usual)
+        return int(self.machine.last_cache * left)
 
     def network_interval(self, mean_us: float) -> Interval | None:
         """The interval of end-to-end predictions around `mean_us`."""
