@@ -31,7 +31,7 @@ SLOW = 1.08
 # How much is read to see what is left of the last-level cache, as shares of it: the first is always there, the one
 # beyond never. A cache must be this much faster than memory for times to tell.
 _SHARES, _BEYOND = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0), 1.5
-_FASTER, _READS = 1.1, 6
+_FASTER, _READS, _MOST_READ = 1.1, 6, 256 << 20
 # Not the fastest of all that were seen, which may be chance.
 _USUAL_BEST = 0.1
 
@@ -117,30 +117,31 @@ class PaceMeter:
         return found
 
     def in_caches(self) -> Pace:
-        """The same without memory."""
+        """The same without memory, which takes a quarter of a gigabyte to tell."""
         clock = _calls_ns(self._alone)
         team = clock if self._together is None else _calls_ns(self._together)
-        return Pace(clock, team, math.nan, cache_share(self._last_cache, _read_ns))
+        return Pace(clock, team, math.nan, cache_share(self._last_cache))
 
     def slowness(self, paces: Sequence[Pace]) -> float:
         """How slow these, around a measurement, are beside all that was seen so far."""
         return slowness(paces, usual_pace(self._seen))
 
 
-def cache_share(last_cache: int, read_ns: Callable[[int], float]) -> float:
+def cache_share(last_cache: int, reader: Callable[[int], Callable[[int], float]] | None = None) -> float:
     """How much of a last-level cache of so many bytes is left to us, as a share: what is read again and again comes
     from there as long as it fits, and from memory beyond.
 
     Args:
         last_cache: in bytes; 0: unknown.
-        read_ns: time to read so many bytes that were read just before.
+        reader: of a cache of that size gives the time, in ns, to read so many bytes that were read just before; None:
+            it is measured.
 
     Returns:
-        The share, NaN where the cache is unknown, hardly faster than memory, or larger than what is read.
+        The share, NaN where the cache is unknown, hardly faster than memory, or larger than is worth reading.
     """
-    most = _PIECES * _STREAM * 4
-    if not 0 < last_cache * _BEYOND <= most:
+    if not 0 < last_cache * _BEYOND <= _MOST_READ:
         return math.nan
+    read_ns = (_reader if reader is None else reader)(last_cache)
     shares = np.asarray(_SHARES)
     per_byte = np.asarray([read_ns(int(share * last_cache)) / share for share in (*_SHARES, _BEYOND)])
     near, far = per_byte[0], per_byte[-1]
@@ -150,10 +151,17 @@ def cache_share(last_cache: int, read_ns: Callable[[int], float]) -> float:
     return float(shares[0] + np.sum(np.diff(shares) * (there[1:] + there[:-1]) / 2))
 
 
-def _read_ns(count: int) -> float:
-    piece = _memory().reshape(-1)[: count // 4]
-    piece.sum()
-    return _quartile_ns([piece.sum] * _READS)
+@functools.cache
+def _reader(last_cache: int) -> Callable[[int], float]:
+    """Times reading again and again from one place, which is no larger than it has to be."""
+    place = np.ones(int(last_cache * _BEYOND) // 4, np.float32)
+
+    def read_ns(count: int) -> float:
+        piece = place[: count // 4]
+        piece.sum()
+        return _quartile_ns([piece.sum] * _READS)
+
+    return read_ns
 
 
 @functools.cache
