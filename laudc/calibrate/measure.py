@@ -130,29 +130,37 @@ class CpuMeasurer:
 
     def measure(self, design: Design, kind: str, threads: int) -> Sample:
         """See `Measurer.measure`."""
-        if self._built is None or self._built.index != design.index:
-            self._built = self._build(design)
-        built = self._built
+        return self.sample(design, kind, threads, self.timed(design, kind, threads))
+
+    def timed(self, design: Design, kind: str, threads: int) -> Timed:
+        """Calls of one network in one form."""
+        built = self._built_of(design)
         scheduled = self._lower(design, built.portable, kind)
         weights, serialized = as_engines_hold(scheduled), scheduled.SerializeToString()
         runner = load_pinned(lambda: self._backend.load(serialized, threads=threads, weights=weights))
-        executions = design.executions(kind)
-        pace = self.pace(threads)
-        found = time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, pace)
-        total, blocks = found.usual()
+        return time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, self.pace(threads))
+
+    def sample(self, design: Design, kind: str, threads: int, timed: Timed) -> Sample:
+        """What a calibration keeps of these calls."""
+        total, blocks = timed.usual()
         times = iter(blocks)
-        low, middle, high = np.percentile(found.totals, (25, 50, 75))
+        low, middle, high = np.percentile(timed.totals, (25, 50, 75))
         return Sample(
             design.index,
             kind,
             threads,
             total,
             float((high - low) / middle),
-            found.foreign,
-            found.paces,
-            tuple(self._counts(design, built)),
-            tuple(float(next(times)) if execution == "sparse" else None for execution in executions),
+            timed.foreign,
+            timed.paces,
+            tuple(self._counts(design, self._built_of(design))),
+            tuple(float(next(times)) if way == "sparse" else None for way in design.executions(kind)),
         )
+
+    def _built_of(self, design: Design) -> _Built:
+        if self._built is None or self._built.index != design.index:
+            self._built = self._build(design)
+        return self._built
 
     def _counts(self, design: Design, built: _Built) -> list[tuple[float, ...]]:
         return [first_row(count_work(record, built.masks[name], 1)) for name, record in design.records(self._panel)]

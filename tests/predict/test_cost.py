@@ -30,12 +30,18 @@ def test_what_is_handed_over_costs_more_and_memory_less() -> None:
     assert np.allclose(found.of(terms, excess), truth.of(terms, excess), rtol=0.02)
 
 
-def test_memory_may_be_slower_too_but_never_faster_than_half() -> None:
-    terms, excess, truth = measured_rows([0.0, 0.0, 0.0, 3.0 / MOST])
-    found = fit_cost(NAMES, terms, truth.of(terms, excess), excess)
-    assert found.apart_ns[3] == pytest.approx(3.0 / MOST, rel=0.1)
-    free = Cost(truth.ns, np.asarray([0.0, 0.0, 0.0, -1e3]))
-    assert free.at(MOST).tolist() == [1.0, 0.2, 2.0, 2.0]
+@pytest.mark.parametrize(("times", "fitted"), [(3.0, 1.0), (1.0, 1.0), (0.7, 0.7), (0.2, 0.5)])
+def test_two_ways_to_memory_are_never_slower_than_one_and_at_most_twice_as_fast(times, fitted) -> None:
+    terms, excess, truth = measured_rows([0.0] * 4)
+    far = terms * (np.asarray(NAMES) == "waited_far")
+    measured = (terms + far * (times - 1) * (excess / MOST)[:, None]) @ truth.ns
+    found = fit_cost(NAMES, terms, measured, excess)
+    assert found.at(MOST)[3] / found.ns[3] == pytest.approx(fitted, rel=0.05)
+
+
+def test_bounds_hold_beyond_what_was_seen() -> None:
+    free = Cost(np.asarray([1.0, 0.2, 2.0, 4.0]), np.asarray([0.0, 0.0, 0.0, -1e3]))
+    assert free.at(0.12).tolist() == [1.0, 0.2, 2.0, 2.0]
 
 
 def test_cores_that_were_never_apart_tell_nothing() -> None:

@@ -30,7 +30,7 @@ HANDED = frozenset(
 
 # Kinds of work that wait for memory.
 FROM_MEMORY = frozenset({"weights_far", "waited_far", "waited_slow", "packed_far", "packed_waited", "weights"})
-# Two ways to memory carry twice as much as one.
+# Two ways to memory carry twice as much as one, and never less.
 _LEAST_SHARE = 0.5
 
 
@@ -78,18 +78,20 @@ def fit_cost(
     importance: Array | None = None,
 ) -> Cost:
     """What so much work (rows, terms) of the kinds `names` costs, from what it took (rows,), each row at its own
-    handover. What is handed over has a second coefficient, times the excess; what comes from memory has one for the
-    largest excess of all rows, of half the usual one or more. The other arguments are those of `fit_relative`."""
+    handover. What is handed over has a second coefficient, times the excess; what comes from memory has two that add
+    up, of which one falls to half at the largest excess of all rows. The other arguments are those of
+    `fit_relative`."""
     most = float(excess.max(initial=0.0))
     if most == 0:
         return Cost.flat(fit_relative(terms, measured, scale=scale, importance=importance))
     handed, far = columns_of(HANDED, names), columns_of(FROM_MEMORY, names)
     apart = (excess / most)[:, None]
-    usual = terms.copy()
-    usual[:, far] *= 1 - (1 - _LEAST_SHARE) * apart
-    both = np.hstack([usual, terms[:, [*handed, *far]] * apart])
-    found = fit_relative(both, measured, scale=scale, importance=importance)
-    ns, on_top = found[: len(names)], np.zeros(len(names))
-    on_top[[*handed, *far]] = found[len(names) :]
-    on_top[far] -= (1 - _LEAST_SHARE) * ns[far]
-    return Cost(ns, on_top / most)
+    faster = 1 - (1 - _LEAST_SHARE) * apart
+    every = np.hstack([terms, terms[:, handed] * apart, terms[:, far] * faster])
+    found = fit_relative(every, measured, scale=scale, importance=importance)
+    ns, on_top, falling = np.split(found, [len(names), len(names) + len(handed)])
+    apart_ns = np.zeros_like(ns)
+    apart_ns[handed] = on_top
+    apart_ns[far] = (_LEAST_SHARE - 1) * falling
+    ns[far] += falling
+    return Cost(ns, apart_ns / most)

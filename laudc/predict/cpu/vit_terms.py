@@ -25,6 +25,7 @@ VIT_TERMS = (
     "weights_near",  # floats of weights read from the last-level cache
     "weights_far",  # floats of weights read from memory
     "waited",  # of these, what few rows leave no time to fetch meanwhile
+    "waited_slow",  # and what they do not where memory is slow
     "gapped",  # floats of weights read with gaps where heads are left out: nothing is fetched ahead
     "passed",  # floats of tokens that normalisations, policies and sums go through
     "attention_macs",  # of scores and mix
@@ -38,7 +39,6 @@ _MERGED = {
     "tiles": None,
     "waited_near": "waited",
     "waited_far": "waited",
-    "waited_slow": None,
 }
 _LANES = 16
 _QUERIES_PER_CHUNK = 36
