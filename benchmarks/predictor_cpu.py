@@ -57,8 +57,8 @@ Rows = Iterator[tuple[float, dict[str, np.ndarray], dict[int, Any]]]
 
 
 def measure_network(variant: Variant, threads: list[int]) -> Rows:
-    """Median of the whole call and means of every block in usual calls, all rates in turn, and that several times: the
-    pass in the slowest phase is left out, and two are left for the repeatability."""
+    """Median of the whole call and every block's share of it in usual calls, all rates in turn, and that several times:
+    the pass in the slowest phase is left out, and two are left for the repeatability."""
     built = Built(variant, threads)
     masks: dict[float, dict[str, np.ndarray]] = {}
     times: dict[float, dict[int, dict[str, list[Any]]]] = {
@@ -71,8 +71,9 @@ def measure_network(variant: Variant, threads: list[int]) -> Rows:
             for count in threads:
                 run = time_runner(built, count)
                 found = times[rate][count]
-                found["total_ns"].append(float(np.median(run.totals)))
-                found["block_ns"].append(run.usual()[1].tolist())
+                median, (usual, blocks) = float(np.median(run.totals)), run.usual()
+                found["total_ns"].append(median)
+                found["block_ns"].append((blocks * median / usual).tolist())
                 found["paces"].append([asdict(one) for one in run.paces])
                 found["foreign"].append(run.foreign)
     for rate in RATES:

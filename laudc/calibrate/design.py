@@ -75,6 +75,9 @@ _WIDE_VIT = 640  # with more features a few blocks are enough to measure
 # Indices of the designs of each family: none is another's.
 _FIRST_INDEX: Mapping[str, int] = {RESNET: 0, REGNET: 100_000, VIT: 200_000}
 _FIRST_DETECTOR = 50_000
+# Every further calibration of a machine has other networks: their indices begin so much higher. What is decided by the
+# remainder of an index (every second, every sixth) stays as it is.
+_TURN = 600_000
 
 # Detectors.
 _DETECTOR_EVERY = 3
@@ -125,27 +128,33 @@ def _with_algorithm(record: Record, winograd: bool) -> Record:
     return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)
 
 
-def draw_designs(count: int, seed: int = 0, family: str = RESNET) -> list[Design]:
-    """`count` networks of a family; the same ones for every machine."""
-    random = np.random.default_rng(seed)
-    first = _FIRST_INDEX[family]
+def draw_designs(count: int, turn: int = 0, family: str = RESNET) -> list[Design]:
+    """`count` networks of a family; the same ones for every machine. `turn`: of how many-th calibration (0, 1, ...)."""
+    random = np.random.default_rng(turn)
+    first = _FIRST_INDEX[family] + turn * _TURN
     return [_DRAW[family](random, first + number) for number in range(count)]
 
 
-def draw_detectors(count: int, seed: int = 0) -> list[Design]:
-    """`count` detectors, small ResNets with neck, heads and second stage; the same ones for every machine."""
-    random = np.random.default_rng([seed, _FIRST_DETECTOR])
-    return [_draw_detector(random, _FIRST_DETECTOR + number) for number in range(count)]
+def draw_detectors(count: int, turn: int = 0) -> list[Design]:
+    """`count` detectors, small ResNets with neck, heads and second stage; otherwise as `draw_designs`."""
+    random = np.random.default_rng([turn, _FIRST_DETECTOR])
+    first = _FIRST_DETECTOR + turn * _TURN
+    return [_draw_detector(random, first + number) for number in range(count)]
 
 
-def draw_families(networks: Mapping[str, int]) -> list[Design]:
+def turn_of(index: int) -> int:
+    """Of which calibration the network of this index is."""
+    return index // _TURN
+
+
+def draw_families(networks: Mapping[str, int], turn: int = 0) -> list[Design]:
     """So many networks of each family, evenly mixed: a calibration that runs out of time has seen some of all. Every
-    third ResNet is a detector."""
-    groups = {family: draw_designs(count, family=family) for family, count in networks.items()}
+    third ResNet is a detector. `turn`: see `draw_designs`."""
+    groups = {family: draw_designs(count, turn, family) for family, count in networks.items()}
     if RESNET in groups:
         detectors = networks[RESNET] // _DETECTOR_EVERY
-        groups[RESNET] = draw_designs(networks[RESNET] - detectors)
-        groups["detectors"] = draw_detectors(detectors)
+        groups[RESNET] = draw_designs(networks[RESNET] - detectors, turn)
+        groups["detectors"] = draw_detectors(detectors, turn)
     return evenly_mixed(groups.values())
 
 

@@ -88,9 +88,10 @@ def shared_change(paces: Sequence[Pace]) -> float:
 
 
 def conditions(paces: Sequence[Pace], threads: int) -> Conditions:
-    """Those around a measurement with so many threads, on average."""
-    seen = [(pace.clock_ns, pace.handover(threads), pace.cache_share) for pace in paces]
-    return Conditions(*map(float, np.mean(seen, axis=0)))
+    """Those around a measurement with so many threads, on average over those who know."""
+    clock, handover = np.mean([(pace.clock_ns, pace.handover(threads)) for pace in paces], axis=0)
+    shares = [pace.cache_share for pace in paces if not math.isnan(pace.cache_share)]
+    return Conditions(float(clock), float(handover), float(np.mean(shares)) if shares else math.nan)
 
 
 def usual_pace(paces: Iterable[Pace]) -> Pace:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laudc.calibrate.design import Design, draw_families
+from laudc.calibrate.design import Design, draw_families, turn_of
 from laudc.calibrate.measure import CpuMeasurer, Measurer
 from laudc.calibrate.pace import SLOW, Pace, shared_change, usual_pace
 from laudc.calibrate.samples import Sample, SideFile, median_over_usual
@@ -106,7 +106,8 @@ def calibrate(
             stays in it, if it was measured on this CPU with the same kernels.
         force: write the profile even if the machine was disturbed.
         archive: file in which samples are kept, and to whose samples of earlier calibrations, with the same options on
-            the same machine, is fitted too: what a machine does differently from hour to hour averages out.
+            the same machine, is fitted too: what a machine does differently from hour to hour averages out, and each
+            has networks that those before it had not.
         measurer: what to measure with; None: the one for the device's kind.
         progress: called with the current step and its finished share.
 
@@ -119,13 +120,14 @@ def calibrate(
     facts = measurer.facts()
     counts = _thread_counts(threads, int(facts.get("usable_threads", 1)))
     numbers = networks_by_family(families, networks)
-    designs = draw_families(numbers)
-    _check_samples(designs, measurer, len(counts))
+    first = draw_families(numbers)
+    _check_samples(first, measurer, len(counts))
     path = Path(output) if output is not None else user_profile_path(profile.id)
-    plan = {**facts, "networks": numbers, "threads": list(counts), "designs": sha256_bytes(repr(designs).encode())[:16]}
+    plan = {**facts, "networks": numbers, "threads": list(counts), "designs": sha256_bytes(repr(first).encode())[:16]}
     side = SideFile(path.with_name(path.name + ".part"), plan)
     kept = _archive(archive, plan, (path, side.path))
     earlier = [] if kept is None else kept.kept()
+    designs = draw_families(numbers, _turn(side.load(), earlier))
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     samples, repeats = take_samples(measurer, designs, counts, side, begin, progress)
@@ -136,7 +138,9 @@ def calibrate(
     require_quiet(repeatability, disturbed, force, side.path)
     # A run that was interrupted between writing the two files finds its samples in both.
     fitted = list(dict.fromkeys([*earlier, *_usable(designs, samples, good)]))
-    calibration = fit_all(designs, fitted, facts, counts)
+    turns = sorted({turn_of(sample.design) for sample in fitted})
+    every = [design for turn in turns for design in draw_families(numbers, turn)]
+    calibration = fit_all(every, fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
         for family, section in calibration["families"].items()
@@ -158,6 +162,13 @@ def calibrate(
         round(disturbed, 3),
         measured,
     )
+
+
+def _turn(begun: Sequence[Sample], earlier: Sequence[Sample]) -> int:
+    """Of how many-th calibration the networks are: of the one that was begun, else of the next."""
+    if begun:
+        return turn_of(begun[0].design)
+    return 1 + max((turn_of(sample.design) for sample in earlier), default=-1)
 
 
 def _archive(path: str | os.PathLike[str] | None, plan: Mapping[str, Any], others: Sequence[Path]) -> SideFile | None:

@@ -54,7 +54,7 @@ def command(
 
     Without -o the profile goes to the user's own folder, where --device cpu finds it from then on. An interrupted
     calibration goes on where it stopped. Let nothing else run meanwhile. A machine does things differently from one
-    hour to the next: with --samples, calibrations at several times make one profile.
+    hour to the next: with --samples, calibrations at several times, each of other networks, make one profile.
 
     \b
     Example:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
+
+from laudc.errors import UserError
 
 
 class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
@@ -38,4 +42,16 @@ def target_options(function: Function) -> Function:
     target = click.option(
         "--target", metavar="ssh://[USER@]HOST[:PORT]", help="Do it on that machine, through ssh."
     )
-    return target(keys(function))
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = click.get_current_context().get_parameter_source("host_keys") is ParameterSource.COMMANDLINE
+        if given and kwargs["target"] is None:
+            raise UserError(
+                "--host-keys was given without --target",
+                "nothing is done on another machine",
+                "add --target, or leave it out",
+            )
+        return function(*args, **kwargs)
+
+    return target(keys(cast(Function, checked)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import yaml
 
 import laudc
-from laudc.calibrate.design import KINDS, draw_designs, draw_detectors, draw_families
+from laudc.calibrate.design import KINDS, draw_designs, draw_detectors, draw_families, turn_of
 from laudc.calibrate.frames import found_of, frame_of
 from laudc.calibrate.pace import Pace, conditions
 from laudc.calibrate.run import calibrate
@@ -227,7 +228,9 @@ def test_what_two_files_hold_counts_once(tmp_path) -> None:
     # As after an interruption between writing the one and removing the other.
     (tmp_path / "mine.yaml.part").write_bytes(kept.read_bytes())
     kept.touch()
-    assert _calibrate(path, measurer=MadeUpMachine(), archive=kept).fitted == SAMPLES
+    machine = MadeUpMachine()
+    assert _calibrate(path, measurer=machine, archive=kept).fitted == SAMPLES
+    assert all(turn_of(design) == 0 for design, _, _ in machine.measured)
 
 
 def test_kept_samples_are_fitted_too(tmp_path) -> None:
@@ -236,6 +239,8 @@ def test_kept_samples_are_fitted_too(tmp_path) -> None:
     assert first.fitted == first.samples == SAMPLES
     again = _calibrate(path, measurer=MadeUpMachine(noise=0.03), archive=kept)
     assert again.fitted == 2 * again.samples == 2 * SAMPLES
+    turns = Counter(turn_of(json.loads(line)["design"]) for line in kept.read_text().splitlines()[1:])
+    assert turns == {0: SAMPLES, 1: SAMPLES}, "each time other networks are measured"
     assert load_profile(path).calibration["samples"] == 2 * SAMPLES
     assert len(kept.read_text().splitlines()) == 1 + 2 * SAMPLES
     before = kept.read_bytes()
@@ -447,6 +452,10 @@ def test_designs_are_the_same_everywhere_and_cover_everything() -> None:
     assert designs == draw_designs(30)
     assert designs[:5] == draw_designs(5)
     assert draw_detectors(8)[:3] == draw_detectors(3)
+    for first, other in zip(draw_families({RESNET: 12, VIT: 6}), draw_families({RESNET: 12, VIT: 6}, 1), strict=True):
+        assert (turn_of(first.index), turn_of(other.index)) == (0, 1)
+        assert (first.lifelike, first.kinds, first.tail is None) == (other.lifelike, other.kinds, other.tail is None)
+        assert first.drawn != other.drawn or first.tail != other.tail
     modes = {mode for design in designs for mode in design.blueprint.modes}
     assert modes == {"spatial", "channel", "layer", "both"}
     algorithms = {record.conv2_algorithm for design in designs for _, record in design.records(64)}

@@ -76,6 +76,13 @@ def test_conditions_are_means() -> None:
     assert USUAL.handover(1) == 0.0
 
 
+def test_who_does_not_know_the_cache_does_not_count() -> None:
+    some, none = Pace(1000.0, 600.0, 700.0, 0.6), Pace(1200.0, 960.0, 700.0)
+    assert conditions([some, none], 2).cache_share == 0.6
+    assert conditions([some, none], 2).clock_ns == pytest.approx(1100.0)
+    assert math.isnan(conditions([none, none], 2).cache_share)
+
+
 def test_samples_are_brought_to_a_clock() -> None:
     paces = (Pace(900.0, 500.0, 700.0), Pace(1100.0, 800.0, 700.0))
     sample = Sample(0, "mixed", 2, 5000.0, 0.0, 0.0, paces, ((1.0,), (1.0,)), (2000.0, None))

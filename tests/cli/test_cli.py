@@ -250,6 +250,12 @@ def test_options_that_another_machine_would_not_heed(tiny_onnx, tmp_path, capsys
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["build-engine", "profile"])
+def test_host_keys_are_of_a_target(tiny_onnx, verb, capsys):
+    assert main([verb, str(tiny_onnx), "--host-keys", "accept-new"]) == 2
+    assert "--host-keys was given without --target" in capsys.readouterr().err
+
+
 def test_finishing_elsewhere_takes_no_timing_cache(tiny_onnx, tmp_path, capsys):
     path = str(tmp_path / "nano.laudc")
     assert main(["build-engine", str(tiny_onnx), "--device", "nano", "-o", path]) == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laudc.predict.cpu.model import Fit
 from laudc.predict.linear import fit_relative
 from laudc.predict.residual import Residual, fit_residual
+from tests.predict.models import cpu_fit
 
 
 def test_coefficients_are_found_again() -> None:
@@ -66,6 +69,13 @@ def test_the_residual_learns_what_is_smooth_and_survives_its_file() -> None:
     error = np.abs(again.log_factor(terms[500:]) - truth[500:]).mean()
     assert error < 0.5 * np.abs(truth[500:]).mean()
     assert np.abs(residual.log_factor(terms) - again.log_factor(terms)).max() < 0.02
+
+
+def test_a_residual_of_other_terms_is_refused() -> None:
+    terms = np.random.default_rng(1).lognormal(5, 2, (100, 4))
+    data = {**cpu_fit().to_dict(), "residual": fit_residual(terms, np.zeros(100)).to_dict()}
+    with pytest.raises(ValueError, match="a residual of 4 terms"):
+        Fit.from_dict(data)
 
 
 def test_one_disturbed_sample_does_not_pull_the_fit_along() -> None:

@@ -13,7 +13,7 @@ from laudc.predict.families import FAMILIES, RESNET
 
 MODEL = "laudc-cpu"
 # Amounts of earlier versions meant other work: their coefficients cannot be converted.
-VERSION = 8
+VERSION = 9
 
 
 def cpu_model(profile: DeviceProfile, threads: int, isa: str | None = None, family: str = RESNET) -> CpuModel | None:

@@ -72,7 +72,7 @@ class Fit:
             int(data["threads"]),
             _cost(about.block_names, data["block_ns"], data["block_apart_ns"]),
             _cost(about.outside_names, data["outside_ns"], data["outside_apart_ns"]),
-            None if residual is None else Residual.from_dict(residual),
+            None if residual is None else _residual(residual, len(about.block_names)),
             tuple(Interval(**entry) for entry in data.get("block_intervals", ())),
             tuple(Interval(**entry) for entry in data.get("network_intervals", ())),
             family,
@@ -86,6 +86,13 @@ def _around(intervals: Sequence[Interval], mean_us: float) -> Interval | None:
 
 def _named(names: Sequence[str], values: Array) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in zip(names, values, strict=True) if value != 0}
+
+
+def _residual(data: Mapping[str, Any], terms: int) -> Residual:
+    residual = Residual.from_dict(dict(data))
+    if not len(residual.mean) == len(residual.scale) == terms:
+        raise ValueError(f"a residual of {len(residual.mean)} terms, where blocks have {terms}")
+    return residual
 
 
 def _cost(names: Sequence[str], ns: Mapping[str, Any], apart_ns: Mapping[str, Any]) -> Cost:
