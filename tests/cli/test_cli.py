@@ -250,9 +250,9 @@ def test_options_that_another_machine_would_not_heed(tiny_onnx, tmp_path, capsys
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["build-engine", "profile"])
+@pytest.mark.parametrize("verb", [["profile"], ["build-engine", "-o", "nowhere.laudc"]])
 def test_host_keys_are_of_a_target(tiny_onnx, verb, capsys):
-    assert main([verb, str(tiny_onnx), "--host-keys", "accept-new"]) == 2
+    assert main([*verb, str(tiny_onnx), "--host-keys", "accept-new"]) == 2
     assert "--host-keys was given without --target" in capsys.readouterr().err
 
 
