@@ -90,16 +90,22 @@ def shared_change(paces: Sequence[Pace]) -> float:
 def conditions(paces: Sequence[Pace], threads: int) -> Conditions:
     """Those around a measurement with so many threads, on average over those who know."""
     clock, handover = np.mean([(pace.clock_ns, pace.handover(threads)) for pace in paces], axis=0)
+    return Conditions(float(clock), float(handover), of_known_shares(paces, np.mean))
+
+
+def of_known_shares(paces: Iterable[Pace], summary: Callable[[list[float]], Any]) -> float:
+    """`summary` of the cache shares of those who know theirs; NaN where nobody does."""
     shares = [pace.cache_share for pace in paces if not math.isnan(pace.cache_share)]
-    return Conditions(float(clock), float(handover), float(np.mean(shares)) if shares else math.nan)
+    return float(summary(shares)) if shares else math.nan
 
 
 def usual_pace(paces: Iterable[Pace]) -> Pace:
     """What the machine does when nothing slows it down."""
-    seen = np.asarray([(one.clock_ns, one.shared, one.memory_ns, one.cache_share) for one in paces])
-    clock, shared, memory = map(float, np.quantile(seen[:, :3], _USUAL_BEST, axis=0))
-    shares = seen[~np.isnan(seen[:, 3]), 3]
-    return Pace(clock, clock * shared, memory, float(np.quantile(shares, 1 - _USUAL_BEST)) if len(shares) else math.nan)
+    every = list(paces)
+    seen = [(one.clock_ns, one.shared, one.memory_ns) for one in every]
+    clock, shared, memory = map(float, np.quantile(seen, _USUAL_BEST, axis=0))
+    share = of_known_shares(every, lambda shares: np.quantile(shares, 1 - _USUAL_BEST))
+    return Pace(clock, clock * shared, memory, share)
 
 
 class PaceMeter:

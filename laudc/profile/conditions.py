@@ -32,7 +32,7 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
     calibration, it waits in between until nobody's threads spin any more. A look takes some milliseconds, which
     anything may disturb: of several the middle one counts."""
     from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
-    from laudc.calibrate.pace import Pace, conditions, shared_change
+    from laudc.calibrate.pace import Pace, conditions, of_known_shares, shared_change
     from laudc.calibrate.pinning import caller_pinned
 
     meter, watch = CpuMeasurer().pace(threads), Watch()
@@ -45,8 +45,7 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
                 seen.append(meter.in_caches())
         clock_ns = statistics.median(pace.clock_ns for pace in seen)
         shared = statistics.median(pace.shared for pace in seen)
-        left = [pace.cache_share for pace in seen if not math.isnan(pace.cache_share)]
-        return Pace(clock_ns, clock_ns * shared, math.nan, statistics.median(left) if left else math.nan)
+        return Pace(clock_ns, clock_ns * shared, math.nan, of_known_shares(seen, statistics.median))
 
     before = look()
     time.sleep(SETTLE_SECONDS)
