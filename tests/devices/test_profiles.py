@@ -6,7 +6,7 @@ import math
 import pytest
 import yaml
 
-from laudc.devices import DTYPES, available_profiles, detect_host, fits_host, load_profile
+from laudc.devices import DTYPES, available_profiles, catalogue, detect_host, fits_host, load_profile
 from laudc.devices.fields import SOURCE_KINDS
 from laudc.devices.host import Host
 from laudc.devices.host_numbers import host_numbers
@@ -248,6 +248,45 @@ def test_the_shipped_calibration_is_a_guess_on_another_cpu(monkeypatch):
     other = replace(detect_host(), cpu="another CPU")
     monkeypatch.setattr("laudc.devices.host.detect_host", lambda: other)
     assert load_profile("cpu").status == MODELLED
+
+
+def test_of_shipped_calibrations_that_of_this_cpu_counts(monkeypatch, tmp_path):
+    from dataclasses import replace
+
+    monkeypatch.setenv("LAUDC_DEVICES", str(tmp_path / "own"))
+    shipped = yaml.safe_load((catalogue.profile_dir() / "cpu.yaml").read_text())
+    monkeypatch.setattr(catalogue, "profile_dir", lambda: tmp_path)
+    host = replace(detect_host(), cpu="Some CPU (R) 9X", family=99)
+    monkeypatch.setattr(catalogue, "detect_host", lambda: host)
+
+    def write(path, cpu, family):
+        path.parent.mkdir(exist_ok=True)
+        shipped["calibration"]["machine"].update(cpu=cpu, family=family, arch=host.arch)
+        path.write_text(yaml.safe_dump(shipped))
+
+    write(tmp_path / "cpu.yaml", "another CPU", 1)
+    assert load_profile("cpu").path == str(tmp_path / "cpu.yaml")
+    path = tmp_path / "cpu" / "some-cpu-r-9x-family-99.yaml"
+    assert catalogue.shipped_calibration_path("cpu", host) == path
+    write(path, host.cpu, host.family)
+    assert load_profile("cpu").path == str(path)
+    write(tmp_path / "own" / "cpu.yaml", host.cpu, host.family)
+    assert load_profile("cpu").path == str(tmp_path / "own" / "cpu.yaml")
+    # A file whose name says what it is not.
+    write(path, host.cpu, 98)
+    (tmp_path / "own" / "cpu.yaml").unlink()
+    assert load_profile("cpu").path == str(tmp_path / "cpu.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((catalogue.profile_dir() / "cpu").glob("*.yaml")), ids=lambda path: path.stem)
+def test_calibrations_of_other_cpus_differ_in_nothing_else(path):
+    first = yaml.safe_load((catalogue.profile_dir() / "cpu.yaml").read_text())
+    other = yaml.safe_load(path.read_text())
+    machine = other.pop("calibration")["machine"]
+    assert first.pop("calibration")["machine"] != machine
+    assert first == other
+    host = Host(machine["arch"], machine["cpu"], (), 1, 1, 1, family=machine["family"])
+    assert catalogue.shipped_calibration_path("cpu", host) == path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
