@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from laudc.calibrate.fit import conformal_interval, network_intervals, symmetric_interval
+from laudc.calibrate.design import draw_designs, turn_of
+from laudc.calibrate.fit import (
+    conformal_interval,
+    left_out_together,
+    network_intervals,
+    symmetric_interval,
+)
 
 
 def test_a_symmetric_interval_leaves_out_the_farthest_whichever_way() -> None:
@@ -47,3 +53,13 @@ def test_networks_have_intervals_by_their_size_and_kind() -> None:
     # Too few to tell: what all do.
     (one,) = network_intervals(predicted[8:], predicted[8:] * off[8:], np.zeros(42, bool))
     assert one.high == pytest.approx(1.2)
+
+
+def test_whole_calibrations_are_left_out_where_there_are_several() -> None:
+    each = [[design.index for design in draw_designs(12, turn)] for turn in range(3)]
+    assert left_out_together([index for one in each for index in one]) == [set(one) for one in each]
+    folds = left_out_together(each[0] + each[1])
+    assert len(folds) == 8 and set.union(*folds) == {*each[0], *each[1]}
+    assert sum(map(len, folds)) == 24
+    # None of one calibration alone.
+    assert all({turn_of(name) for name in fold} == {0, 1} for fold in folds)
