@@ -39,7 +39,7 @@ from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, read, report
 
 from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
-from laudc.calibrate.pace import SLOW, Pace, PaceMeter
+from laudc.calibrate.pace import SLOW, ClockWatch, Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
@@ -113,21 +113,23 @@ def image_rounds(
         time.sleep(SETTLE_SECONDS + PAUSE_SECONDS * min(slow, 3))
         before = around.now()
         time.sleep(SETTLE_SECONDS)
-        totals = time_images(runner, images)
+        watch = around.meanwhile()
+        totals = time_images(runner, images, watch)
         time.sleep(SETTLE_SECONDS)
-        rounds.append(((before, around.now()), totals))
+        rounds.append(((watch.told(before), watch.told(around.now())), totals))
         slow = sum(slowness(found) > SLOW for found in rounds)
     return sorted(rounds, key=slowness)[:ROUNDS]
 
 
-def time_images(runner: Any, images: list[np.ndarray]) -> list[int]:
-    """One call per image, ns."""
+def time_images(runner: Any, images: list[np.ndarray], watch: ClockWatch) -> list[int]:
+    """One call per image, ns; `watch` looks at the clock in between."""
     totals = []
     runner.run(images[-1])
     for image in images:
         start = time.perf_counter_ns()
         runner.run(image)
         totals.append(time.perf_counter_ns() - start)
+        watch.between(functools.partial(runner.run, image), totals[-1])
     return totals
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
-from laudc.calibrate.pace import SLOW, Pace, PaceMeter
+from laudc.calibrate.pace import SLOW, ClockWatch, Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned, load_pinned
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
@@ -243,18 +243,21 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
         time.sleep(SETTLE_SECONDS + _PAUSE_SECONDS * attempt)
         before = pace.now()
         time.sleep(SETTLE_SECONDS)
-        meter = LoadMeter()
-        totals, blocks = time_calls(call, block_times)
+        meter, watch = LoadMeter(), pace.meanwhile()
+        totals, blocks = time_calls(call, block_times, watch)
         foreign = meter.foreign()
         time.sleep(SETTLE_SECONDS)
-        attempts.append(Timed(totals, blocks, foreign, (before, pace.now())))
+        attempts.append(Timed(totals, blocks, foreign, (watch.told(before), watch.told(pace.now()))))
         if rank(min(attempts, key=rank)) <= (False, SLOW):
             break
     return min(attempts, key=rank)
 
 
-def time_calls(call: Callable[[], Any], block_times: Callable[[], Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns."""
+def time_calls(
+    call: Callable[[], Any], block_times: Callable[[], Any], watch: ClockWatch
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns; `watch` looks at
+    the clock in between."""
     for _ in range(_WARMUP):
         call()
     totals: list[int] = []
@@ -266,4 +269,5 @@ def time_calls(call: Callable[[], Any], block_times: Callable[[], Any]) -> tuple
         totals.append(time.perf_counter_ns() - start)
         times = block_times()
         blocks.append(np.array([] if times is None else times, float))
+        watch.between(call, totals[-1])
     return np.asarray(totals, float), np.stack(blocks)

@@ -21,11 +21,20 @@ import numpy as np
 from laudc.predict.interface import Conditions
 
 _CALLS = 25
-# Floats that are read at a time, and pieces of so many: more than most last-level caches hold.
-_STREAM, _PIECES = 4 << 20, 16
+# A measurement is interrupted so often for a look at the clock, of so many calls, after so many that bring the work
+# back into the core's caches: the first of these takes a quarter longer.
+_LOOK_EVERY_NS, _LOOK_CALLS, _LOOK_WARMUP = 40e6, 4, 5
+# Calls no longer than this find things of their own in a core's caches.
+_SHORT_NS = 3e6
+# Floats that are gone through at a time, and pieces of so many: more than most last-level caches hold. Of each cache
+# line one is read: adding up all of them takes some CPUs longer than memory needs to bring them.
+_STREAM, _PIECES, _LINE = 4 << 20, 16, 16
 # How fast memory is depends on where a process' pages lie, and few networks wait for it: while it took up to 1.3 times
 # as long as at best, they took no longer.
 _MEMORY_COUNTS = 0.25
+# Shared work takes up to so many times as long where cores are far apart (1.2 and 1.35 times were seen, on two
+# machines), and 1.8 times on two virtual cores of one real one.
+_FAR_APART = 1.4
 # What was measured while the machine took longer than so many times the usual pace is measured again, else left out.
 SLOW = 1.08
 # How much is read to see what is left of the last-level cache, as shares of it: the first is always there, the one
@@ -66,6 +75,10 @@ class Pace:
         memory = 1 + _MEMORY_COUNTS * (self.memory_ns / usual.memory_ns - 1)
         return max(self.clock_ns / usual.clock_ns, memory)
 
+    def at_clock(self, clock_ns: float) -> Pace:
+        """The same at another clock, which shared work follows as well."""
+        return replace(self, clock_ns=clock_ns, team_ns=clock_ns * self.shared)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pace:
         """From parsed JSON."""
@@ -77,8 +90,11 @@ class Pace:
 
 def slowness(paces: Sequence[Pace], usual: Pace) -> float:
     """How many times as slow as usual the machine was at worst around a measurement, or half of how much what sharing
-    costs changed meanwhile: the model is told the mean, but nobody knows when it changed."""
-    return max(*(pace.slowness(usual) for pace in paces), (1 + shared_change(paces)) / 2)
+    costs changed meanwhile: the model is told the mean, but nobody knows when it changed. Or how much longer shared
+    work took than it does where cores are far apart: then threads had no core each, and nothing that is shared was
+    faster for it."""
+    apart = max(pace.shared for pace in paces) / usual.shared
+    return max(*(pace.slowness(usual) for pace in paces), (1 + shared_change(paces)) / 2, apart / _FAR_APART)
 
 
 def shared_change(paces: Sequence[Pace]) -> float:
@@ -135,6 +151,37 @@ class PaceMeter:
         """How slow these, around a measurement, are beside all that was seen so far."""
         return slowness(paces, usual_pace(self._seen))
 
+    def meanwhile(self) -> ClockWatch:
+        """Looks at the clock while something is timed on one thread. With more threads there is nothing to look with:
+        those of two sessions that take turns keep each other's cores busy."""
+        return ClockWatch(self._alone if self._together is None else None)
+
+
+class ClockWatch:
+    """Looks at the clock between the calls of a measurement, by `alone` (None: it does not). Where a neighbour shares
+    a core, its clock changes by a tenth within some hundredths of a second, and what it was before and after tells
+    less than nothing."""
+
+    def __init__(self, alone: Callable[[], Any] | None) -> None:
+        self._alone = alone
+        self._seen: list[float] = []
+        self._looked = time.perf_counter_ns()
+
+    def between(self, call: Callable[[], Any], last_ns: float) -> None:
+        """Looks if it is time to, after a `call` that took `last_ns`. A short one finds things of its own in the core's
+        caches no more after that: it is made once again, before the next is timed."""
+        if self._alone is None or time.perf_counter_ns() - self._looked < _LOOK_EVERY_NS:
+            return
+        calls = [_call_ns(self._alone) for _ in range(_LOOK_WARMUP + _LOOK_CALLS)]
+        self._seen += calls[_LOOK_WARMUP:]
+        self._looked = time.perf_counter_ns()
+        if last_ns < _SHORT_NS:
+            call()
+
+    def told(self, pace: Pace) -> Pace:
+        """A pace of before or after with the clock that was seen meanwhile, as `Pace.clock_ns` has it."""
+        return pace.at_clock(_quartile(self._seen)) if self._seen else pace
+
 
 def cache_share(last_cache: int, reader: Callable[[int], Callable[[int], float]] | None = None) -> float:
     """How much of a last-level cache of so many bytes is left to us, as a share: what is read again and again comes
@@ -166,7 +213,7 @@ def _reader(last_cache: int) -> Callable[[int], float]:
     place = np.ones(int(last_cache * _BEYOND) // 4, np.float32)
 
     def read_ns(count: int) -> float:
-        piece = place[: count // 4]
+        piece = place[: count // 4 : _LINE]
         piece.sum()
         return _quartile_ns([piece.sum] * _READS)
 
@@ -176,7 +223,7 @@ def _reader(last_cache: int) -> Callable[[int], float]:
 @functools.cache
 def _memory() -> np.ndarray:
     """What is read, the same for every number of threads."""
-    return np.ones((_PIECES, _STREAM), np.float32)
+    return np.ones((_PIECES, _STREAM), np.float32)[:, ::_LINE]
 
 
 def _calls_ns(call: Callable[[], Any]) -> float:
@@ -185,9 +232,15 @@ def _calls_ns(call: Callable[[], Any]) -> float:
 
 
 def _quartile_ns(calls: list[Callable[[], Any]]) -> float:
-    times = []
-    for call in calls:
-        start = time.perf_counter_ns()
-        call()
-        times.append(time.perf_counter_ns() - start)
+    return _quartile([_call_ns(call) for call in calls])
+
+
+def _call_ns(call: Callable[[], Any]) -> float:
+    start = time.perf_counter_ns()
+    call()
+    return float(time.perf_counter_ns() - start)
+
+
+def _quartile(times: Sequence[float]) -> float:
+    """The lower one: how fast it can be, not how often it was interrupted."""
     return float(np.percentile(times, 25))

@@ -127,7 +127,10 @@ def calibrate(
     side = SideFile(path.with_name(path.name + ".part"), plan)
     kept = _archive(archive, plan, (path, side.path))
     earlier = [] if kept is None else kept.kept()
-    designs = draw_families(numbers, _turn(side.load(), earlier))
+    begun = side.load()
+    _designs_of(numbers, earlier, archive)
+    _designs_of(numbers, begun, side.path)
+    designs = draw_families(numbers, _turn(begun, earlier))
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     samples, repeats = take_samples(measurer, designs, counts, side, begin, progress)
@@ -138,9 +141,7 @@ def calibrate(
     require_quiet(repeatability, disturbed, force, side.path)
     # A run that was interrupted between writing the two files finds its samples in both.
     fitted = list(dict.fromkeys([*earlier, *_usable(designs, samples, good)]))
-    turns = sorted({turn_of(sample.design) for sample in fitted})
-    every = [design for turn in turns for design in draw_families(numbers, turn)]
-    calibration = fit_all(every, fitted, facts, counts)
+    calibration = fit_all(_designs_of(numbers, fitted, archive), fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
         for family, section in calibration["families"].items()
@@ -169,6 +170,25 @@ def _turn(begun: Sequence[Sample], earlier: Sequence[Sample]) -> int:
     if begun:
         return turn_of(begun[0].design)
     return 1 + max((turn_of(sample.design) for sample in earlier), default=-1)
+
+
+def _designs_of(
+    numbers: Mapping[str, int], samples: Sequence[Sample], path: str | os.PathLike[str] | None
+) -> list[Design]:
+    """All networks of the calibrations that the samples are of. Raises UserError, before anything is measured, where
+    the file at `path` holds samples of what no calibration draws: somebody has edited it."""
+    turns = sorted({turn_of(sample.design) for sample in samples})
+    every = [design for turn in turns if turn >= 0 for design in draw_families(numbers, turn)]
+    blocks = {design.index: len(design.dense) for design in every}
+    for sample in samples:
+        if not len(sample.counts) == len(sample.block_ns) == blocks.get(sample.design):
+            raise UserError(
+                f"{path} holds samples that are not of a calibration",
+                f"no calibration measures a network {sample.design} with {len(sample.counts)} blocks: the file was "
+                "changed since it was written",
+                "take the file as it was written, or remove it and calibrate afresh",
+            )
+    return every
 
 
 def _archive(path: str | os.PathLike[str] | None, plan: Mapping[str, Any], others: Sequence[Path]) -> SideFile | None:
@@ -388,13 +408,15 @@ def require_quiet(repeatability: float | None, disturbed: float, force: bool, si
 
 
 def usual_conditions(samples: Sequence[Sample]) -> dict[int, Conditions]:
-    """What predictions are for, with each number of threads: the median clock of all samples, and the handover and
-    share of the last-level cache when nothing slows the machine down."""
-    clock_ns = round(statistics.median(sample.conditions.clock_ns for sample in samples))
-    paces = usual_paces(samples)
+    """What predictions are for, with each number of threads: the median clock, and the handover and share of the
+    last-level cache when nothing slows the machine down."""
     return {
-        count: Conditions(clock_ns, round(pace.handover(count), 4), round(pace.cache_share, 4))
-        for count, pace in paces.items()
+        count: Conditions(
+            round(statistics.median(one.conditions.clock_ns for one in samples if one.threads == count)),
+            round(pace.handover(count), 4),
+            round(pace.cache_share, 4),
+        )
+        for count, pace in usual_paces(samples).items()
     }
 
 

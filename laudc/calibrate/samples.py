@@ -17,7 +17,7 @@ from laudc.errors import UserError
 from laudc.files import atomic_write
 from laudc.predict.interface import Conditions
 
-SIDE_VERSION = 6
+SIDE_VERSION = 7
 # Where the middle calls are spread evenly, the mean of the faster half, without the fastest twentieth, lies below the
 # median by this share of the width of the middle half.
 _TO_MEDIAN = 0.45

@@ -6,9 +6,9 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from laudc.predict.interface import Conditions
@@ -17,25 +17,33 @@ if TYPE_CHECKING:
 _LOOKS = 5
 
 
+def _nobody_looks(call: Callable[[], Any], last_ns: float) -> None:
+    pass
+
+
 @dataclass
 class Watch:
     """What `watched_conditions` has seen; None before it ends, and where nobody looked. `change`: how many times as
-    long as at best shared work took at worst."""
+    long as at best shared work took at worst. `between`: to be called after each timed call, with it and its time (see
+    `laudc.calibrate.pace.ClockWatch`)."""
 
     conditions: Conditions | None = None
     change: float = 1.0
+    between: Callable[[Callable[[], Any], float], None] = _nobody_looks
 
 
 @contextlib.contextmanager
 def watched_conditions(threads: int) -> Iterator[Watch]:
-    """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after. As in a
-    calibration, it waits in between until nobody's threads spin any more. A look takes some milliseconds, which
-    anything may disturb: of several the middle one counts."""
+    """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after; alone also
+    between the calls, where these are of one thread. As in a calibration, it waits in between until nobody's threads
+    spin any more. A look takes some milliseconds, which anything may disturb: of several the middle one counts."""
     from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
     from laudc.calibrate.pace import Pace, conditions, of_known_shares, shared_change
     from laudc.calibrate.pinning import caller_pinned
 
-    meter, watch = CpuMeasurer().pace(threads), Watch()
+    meter = CpuMeasurer().pace(threads)
+    meanwhile = meter.meanwhile()
+    watch = Watch(between=meanwhile.between)
 
     def look() -> Pace:
         seen = []
@@ -50,5 +58,5 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
     before = look()
     time.sleep(SETTLE_SECONDS)
     yield watch
-    paces = (before, look())
+    paces = tuple(map(meanwhile.told, (before, look())))
     watch.conditions, watch.change = conditions(paces, threads), shared_change(paces)

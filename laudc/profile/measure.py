@@ -111,7 +111,7 @@ def profile(
             model = engine_model(loaded.manifest, portable, frame, threads=threads, device=device)
         told = model is not None and model.usual is not None
         with watched_conditions(threads) if told else contextlib.nullcontext(Watch()) as watch:
-            own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, progress)
+            own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, watch, progress)
         names = [block["name"] for block in loaded.manifest.blocks]
         dense_blocks = _dense_blocks(dense, inputs.batches, names, progress)
         comparison = None
@@ -200,9 +200,10 @@ def _measure(
     runs: int,
     warmup: int,
     gap_s: float,
+    watch: Watch,
     progress: Progress,
 ) -> tuple[_Samples, _Samples]:
-    """Times of the engine and of the dense network, taken in turn and in changing order."""
+    """Times of the engine and of the dense network, taken in turn and in changing order; `watch` looks in between."""
     own, other = _Samples(), _Samples()
 
     def time_engine(images: NDArray[np.float32], keep: bool) -> None:
@@ -212,6 +213,7 @@ def _measure(
         if keep:
             own.total_us.append(total)
             own.blocks_us.append([] if times is None else [ns / 1000 for ns in times.tolist()])
+            watch.between(functools.partial(engine, images), total * 1000)
 
     def time_dense(images: NDArray[np.float32], keep: bool) -> None:
         total = _timed(dense, images, gap_s)

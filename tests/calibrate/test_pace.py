@@ -61,11 +61,49 @@ def test_a_meter_times_what_it_is_given(monkeypatch) -> None:
     assert math.isnan(alone.memory_ns)
 
 
+def test_the_clock_is_looked_at_meanwhile(monkeypatch) -> None:
+    now = [0]
+    monkeypatch.setattr(module.time, "perf_counter_ns", lambda: now[0])
+
+    def work() -> None:
+        now[0] += 1_000_000 if now[0] < 150e6 else 1_200_000
+
+    def measured() -> None:
+        again.append(now[0])
+
+    again: list[int] = []
+    watch = PaceMeter(work).meanwhile()
+    watch.between(measured, 1e6)
+    assert watch.told(USUAL) == USUAL and not again
+    now[0] = 50_000_000
+    watch.between(measured, 1e6)
+    # Right after it there is nothing to look at, and what is short is made again before the next is timed.
+    watch.between(measured, 1e6)
+    assert again == [59_000_000]
+    assert watch.told(Pace(2e6, 1.2e6, 700.0, 0.5)) == Pace(1e6, 6e5, 700.0, 0.5)
+    now[0] = 200_000_000
+    watch.between(measured, 1e8)
+    assert len(again) == 1
+    assert watch.told(USUAL).clock_ns == pytest.approx(1.0e6, rel=0.06)
+
+
+def test_sessions_that_would_disturb_each_other_are_not_looked_with() -> None:
+    watch = PaceMeter(lambda: None, lambda: None).meanwhile()
+    assert watch.told(USUAL) == USUAL
+    watch.between(lambda: pytest.fail("nothing was looked at"), 1.0)
+
+
 def test_what_sharing_costs_must_not_change_meanwhile() -> None:
     slow = Pace(1000.0, 720.0, 700.0)
     assert module.slowness([slow, slow], USUAL) == pytest.approx(1.0)
     assert module.slowness([USUAL, slow], USUAL) == pytest.approx(1.1)
     assert module.shared_change([USUAL]) == 1.0
+
+
+@pytest.mark.parametrize(("shared", "counts"), [(1.0, True), (1.35, True), (1.5, True), (1.6, False), (1.8, False)])
+def test_threads_need_a_core_each(shared, counts) -> None:
+    pace = Pace(1000.0, 600.0 * shared, 700.0)
+    assert (module.slowness([pace, pace], USUAL) <= module.SLOW) == counts
 
 
 def test_conditions_are_means() -> None:

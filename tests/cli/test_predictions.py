@@ -318,7 +318,7 @@ def test_a_calibration_that_is_none_is_no_measurement(base, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"version": VERSION - 1}, "calibration cannot be used"),
+        ({"version": VERSION - 2}, "calibration cannot be used"),
         (None, "profile cannot be used"),
     ],
 )
