@@ -71,6 +71,24 @@ def test_conditions_are_looked_at_before_and_after(monkeypatch) -> None:
     assert watch.change == pytest.approx(0.7 / 0.6)
 
 
+def test_with_one_thread_the_clock_is_that_between_the_calls(monkeypatch) -> None:
+    now = [0]
+    monkeypatch.setattr("laudc.calibrate.pace.time.perf_counter_ns", lambda: now[0])
+
+    def work() -> None:
+        now[0] += 1300
+
+    meter = PaceMeter(work)
+    monkeypatch.setattr(meter, "in_caches", lambda: Pace(1000.0, 1000.0, math.nan, 0.9))
+    monkeypatch.setattr(measure.CpuMeasurer, "__init__", lambda self: None)
+    monkeypatch.setattr(measure.CpuMeasurer, "pace", lambda self, threads: meter)
+    with watched_conditions(1) as watch:
+        now[0] += 10**9
+        watch.between(work, 1e9)
+    assert watch.conditions == Conditions(1300.0, 0.0, 0.9)
+    assert watch.change == 1.0
+
+
 def test_without_an_interval_nothing_is_inside_or_outside() -> None:
     assert PredictedTime.of(2.0, 1.0, None).inside is None
 
