@@ -12,7 +12,8 @@ else may run meanwhile. `networks`: end to end and every block of 224 variants. 
 from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `families`:
 LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
-roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement tell the clock, what
+roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement, and with one thread
+between its calls, tell the clock, what
 sharing work between cores cost, and how much of the last-level cache neighbours left: predictions are told all three,
 as in `laudc profile`; errors without that are printed beside. Rows are left out and counted where the clock was more
 than 8 % slower than usual, memory a third slower, or where what sharing costs changed by 16 % meanwhile. `networks
