@@ -13,12 +13,11 @@ from image to image. `schedule`: every block with conv2 direct, by Winograd, and
 LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
 roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement, and with one thread
-between its calls, tell the clock, what
-sharing work between cores cost, and how much of the last-level cache neighbours left: predictions are told all three,
-as in `laudc profile`; errors without that are printed beside. Rows are left out and counted where the clock was more
-than 8 % slower than usual, memory a third slower, or where what sharing costs changed by 16 % meanwhile. `networks
---again` and `traces --again` measure those once more, and those whose cores were further apart than usual; of all that
-was measured what is nearest to usual counts.
+between its calls, tell the clock, what sharing work between cores cost, and how much of the last-level cache neighbours
+left: predictions are told all three, as in `laudc profile`; errors without that are printed beside. Rows are left out
+and counted where the clock was more than 8 % slower than usual, memory a third slower, or where what sharing costs
+changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more, and those whose cores were
+further apart than usual; of all that was measured what is nearest to usual counts.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from predictor_families import measure_families, report_families
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, read, report
 
-from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, time_undisturbed
+from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, between_looks, time_undisturbed
 from laudc.calibrate.pace import SLOW, ClockWatch, Pace, PaceMeter
 from laudc.calibrate.pinning import caller_pinned
 from laudc.ops.scheduled import Conv2Algorithm
@@ -112,12 +111,7 @@ def image_rounds(
     slow = 0
     while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
         time.sleep(SETTLE_SECONDS + PAUSE_SECONDS * min(slow, 3))
-        before = around.now()
-        time.sleep(SETTLE_SECONDS)
-        watch = around.meanwhile()
-        totals = time_images(runner, images, watch)
-        time.sleep(SETTLE_SECONDS)
-        rounds.append(((watch.told(before), watch.told(around.now())), totals))
+        rounds.append(between_looks(around, functools.partial(time_images, runner, images)))
         slow = sum(slowness(found) > SLOW for found in rounds)
     return sorted(rounds, key=slowness)[:ROUNDS]
 

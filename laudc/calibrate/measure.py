@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import onnx
 
 Masks = dict[str, dict[str, np.ndarray]]
+Result = TypeVar("Result")
 
 _WARMUP = 3
 _LEAST_CALLS, _MOST_CALLS = 9, 150
@@ -239,18 +240,29 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
     def rank(timed: Timed) -> tuple[bool, float]:
         return timed.foreign > _DISTURBED, pace.slowness(timed.paces)
 
+    def timed(watch: ClockWatch) -> tuple[np.ndarray, np.ndarray, float]:
+        meter = LoadMeter()
+        totals, blocks = time_calls(call, block_times, watch)
+        return totals, blocks, meter.foreign()
+
     for attempt in range(_ATTEMPTS):
         time.sleep(SETTLE_SECONDS + _PAUSE_SECONDS * attempt)
-        before = pace.now()
-        time.sleep(SETTLE_SECONDS)
-        meter, watch = LoadMeter(), pace.meanwhile()
-        totals, blocks = time_calls(call, block_times, watch)
-        foreign = meter.foreign()
-        time.sleep(SETTLE_SECONDS)
-        attempts.append(Timed(totals, blocks, foreign, (watch.told(before), watch.told(pace.now()))))
+        paces, (totals, blocks, foreign) = between_looks(pace, timed)
+        attempts.append(Timed(totals, blocks, foreign, paces))
         if rank(min(attempts, key=rank)) <= (False, SLOW):
             break
     return min(attempts, key=rank)
+
+
+def between_looks(pace: PaceMeter, timed: Callable[[ClockWatch], Result]) -> tuple[tuple[Pace, Pace], Result]:
+    """The pace before and after `timed`, which is handed what looks at the clock meanwhile, and its result; nobody's
+    threads spin any more when either begins."""
+    before = pace.now()
+    time.sleep(SETTLE_SECONDS)
+    watch = pace.meanwhile()
+    found = timed(watch)
+    time.sleep(SETTLE_SECONDS)
+    return (watch.told(before), watch.told(pace.now())), found
 
 
 def time_calls(

@@ -128,8 +128,8 @@ def calibrate(
     kept = _archive(archive, plan, (path, side.path))
     earlier = [] if kept is None else kept.kept()
     begun = side.load()
-    _designs_of(numbers, earlier, archive)
-    _designs_of(numbers, begun, side.path)
+    _check_measured(earlier, numbers, archive)
+    _check_measured(begun, numbers, side.path)
     designs = draw_families(numbers, _turn(begun, earlier))
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -141,7 +141,7 @@ def calibrate(
     require_quiet(repeatability, disturbed, force, side.path)
     # A run that was interrupted between writing the two files finds its samples in both.
     fitted = list(dict.fromkeys([*earlier, *_usable(designs, samples, good)]))
-    calibration = fit_all(_designs_of(numbers, fitted, archive), fitted, facts, counts)
+    calibration = fit_all(_designs_of(fitted, numbers), fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
         for family, section in calibration["families"].items()
@@ -172,14 +172,17 @@ def _turn(begun: Sequence[Sample], earlier: Sequence[Sample]) -> int:
     return 1 + max((turn_of(sample.design) for sample in earlier), default=-1)
 
 
-def _designs_of(
-    numbers: Mapping[str, int], samples: Sequence[Sample], path: str | os.PathLike[str] | None
-) -> list[Design]:
-    """All networks of the calibrations that the samples are of. Raises UserError, before anything is measured, where
-    the file at `path` holds samples of what no calibration draws: somebody has edited it."""
+def _designs_of(samples: Sequence[Sample], numbers: Mapping[str, int]) -> list[Design]:
+    """All networks of the calibrations that the samples are of."""
     turns = sorted({turn_of(sample.design) for sample in samples})
-    every = [design for turn in turns if turn >= 0 for design in draw_families(numbers, turn)]
-    blocks = {design.index: len(design.dense) for design in every}
+    return [design for turn in turns if turn >= 0 for design in draw_families(numbers, turn)]
+
+
+def _check_measured(
+    samples: Sequence[Sample], numbers: Mapping[str, int], path: str | os.PathLike[str] | None
+) -> None:
+    """Raises UserError where the file at `path` holds samples of what no calibration draws: somebody has edited it."""
+    blocks = {design.index: len(design.dense) for design in _designs_of(samples, numbers)}
     for sample in samples:
         if not len(sample.counts) == len(sample.block_ns) == blocks.get(sample.design):
             raise UserError(
@@ -188,7 +191,6 @@ def _designs_of(
                 "changed since it was written",
                 "take the file as it was written, or remove it and calibrate afresh",
             )
-    return every
 
 
 def _archive(path: str | os.PathLike[str] | None, plan: Mapping[str, Any], others: Sequence[Path]) -> SideFile | None:
