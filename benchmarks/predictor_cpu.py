@@ -38,9 +38,10 @@ from predictor_families import measure_families, report_families
 from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, read, report
 
-from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer, Timed, between_looks, time_undisturbed
-from laudc.calibrate.pace import SLOW, ClockWatch, Pace, PaceMeter
+from laudc.calibrate.measure import CpuMeasurer, Timed, between_looks, time_undisturbed
+from laudc.calibrate.pace import SLOW, Pace, PaceMeter, PaceWatch
 from laudc.calibrate.pinning import caller_pinned
+from laudc.calibrate.resting import settle
 from laudc.ops.scheduled import Conv2Algorithm
 from laudc.predict.activation import activation_from_masks
 
@@ -110,14 +111,15 @@ def image_rounds(
 
     slow = 0
     while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
-        time.sleep(SETTLE_SECONDS + PAUSE_SECONDS * min(slow, 3))
+        time.sleep(PAUSE_SECONDS * min(slow, 3))
+        settle()
         rounds.append(between_looks(around, functools.partial(time_images, runner, images)))
         slow = sum(slowness(found) > SLOW for found in rounds)
     return sorted(rounds, key=slowness)[:ROUNDS]
 
 
-def time_images(runner: Any, images: list[np.ndarray], watch: ClockWatch) -> list[int]:
-    """One call per image, ns; `watch` looks at the clock in between."""
+def time_images(runner: Any, images: list[np.ndarray], watch: PaceWatch) -> list[int]:
+    """One call per image, ns; `watch` looks in between."""
     totals = []
     runner.run(images[-1])
     for image in images:
@@ -147,7 +149,7 @@ def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
                         run = time_runner(built, count)
                         rounds[name].append(np.median(run.blocks, axis=0))
                         paces.append([asdict(one) for one in run.paces])
-                    time.sleep(SETTLE_SECONDS)
+                    settle()
                     dense.run(first.images)
             rounds[DENSE] = dense.rounds_ns
             times[count] = {name: np.median(values, axis=0).tolist() for name, values in rounds.items()}
@@ -157,7 +159,7 @@ def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
 
 def time_runner(built: Built, threads: int) -> Timed:
     """Calls and their blocks, at the best pace of a few attempts."""
-    time.sleep(SETTLE_SECONDS)
+    settle()
     runner = built.runners[threads]
     return time_undisturbed(lambda: runner.run(built.images), lambda: runner.block_times_ns, pace(threads))
 

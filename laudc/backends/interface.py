@@ -84,11 +84,14 @@ class Backend(Protocol):
         weights: Mapping[str, NDArray[Any]] | None = None,
         weights_folder: Path | None = None,
         schedule: Sequence[Mapping[str, Any]] = (),
+        spin_us: int | None = None,
     ) -> Runner:
         """Makes a compiled model ready to run.
 
         `weights` are its external initializers, used where they are without a copy; their file must lie in
         `weights_folder`. `schedule` are the manifest's blocks, for runtimes whose compiled form does not name them.
+        `spin_us` is how long threads of a CPU wait busily for more work after a call; None: as long as the runtime
+        likes.
         """
 
     def gpu(self) -> GpuRecord | None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MIN_VERSION = (1, 20)
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
+# Runtimes before 1.24 do not know it, and do not mind.
+_SPIN = "session.intra_op.spin_duration_us"
+
 
 class OnnxRuntimeCpu:
     """The backend `onnxruntime`."""
@@ -85,11 +88,14 @@ class OnnxRuntimeCpu:
         weights: Mapping[str, NDArray[Any]] | None = None,
         weights_folder: Path | None = None,
         schedule: Sequence[Mapping[str, Any]] = (),
+        spin_us: int | None = None,
     ) -> OrtRunner:
         """A session over the model, all optimisations on. See `Backend.load`."""
         import onnxruntime
 
         options = self._session_options(threads)
+        if spin_us is not None:
+            options.add_session_config_entry(_SPIN, str(spin_us))
         if weights_folder is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights_folder))
         make_value = onnxruntime.OrtValue.ortvalue_from_numpy

@@ -32,6 +32,8 @@ _ANY_US = 1e9
 _LEAST_CALLS = 6
 # How much a call under other than usual conditions counts beside one under these.
 _UNUSUAL_COUNTS = 0.3
+# A call says no more of the clock than that it missed by this much, and all together that of 0.04 spread over 0.5.
+_CLOCK_MISSED, _CLOCK_RIDGE = 0.1, (0.04 / 0.5) ** 2
 # A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
 _RESIDUAL_LEAST_BLOCKS = 200
 _RESIDUAL_WORTH = 0.97
@@ -42,7 +44,7 @@ class _Rows:
     """Training data of one family and number of threads: blocks of ours, and what is left of the calls.
 
     all_ours: calls without a block of the runtime. of_frame: terms that only stem, head and the call itself have.
-    excess: of each call's handover over the usual one.
+    excess: of each call's handover over the usual one. clock: of each call, over the usual one.
     """
 
     family: str
@@ -57,6 +59,7 @@ class _Rows:
     of_frame: Array
     design: Array
     excess: Array
+    clock: Array
 
     @property
     def importance(self) -> Array:
@@ -88,6 +91,7 @@ class _Rows:
             self.of_frame,
             self.design[calls],
             self.excess[calls],
+            self.clock[calls],
         )
 
 
@@ -95,9 +99,10 @@ def fit_threads(
     designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions
 ) -> tuple[Fit, dict[str, Any]]:
     """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
-    `usual`: the clock that the samples are of, and the handover when nothing slows the machine down."""
+    `usual`: the clock that costs are for, and the handover when nothing slows the machine down."""
     seen = [sample for sample in samples if sample.threads == machine.threads]
-    rows = _rows(designs, seen, machine, usual)
+    share = _clock_share(_rows(designs, seen, machine, usual, 1.0), machine)
+    rows = _rows(designs, seen, machine, usual, share)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
     if len(rows.block_ns) >= _RESIDUAL_LEAST_BLOCKS:
@@ -117,6 +122,7 @@ def fit_threads(
         network_intervals(calls[ours], totals[ours], np.isin(chosen.design[ours], lifelike)),
         fit.family,
         usual,
+        share,
     )
     errors = {"blocks": error_summary(chosen.blocks, chosen.blocks_measured), "networks": error_summary(calls, totals)}
     detectors = np.isin(chosen.design, [design.index for design in designs if design.tail is not None])
@@ -125,7 +131,22 @@ def fit_threads(
     return full, {**errors, "learned_residual": residual}
 
 
-def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions) -> _Rows:
+def _clock_share(rows: _Rows, machine: Machine) -> float:
+    """By how much times follow the clock (`Fit.clock_share`): what networks left out took, all told at the usual clock
+    as if they followed it altogether, tells how much that overdoes. Where clocks hardly differed it stays so."""
+    held = _held_out(rows, machine, residual=False)
+    told = np.log(held.clock)
+    missed = np.clip(np.log(held.calls_measured / held.calls), -_CLOCK_MISSED, _CLOCK_MISSED)
+    slope = (told - told.mean()) @ (missed - missed.mean()) / (np.sum((told - told.mean()) ** 2) + _CLOCK_RIDGE)
+    return float(np.clip(1 + slope, 0, 1))
+
+
+def _rows(
+    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions, share: float
+) -> _Rows:
+    """The samples at the usual clock, which they follow by this `share`."""
+    clocks = [sample.conditions.clock_ns / usual.clock_ns for sample in samples]
+    samples = [sample.at_clock(usual.clock_ns, share) for sample in samples]
     by_index = {design.index: design for design in designs}
     name = designs[0].family
     family = CPU_FAMILIES[name]
@@ -168,6 +189,7 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
         ~(np.stack(outside) - np.stack(around) > 0).any(axis=0),
         np.asarray(owners),
         np.asarray([sample.conditions.excess(usual) for sample in samples]),
+        np.asarray(clocks),
     )
 
 
@@ -213,7 +235,8 @@ def _fit_outside(rows: _Rows) -> Cost:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """Predicted and measured: blocks, then calls, with the networks that these are of and whether they are all ours."""
+    """Predicted and measured: blocks, then calls, with the networks that these are of, whether they are all ours, and
+    the clock over the usual one."""
 
     blocks: Array
     blocks_measured: Array
@@ -221,6 +244,7 @@ class _HeldOut:
     calls_measured: Array
     design: Array
     all_ours: Array
+    clock: Array
 
     @property
     def error(self) -> float:
@@ -249,7 +273,7 @@ def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _HeldOut:
         blocks = fit.blocks_ns(unseen.block_terms, unseen.excess[unseen.block_sample])
         calls = fit.outside.of(unseen.outside_terms, unseen.excess)
         np.add.at(calls, unseen.block_sample, blocks)
-        found.append((blocks, unseen.block_ns, calls, unseen.total_ns, unseen.design, unseen.all_ours))
+        found.append((blocks, unseen.block_ns, calls, unseen.total_ns, unseen.design, unseen.all_ours, unseen.clock))
     return _HeldOut(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from laudc.calibrate.design import KINDS, Design
 from laudc.calibrate.load import LoadMeter
-from laudc.calibrate.pace import SLOW, ClockWatch, Pace, PaceMeter
+from laudc.calibrate.pace import SLOW, Pace, PaceMeter, PaceWatch
 from laudc.calibrate.pinning import caller_pinned, load_pinned
+from laudc.calibrate.resting import SPIN_US, settle
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
 from laudc.calibrate.synthetic_vit import VitDrawn, synthetic_vit, vit_masks
@@ -35,8 +36,6 @@ Result = TypeVar("Result")
 _WARMUP = 3
 _LEAST_CALLS, _MOST_CALLS = 9, 150
 _LEAST_SECONDS = 0.3
-# The threads of a session spin for a while after a call and would take a core from the next session.
-SETTLE_SECONDS = 0.06
 # Measured again, so many times, when others took more of the machine than this.
 _DISTURBED = 0.08
 # Slow phases last some seconds: each attempt waits longer than the one before.
@@ -101,7 +100,7 @@ class CpuMeasurer:
         """The same one for all meters: what one thread does alone is part of each."""
         if threads not in self._pace_calls:
             serialized, image = self._pace_network
-            runner = load_pinned(lambda: self._backend.load(serialized, threads=threads))
+            runner = load_pinned(lambda: self._backend.load(serialized, threads=threads, spin_us=SPIN_US))
             self._pace_calls[threads] = lambda: runner.run(image)
         return self._pace_calls[threads]
 
@@ -138,7 +137,9 @@ class CpuMeasurer:
         built = self._built_of(design)
         scheduled = self._lower(design, built.portable, kind)
         weights, serialized = as_engines_hold(scheduled), scheduled.SerializeToString()
-        runner = load_pinned(lambda: self._backend.load(serialized, threads=threads, weights=weights))
+        runner = load_pinned(
+            lambda: self._backend.load(serialized, threads=threads, weights=weights, spin_us=SPIN_US)
+        )
         return time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, self.pace(threads))
 
     def sample(self, design: Design, kind: str, threads: int, timed: Timed) -> Sample:
@@ -240,13 +241,14 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
     def rank(timed: Timed) -> tuple[bool, float]:
         return timed.foreign > _DISTURBED, pace.slowness(timed.paces)
 
-    def timed(watch: ClockWatch) -> tuple[np.ndarray, np.ndarray, float]:
+    def timed(watch: PaceWatch) -> tuple[np.ndarray, np.ndarray, float]:
         meter = LoadMeter()
         totals, blocks = time_calls(call, block_times, watch)
         return totals, blocks, meter.foreign()
 
     for attempt in range(_ATTEMPTS):
-        time.sleep(SETTLE_SECONDS + _PAUSE_SECONDS * attempt)
+        time.sleep(_PAUSE_SECONDS * attempt)
+        settle()
         paces, (totals, blocks, foreign) = between_looks(pace, timed)
         attempts.append(Timed(totals, blocks, foreign, paces))
         if rank(min(attempts, key=rank)) <= (False, SLOW):
@@ -254,22 +256,22 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
     return min(attempts, key=rank)
 
 
-def between_looks(pace: PaceMeter, timed: Callable[[ClockWatch], Result]) -> tuple[tuple[Pace, Pace], Result]:
-    """The pace before and after `timed`, which is handed what looks at the clock meanwhile, and its result; nobody's
-    threads spin any more when either begins."""
+def between_looks(pace: PaceMeter, timed: Callable[[PaceWatch], Result]) -> tuple[tuple[Pace, Pace], Result]:
+    """The pace before and after `timed`, which is handed what looks at it meanwhile, and its result; all threads rest
+    when either begins."""
     before = pace.now()
-    time.sleep(SETTLE_SECONDS)
+    settle()
     watch = pace.meanwhile()
     found = timed(watch)
-    time.sleep(SETTLE_SECONDS)
+    settle()
     return (watch.told(before), watch.told(pace.now())), found
 
 
 def time_calls(
-    call: Callable[[], Any], block_times: Callable[[], Any], watch: ClockWatch
+    call: Callable[[], Any], block_times: Callable[[], Any], watch: PaceWatch
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns; `watch` looks at
-    the clock in between."""
+    """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns; `watch` looks in
+    between."""
     for _ in range(_WARMUP):
         call()
     totals: list[int] = []

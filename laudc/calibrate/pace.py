@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from laudc.calibrate.resting import threads_rest
 from laudc.predict.interface import Conditions
 
 _CALLS = 25
-# A measurement is interrupted so often for a look at the clock, of so many calls, after so many that bring the work
-# back into the core's caches: the first of these takes a quarter longer.
-_LOOK_EVERY_NS, _LOOK_CALLS, _LOOK_WARMUP = 40e6, 4, 5
+# A measurement is interrupted so often for a look, of so many calls, after so many that bring the work back into the
+# core's caches: the first of these takes a quarter longer. With several threads a look takes twice as long.
+_LOOK_EVERY_NS, _LOOK_TEAM_EVERY_NS, _LOOK_CALLS, _LOOK_WARMUP = 40e6, 80e6, 4, 5
 # Calls no longer than this find things of their own in a core's caches.
 _SHORT_NS = 3e6
 # Floats that are gone through at a time, and pieces of so many: more than most last-level caches hold. Of each cache
@@ -74,10 +75,6 @@ class Pace:
         """How many times as slow as usual the machine is: its clock or its memory, whichever is slower."""
         memory = 1 + _MEMORY_COUNTS * (self.memory_ns / usual.memory_ns - 1)
         return max(self.clock_ns / usual.clock_ns, memory)
-
-    def at_clock(self, clock_ns: float) -> Pace:
-        """The same at another clock, which shared work follows as well."""
-        return replace(self, clock_ns=clock_ns, team_ns=clock_ns * self.shared)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pace:
@@ -151,36 +148,46 @@ class PaceMeter:
         """How slow these, around a measurement, are beside all that was seen so far."""
         return slowness(paces, usual_pace(self._seen))
 
-    def meanwhile(self) -> ClockWatch:
-        """Looks at the clock while something is timed on one thread. With more threads there is nothing to look with:
-        those of two sessions that take turns keep each other's cores busy."""
-        return ClockWatch(self._alone if self._together is None else None)
+    def meanwhile(self) -> PaceWatch:
+        """Looks at the same while something is timed, memory and caches left out."""
+        return PaceWatch(self._alone, self._together)
 
 
-class ClockWatch:
-    """Looks at the clock between the calls of a measurement, by `alone` (None: it does not). Where a neighbour shares
-    a core, its clock changes by a tenth within some hundredths of a second, and what it was before and after tells
-    less than nothing."""
+class PaceWatch:
+    """Looks at the pace between the calls of a measurement, by what a `PaceMeter` has. Where neighbours share the
+    cores, a clock changes by a tenth within some hundredths of a second, and what shared work takes by half: what they
+    were before and after tells less than nothing. Sessions of several threads can take turns only if their threads rest
+    in between (`laudc.calibrate.resting`): where they do not, nobody looks."""
 
-    def __init__(self, alone: Callable[[], Any] | None) -> None:
-        self._alone = alone
-        self._seen: list[float] = []
+    def __init__(self, alone: Callable[[], Any], together: Callable[[], Any] | None) -> None:
+        self._alone, self._together = alone, together
+        self._every_ns = _LOOK_EVERY_NS if together is None else _LOOK_TEAM_EVERY_NS
+        self._clock: list[float] = []
+        self._team: list[float] = []
         self._looked = time.perf_counter_ns()
 
     def between(self, call: Callable[[], Any], last_ns: float) -> None:
         """Looks if it is time to, after a `call` that took `last_ns`. A short one finds things of its own in the core's
         caches no more after that: it is made once again, before the next is timed."""
-        if self._alone is None or time.perf_counter_ns() - self._looked < _LOOK_EVERY_NS:
+        if time.perf_counter_ns() - self._looked < self._every_ns:
             return
-        calls = [_call_ns(self._alone) for _ in range(_LOOK_WARMUP + _LOOK_CALLS)]
-        self._seen += calls[_LOOK_WARMUP:]
+        if self._together is None or threads_rest():
+            self._look()
+            if last_ns < _SHORT_NS:
+                call()
         self._looked = time.perf_counter_ns()
-        if last_ns < _SHORT_NS:
-            call()
+
+    def _look(self) -> None:
+        if self._together is not None:
+            self._team += _look_ns(self._together)
+        self._clock += _look_ns(self._alone)
 
     def told(self, pace: Pace) -> Pace:
-        """A pace of before or after with the clock that was seen meanwhile, as `Pace.clock_ns` has it."""
-        return pace.at_clock(_quartile(self._seen)) if self._seen else pace
+        """A pace of before or after with what was seen meanwhile, as `Pace.clock_ns` and `Pace.team_ns` have it."""
+        if not self._clock:
+            return pace
+        clock = _quartile(self._clock)
+        return replace(pace, clock_ns=clock, team_ns=_quartile(self._team) if self._team else clock)
 
 
 def cache_share(last_cache: int, reader: Callable[[int], Callable[[int], float]] | None = None) -> float:
@@ -224,6 +231,10 @@ def _reader(last_cache: int) -> Callable[[int], float]:
 def _memory() -> np.ndarray:
     """What is read, the same for every number of threads."""
     return np.ones((_PIECES, _STREAM), np.float32)[:, ::_LINE]
+
+
+def _look_ns(call: Callable[[], Any]) -> list[float]:
+    return [_call_ns(call) for _ in range(_LOOK_WARMUP + _LOOK_CALLS)][_LOOK_WARMUP:]
 
 
 def _calls_ns(call: Callable[[], Any]) -> float:

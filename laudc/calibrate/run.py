@@ -438,7 +438,7 @@ def fit_all(
     sections: dict[str, Any] = {}
     usual = usual_conditions(samples)
     slower = {count: median_over_usual([one for one in samples if one.threads == count]) for count in usual}
-    samples = [one.at_clock(usual[one.threads].clock_ns).scaled(slower[one.threads]) for one in samples]
+    samples = [one.scaled(slower[one.threads]) for one in samples]
     for family in FAMILIES:
         own = [design for design in designs if design.family == family]
         if not own:

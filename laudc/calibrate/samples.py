@@ -17,7 +17,7 @@ from laudc.errors import UserError
 from laudc.files import atomic_write
 from laudc.predict.interface import Conditions
 
-SIDE_VERSION = 7
+SIDE_VERSION = 8
 # Where the middle calls are spread evenly, the mean of the faster half, without the fastest twentieth, lies below the
 # median by this share of the width of the middle half.
 _TO_MEDIAN = 0.45
@@ -33,7 +33,7 @@ class Sample:
         total_ns: around the whole call, mean of the faster half of the calls.
         spread: width of the middle half of the calls over the median.
         foreign: cores that other processes took meanwhile.
-        paces: the machine's pace before and after.
+        paces: the machine's pace before and after, as far as nobody looked in between.
         counts: the work of each block, as `laudc.predict.work.first_row` has it: of the one image, or means.
         block_ns: mean of each block in the same calls; None for blocks of the runtime, which have no clock.
     """
@@ -57,9 +57,9 @@ class Sample:
         """See `laudc.calibrate.pace.slowness`."""
         return slowness(self.paces, usual)
 
-    def at_clock(self, clock_ns: float) -> Sample:
-        """What the same would have taken at another clock."""
-        return self.scaled(clock_ns / self.conditions.clock_ns)
+    def at_clock(self, clock_ns: float, share: float = 1.0) -> Sample:
+        """What the same would have taken at another clock; `share`: how far it follows it, see `Fit.clock_share`."""
+        return self.scaled((clock_ns / self.conditions.clock_ns) ** share)
 
     def scaled(self, factor: float) -> Sample:
         """So many times as long, the call and each of its blocks."""

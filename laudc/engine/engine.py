@@ -165,6 +165,7 @@ def load_engine(
     *,
     threads: int | None = None,
     change: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda graph: graph,
+    spin_us: int | None = None,
 ) -> Engine:
     """Loads an engine after checking the file and that this machine can run it.
 
@@ -173,6 +174,8 @@ def load_engine(
         threads: threads of the runtime's pool; None lets the runtime choose (one per core).
         change: makes the graph that is run of the bundle's, such as one with further outputs; an engine that its
             runtime has compiled ahead has none and stays as it is.
+        spin_us: how long threads of a CPU wait busily for more work after a call, in microseconds; None lets the
+            runtime choose.
 
     Raises:
         UserError: the bundle is damaged, or was built for another CPU, runtime or library version; the
@@ -201,4 +204,4 @@ def load_engine(
         return Engine(bundle, runtime.load(bundle.read(PLAN), schedule=bundle.manifest.blocks))
     graph, weights = read_weights(bundle)
     model, folder = change(graph).SerializeToString(), bundle.path.resolve().parent
-    return Engine(bundle, runtime.load(model, threads=threads, weights=weights, weights_folder=folder))
+    return Engine(bundle, runtime.load(model, threads=threads, weights=weights, weights_folder=folder, spin_us=spin_us))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ def _nobody_looks(call: Callable[[], Any], last_ns: float) -> None:
 class Watch:
     """What `watched_conditions` has seen; None before it ends, and where nobody looked. `change`: how many times as
     long as at best shared work took at worst. `between`: to be called after each timed call, with it and its time (see
-    `laudc.calibrate.pace.ClockWatch`)."""
+    `laudc.calibrate.pace.PaceWatch`)."""
 
     conditions: Conditions | None = None
     change: float = 1.0
@@ -34,12 +33,13 @@ class Watch:
 
 @contextlib.contextmanager
 def watched_conditions(threads: int) -> Iterator[Watch]:
-    """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after; alone also
-    between the calls, where these are of one thread. As in a calibration, it waits in between until nobody's threads
-    spin any more. A look takes some milliseconds, which anything may disturb: of several the middle one counts."""
-    from laudc.calibrate.measure import SETTLE_SECONDS, CpuMeasurer
+    """Times the fixed work of `laudc.calibrate.pace`, alone and shared by so many threads, before and after, and
+    between the calls as in a calibration. All threads rest when it does. A look takes some milliseconds, which anything
+    may disturb: of several the middle one counts."""
+    from laudc.calibrate.measure import CpuMeasurer
     from laudc.calibrate.pace import Pace, conditions, of_known_shares, shared_change
     from laudc.calibrate.pinning import caller_pinned
+    from laudc.calibrate.resting import settle
 
     meter = CpuMeasurer().pace(threads)
     meanwhile = meter.meanwhile()
@@ -48,7 +48,7 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
     def look() -> Pace:
         seen = []
         for _ in range(_LOOKS):
-            time.sleep(SETTLE_SECONDS)
+            settle()
             with caller_pinned():
                 seen.append(meter.in_caches())
         clock_ns = statistics.median(pace.clock_ns for pace in seen)
@@ -56,7 +56,7 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
         return Pace(clock_ns, clock_ns * shared, math.nan, of_known_shares(seen, statistics.median))
 
     before = look()
-    time.sleep(SETTLE_SECONDS)
+    settle()
     yield watch
     paces = tuple(map(meanwhile.told, (before, look())))
     watch.conditions, watch.change = conditions(paces, threads), shared_change(paces)

@@ -80,6 +80,7 @@ def profile(
         UserError: engine, images or numbers are unusable, or the bundle lacks the portable model that
             `against_dense` needs.
     """
+    from laudc.calibrate.resting import SPIN_US
     from laudc.devices import threads_per_call
     from laudc.engine.engine import load_engine
     from laudc.ops.macs import network_shape
@@ -94,7 +95,7 @@ def profile(
     if isinstance(images, (str, os.PathLike)):
         images = [images]
     threads = threads_per_call(threads)
-    with load_engine(engine, threads=threads) as loaded:
+    with load_engine(engine, threads=threads, spin_us=SPIN_US) as loaded:
         portable = _portable(loaded, needed=against_dense)
         inputs = collect_inputs(loaded.manifest, images, batch)
         progress("activation", 0.0)

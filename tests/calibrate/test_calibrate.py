@@ -113,6 +113,18 @@ class MovingMachine(MadeUpMachine):
         return float(terms @ fit.block.ns + excess * self.section_ns * terms[TERMS.index("section")])
 
 
+class DriftingMachine(MadeUpMachine):
+    """The clock is another while each network is measured; its times follow by the square root of it."""
+
+    def _pace(self, design, threads):
+        clock = 1 + 0.06 * np.sin(design.index)
+        return Pace(PACE.clock_ns * clock, PACE.team_ns * clock, PACE.memory_ns)
+
+    def _factor(self) -> float:
+        clock = 1 + 0.06 * np.sin(self.measured[-1][0])
+        return super()._factor() * float(np.sqrt(clock))
+
+
 class CrowdedMachine(MadeUpMachine):
     """While every second network is measured, neighbours leave half of the last-level cache."""
 
@@ -212,6 +224,19 @@ def test_what_handing_over_costs_is_found(tmp_path) -> None:
     record = draw_designs(1)[0].records(64)[-1][1]
     terms = block_terms(record, count_block(record, None, None, 1), Machine("avx512", 2, 32 << 20, 1 << 20), Place())[0]
     assert two.block.ns @ terms == pytest.approx(truth @ terms, rel=0.15)
+
+
+def test_how_far_times_follow_the_clock_is_found(tmp_path) -> None:
+    _calibrate(tmp_path / "mine.yaml", measurer=DriftingMachine(noise=0.01))
+    for threads in (1, 2):
+        model = model_of(load_profile(tmp_path / "mine.yaml"), threads)
+        assert model.fit.clock_share == pytest.approx(0.5, abs=0.15)
+        slower = model.at(replace(model.conditions, clock_ns=1.1 * model.conditions.clock_ns))
+        frame = frame_of(draw_designs(1)[0])
+        ratio = slower.frame_ns(frame, own_stem=True) / model.frame_ns(frame, own_stem=True)
+        assert ratio == pytest.approx(1.1**model.fit.clock_share)
+    _calibrate(tmp_path / "steady.yaml", measurer=MadeUpMachine(noise=0.01))
+    assert model_of(load_profile(tmp_path / "steady.yaml"), 1).fit.clock_share == 1.0
 
 
 def test_what_neighbours_leave_of_the_cache_is_told(tmp_path) -> None:

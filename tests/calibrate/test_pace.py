@@ -80,17 +80,36 @@ def test_the_clock_is_looked_at_meanwhile(monkeypatch) -> None:
     # Right after it there is nothing to look at, and what is short is made again before the next is timed.
     watch.between(measured, 1e6)
     assert again == [59_000_000]
-    assert watch.told(Pace(2e6, 1.2e6, 700.0, 0.5)) == Pace(1e6, 6e5, 700.0, 0.5)
+    assert watch.told(Pace(2e6, 2e6, 700.0, 0.5)) == Pace(1e6, 1e6, 700.0, 0.5)
     now[0] = 200_000_000
     watch.between(measured, 1e8)
     assert len(again) == 1
     assert watch.told(USUAL).clock_ns == pytest.approx(1.0e6, rel=0.06)
 
 
-def test_sessions_that_would_disturb_each_other_are_not_looked_with() -> None:
-    watch = PaceMeter(lambda: None, lambda: None).meanwhile()
-    assert watch.told(USUAL) == USUAL
+def test_shared_work_is_looked_at_where_threads_rest(monkeypatch) -> None:
+    now, rest = [0], [True]
+    monkeypatch.setattr(module.time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(module, "threads_rest", lambda: rest[0])
+
+    def takes(ns: int):
+        def call() -> None:
+            now[0] += ns
+
+        return call
+
+    watch = PaceMeter(takes(1000), takes(700)).meanwhile()
+    now[0] = 50_000_000
+    watch.between(lambda: pytest.fail("it is too early"), 1.0)
+    now[0] = 90_000_000
+    watch.between(lambda: None, 1.0)
+    assert watch.told(Pace(900.0, 500.0, 700.0, 0.5)) == Pace(1000.0, 700.0, 700.0, 0.5)
+    # Threads of another session that keep the cores busy would be timed with it.
+    rest[0] = False
+    watch = PaceMeter(takes(1000), takes(700)).meanwhile()
+    now[0] += 90_000_000
     watch.between(lambda: pytest.fail("nothing was looked at"), 1.0)
+    assert watch.told(USUAL) == USUAL
 
 
 def test_what_sharing_costs_must_not_change_meanwhile() -> None:
@@ -127,6 +146,7 @@ def test_samples_are_brought_to_a_clock() -> None:
     assert sample.conditions.clock_ns == 1000.0
     slower = sample.at_clock(1200.0)
     assert slower.total_ns == pytest.approx(6000.0) and slower.block_ns == (pytest.approx(2400.0), None)
+    assert sample.at_clock(1200.0, share=0.5).total_ns == pytest.approx(5000.0 * 1.2**0.5)
     assert sample.slowness(USUAL) == pytest.approx((1 + (800 / 1100) / (500 / 900)) / 2)
 
 

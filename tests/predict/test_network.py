@@ -248,12 +248,20 @@ def test_a_fit_survives_its_file() -> None:
         Fit.from_dict({**fit.to_dict(), "threads": 0})
     # Some work costs more where cores are apart, some less.
     apart = fit.block.ns * np.where(np.arange(len(TERMS)) % 2, 2, -2)
-    told = replace(fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, apart))
+    told = replace(fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, apart), clock_share=0.7)
     again = Fit.from_dict(told.to_dict())
-    assert again.usual == told.usual
+    assert again.usual == told.usual and again.clock_share == 0.7
     assert np.allclose(again.block.apart_ns, told.block.apart_ns)
-    for damaged in ({"clock_ns": 0.0}, {"handover": -0.1}, {"handover": float("nan")}, {"cache_share": 1.5}):
-        with pytest.raises(ValueError, match="clock_ns|cache_share"):
+    nan = float("nan")
+    for damaged in (
+        {"clock_ns": 0.0},
+        {"handover": -0.1},
+        {"handover": nan},
+        {"cache_share": 1.5},
+        {"clock_share": 1.1},
+        {"clock_share": nan},
+    ):
+        with pytest.raises(ValueError, match="clock_ns|cache_share|clock_share"):
             Fit.from_dict({**told.to_dict(), **damaged})
 
 

@@ -76,6 +76,7 @@ class TensorRt:
         weights: Mapping[str, NDArray[Any]] | None = None,
         weights_folder: Path | None = None,
         schedule: Sequence[Mapping[str, Any]] = (),
+        spin_us: int | None = None,
     ) -> TensorRtRunner:
         """See `Backend.load`; `model` is a serialised engine, which holds its weights."""
         import tensorrt as trt

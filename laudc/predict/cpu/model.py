@@ -27,7 +27,9 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Fit:
     """What work costs, for one family and number of threads. `usual`: the conditions of the machine when nothing slows
-    it down; its clock is the one that costs are for. None: nobody knows."""
+    it down; its clock is the one that costs are for. None: nobody knows. `clock_share`: by how much times follow the
+    clock that is told: with its power. What is told is one noisy reading, and what slows arithmetic in a core's own
+    caches down, such as a neighbour on the same core, slows other work less."""
 
     threads: int
     block: Cost
@@ -37,6 +39,7 @@ class Fit:
     network_intervals: tuple[Interval, ...]
     family: str = RESNET
     usual: Conditions | None = None
+    clock_share: float = 1.0
 
     def blocks_ns(self, terms: Array, excess: Array) -> Array:
         """Time of blocks from their terms (blocks, terms), each at its own handover (blocks,)."""
@@ -52,6 +55,7 @@ class Fit:
         return {
             "threads": self.threads,
             **({} if self.usual is None else _known(self.usual)),
+            "clock_share": round(self.clock_share, 3),
             "block_ns": _named(about.block_names, self.block.ns),
             "block_apart_ns": _named(about.block_names, self.block.apart_ns),
             "outside_ns": _named(about.outside_names, self.outside.ns),
@@ -77,6 +81,7 @@ class Fit:
             tuple(Interval(**entry) for entry in data.get("network_intervals", ())),
             family,
             _conditions(data) if "clock_ns" in data else None,
+            _share(data.get("clock_share", 1.0)),
         )
 
 
@@ -109,6 +114,13 @@ def _conditions(data: Mapping[str, Any]) -> Conditions:
     if not (math.isnan(usual.cache_share) or 0 < usual.cache_share <= 1):
         raise ValueError(f"cache_share {usual.cache_share}")
     return usual
+
+
+def _share(value: Any) -> float:
+    share = float(value)
+    if not 0 <= share <= 1:
+        raise ValueError(f"clock_share {share}")
+    return share
 
 
 def _known(conditions: Conditions) -> dict[str, float]:
@@ -147,7 +159,7 @@ class CpuModel:
         now, usual = self._conditions, self.fit.usual
         if now is None or usual is None:
             return 0.0, 1.0
-        return now.excess(usual), now.clock_ns / usual.clock_ns
+        return now.excess(usual), float((now.clock_ns / usual.clock_ns) ** self.fit.clock_share)
 
     @property
     def threads(self) -> int:
