@@ -230,7 +230,8 @@ def test_how_far_times_follow_the_clock_is_found(tmp_path) -> None:
     _calibrate(tmp_path / "mine.yaml", measurer=DriftingMachine(noise=0.01))
     for threads in (1, 2):
         model = model_of(load_profile(tmp_path / "mine.yaml"), threads)
-        assert model.fit.clock_share == pytest.approx(0.5, abs=0.15)
+        # Of a dozen networks the fit follows some of it by itself; what is missed leaves the clock as it was told.
+        assert 0.4 < model.fit.clock_share < 0.75
         slower = model.at(replace(model.conditions, clock_ns=1.1 * model.conditions.clock_ns))
         frame = frame_of(draw_designs(1)[0])
         ratio = slower.frame_ns(frame, own_stem=True) / model.frame_ns(frame, own_stem=True)
