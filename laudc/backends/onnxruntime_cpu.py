@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 MIN_VERSION = (1, 20)
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-
-# Runtimes before 1.24 do not know it, and do not mind.
+# Older runtimes do not know it, and do not mind.
 _SPIN = "session.intra_op.spin_duration_us"
 
 
