@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-# How long threads of a measured session wait busily, in microseconds: no parallel section within a call comes as late.
+# How long threads of a measured session wait busily, in microseconds: hardly a parallel section comes later in a call.
 # Runtimes that know no such option do as they like, and `threads_rest` finds out.
 SPIN_US = 1000
 # What they take at most, with what the runtime makes of that.
