@@ -12,7 +12,7 @@ else may run meanwhile. `networks`: end to end and every block of 224 variants. 
 from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `families`:
 LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
-roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement, and with one thread
+roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement, and
 between its calls, tell the clock, what sharing work between cores cost, and how much of the last-level cache neighbours
 left: predictions are told all three, as in `laudc profile`; errors without that are printed beside. Rows are left out
 and counted where the clock was more than 8 % slower than usual, memory a third slower, or where what sharing costs
@@ -112,7 +112,6 @@ def image_rounds(
     slow = 0
     while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
         time.sleep(PAUSE_SECONDS * min(slow, 3))
-        settle()
         rounds.append(between_looks(around, functools.partial(time_images, runner, images)))
         slow = sum(slowness(found) > SLOW for found in rounds)
     return sorted(rounds, key=slowness)[:ROUNDS]
@@ -159,7 +158,6 @@ def measure_schedule(variant: Variant, threads: list[int]) -> Rows:
 
 def time_runner(built: Built, threads: int) -> Timed:
     """Calls and their blocks, at the best pace of a few attempts."""
-    settle()
     runner = built.runners[threads]
     return time_undisturbed(lambda: runner.run(built.images), lambda: runner.block_times_ns, pace(threads))
 

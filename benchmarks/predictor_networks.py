@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from laudc import backends
-from laudc.calibrate.pinning import load_pinned
-from laudc.calibrate.resting import SPIN_US
+from laudc.calibrate.measure import load_measured
 from laudc.calibrate.synthetic import Drawn, cuts_for, synthetic_image, synthetic_network
 from laudc.engine.weights import as_engines_hold
 from laudc.ops.packing import ALIGN, TAIL, round_up
@@ -91,8 +89,7 @@ class Built:
         self._packed = {name: values for name, values in weights.items() if name.endswith(".packed")}
         serialized = scheduled.SerializeToString()
         self.runners = {
-            count: load_pinned(partial(backend.load, serialized, threads=count, weights=weights, spin_us=SPIN_US))
-            for count in threads
+            count: load_measured(backend, serialized, count, weights) for count in threads
         }
         for name, record in self.records:
             self._write(name, record, np.zeros(record.mask_groups), np.zeros(record.channel_groups))

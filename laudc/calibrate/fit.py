@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,16 @@ class _Rows:
         share = self.block_ns / self.total_ns[self.block_sample]
         return np.asarray(np.sqrt(share / share.mean()))
 
+    def at_usual_clock(self, share: float) -> _Rows:
+        """What the same would have taken at the usual clock, where times follow it by so much (`Fit.clock_share`)."""
+        slower = self.clock**share
+        return replace(
+            self,
+            block_ns=self.block_ns / slower[self.block_sample],
+            outside_ns=self.outside_ns / slower,
+            total_ns=self.total_ns / slower,
+        )
+
     def without(self, designs: set[int]) -> _Rows:
         """The rows of the other networks."""
         return self._where(~np.isin(self.block_design, list(designs)), ~np.isin(self.design, list(designs)))
@@ -101,8 +111,9 @@ def fit_threads(
     """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
     `usual`: the clock that costs are for, and the handover when nothing slows the machine down."""
     seen = [sample for sample in samples if sample.threads == machine.threads]
-    share = _clock_share(_rows(designs, seen, machine, usual, 1.0), machine)
-    rows = _rows(designs, seen, machine, usual, share)
+    measured = _rows(designs, seen, machine, usual)
+    share = _clock_share(measured, machine)
+    rows = measured.at_usual_clock(share)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
     if len(rows.block_ns) >= _RESIDUAL_LEAST_BLOCKS:
@@ -134,19 +145,14 @@ def fit_threads(
 def _clock_share(rows: _Rows, machine: Machine) -> float:
     """By how much times follow the clock (`Fit.clock_share`): what networks left out took, all told at the usual clock
     as if they followed it altogether, tells how much that overdoes. Where clocks hardly differed it stays so."""
-    held = _held_out(rows, machine, residual=False)
+    held = _held_out(rows.at_usual_clock(1.0), machine, residual=False)
     told = np.log(held.clock)
     missed = np.clip(np.log(held.calls_measured / held.calls), -_CLOCK_MISSED, _CLOCK_MISSED)
     slope = (told - told.mean()) @ (missed - missed.mean()) / (np.sum((told - told.mean()) ** 2) + _CLOCK_RIDGE)
     return float(np.clip(1 + slope, 0, 1))
 
 
-def _rows(
-    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions, share: float
-) -> _Rows:
-    """The samples at the usual clock, which they follow by this `share`."""
-    clocks = [sample.conditions.clock_ns / usual.clock_ns for sample in samples]
-    samples = [sample.at_clock(usual.clock_ns, share) for sample in samples]
+def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions) -> _Rows:
     by_index = {design.index: design for design in designs}
     name = designs[0].family
     family = CPU_FAMILIES[name]
@@ -189,7 +195,7 @@ def _rows(
         ~(np.stack(outside) - np.stack(around) > 0).any(axis=0),
         np.asarray(owners),
         np.asarray([sample.conditions.excess(usual) for sample in samples]),
-        np.asarray(clocks),
+        np.asarray([sample.conditions.clock_ns / usual.clock_ns for sample in samples]),
     )
 
 

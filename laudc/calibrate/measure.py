@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -29,6 +29,8 @@ from laudc.predict.work import count_work, first_row
 
 if TYPE_CHECKING:
     import onnx
+
+    from laudc.backends.interface import Backend, Runner
 
 Masks = dict[str, dict[str, np.ndarray]]
 Result = TypeVar("Result")
@@ -100,7 +102,7 @@ class CpuMeasurer:
         """The same one for all meters: what one thread does alone is part of each."""
         if threads not in self._pace_calls:
             serialized, image = self._pace_network
-            runner = load_pinned(lambda: self._backend.load(serialized, threads=threads, spin_us=SPIN_US))
+            runner = load_measured(self._backend, serialized, threads)
             self._pace_calls[threads] = lambda: runner.run(image)
         return self._pace_calls[threads]
 
@@ -137,9 +139,7 @@ class CpuMeasurer:
         built = self._built_of(design)
         scheduled = self._lower(design, built.portable, kind)
         weights, serialized = as_engines_hold(scheduled), scheduled.SerializeToString()
-        runner = load_pinned(
-            lambda: self._backend.load(serialized, threads=threads, weights=weights, spin_us=SPIN_US)
-        )
+        runner = load_measured(self._backend, serialized, threads, weights)
         return time_undisturbed(lambda: runner.run(built.image), lambda: runner.block_times_ns, self.pace(threads))
 
     def sample(self, design: Design, kind: str, threads: int, timed: Timed) -> Sample:
@@ -228,9 +228,17 @@ class Timed:
         return float(self.totals[faster].mean()), self.blocks[faster].mean(axis=0)
 
 
+def load_measured(
+    backend: Backend, model: bytes, threads: int, weights: Mapping[str, np.ndarray] | None = None
+) -> Runner:
+    """A session that can be measured in turn with others: each of its threads is tied to one core and rests soon after
+    a call."""
+    return load_pinned(lambda: backend.load(model, threads=threads, weights=weights, spin_us=SPIN_US))
+
+
 def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pace: PaceMeter) -> Timed:
     """`time_calls`, again when the machine was busy or slow; the attempt at the best pace counts. Threads of sessions
-    that `call` and `pace` run should have been loaded with `load_pinned`."""
+    that `call` and `pace` run should have been loaded with `load_measured`."""
     with caller_pinned():
         return _best_attempt(call, block_times, pace)
 
@@ -248,7 +256,6 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
 
     for attempt in range(_ATTEMPTS):
         time.sleep(_PAUSE_SECONDS * attempt)
-        settle()
         paces, (totals, blocks, foreign) = between_looks(pace, timed)
         attempts.append(Timed(totals, blocks, foreign, paces))
         if rank(min(attempts, key=rank)) <= (False, SLOW):
@@ -259,6 +266,7 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
 def between_looks(pace: PaceMeter, timed: Callable[[PaceWatch], Result]) -> tuple[tuple[Pace, Pace], Result]:
     """The pace before and after `timed`, which is handed what looks at it meanwhile, and its result; all threads rest
     when either begins."""
+    settle()
     before = pace.now()
     settle()
     watch = pace.meanwhile()

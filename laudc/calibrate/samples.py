@@ -57,9 +57,9 @@ class Sample:
         """See `laudc.calibrate.pace.slowness`."""
         return slowness(self.paces, usual)
 
-    def at_clock(self, clock_ns: float, share: float = 1.0) -> Sample:
-        """What the same would have taken at another clock; `share`: how far it follows it, see `Fit.clock_share`."""
-        return self.scaled((clock_ns / self.conditions.clock_ns) ** share)
+    def at_clock(self, clock_ns: float) -> Sample:
+        """What the same would have taken at another clock."""
+        return self.scaled(clock_ns / self.conditions.clock_ns)
 
     def scaled(self, factor: float) -> Sample:
         """So many times as long, the call and each of its blocks."""

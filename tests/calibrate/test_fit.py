@@ -7,6 +7,7 @@ import pytest
 
 from laudc.calibrate.design import draw_designs, turn_of
 from laudc.calibrate.fit import (
+    _Rows,
     conformal_interval,
     left_out_together,
     network_intervals,
@@ -63,3 +64,17 @@ def test_whole_calibrations_are_left_out_where_there_are_several() -> None:
     assert sum(map(len, folds)) == 24
     # None of one calibration alone.
     assert all({turn_of(name) for name in fold} == {0, 1} for fold in folds)
+
+
+def test_times_follow_the_clock_by_their_share() -> None:
+    """What is measured at 1000/1200 of the usual time of the fixed work takes longer as usual."""
+    two = np.array([2000.0, 1000.0])
+    rows = _Rows(
+        "resnet", np.ones((2, 1)), two, np.zeros(2), np.zeros(2, int), np.ones((1, 1)), np.array([2000.0]),
+        np.array([5000.0]), np.ones(1, bool), np.ones(1, bool), np.zeros(1), np.zeros(1), np.array([1000.0 / 1200.0]),
+    )  # fmt: skip
+    slower = rows.at_usual_clock(0.5)
+    assert slower.total_ns == pytest.approx(5000.0 * 1.2**0.5)
+    assert slower.outside_ns == pytest.approx(2000.0 * 1.2**0.5)
+    assert slower.block_ns == pytest.approx(two * 1.2**0.5)
+    assert rows.at_usual_clock(1.0).total_ns == pytest.approx(6000.0)

@@ -146,7 +146,6 @@ def test_samples_are_brought_to_a_clock() -> None:
     assert sample.conditions.clock_ns == 1000.0
     slower = sample.at_clock(1200.0)
     assert slower.total_ns == pytest.approx(6000.0) and slower.block_ns == (pytest.approx(2400.0), None)
-    assert sample.at_clock(1200.0, share=0.5).total_ns == pytest.approx(5000.0 * 1.2**0.5)
     assert sample.slowness(USUAL) == pytest.approx((1 + (800 / 1100) / (500 / 900)) / 2)
 
 
