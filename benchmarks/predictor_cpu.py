@@ -101,12 +101,12 @@ def measure_trace(variant: Variant, threads: list[int]) -> Rows:
 
 def image_rounds(
     runner: Any, images: list[np.ndarray], around: PaceMeter
-) -> list[tuple[tuple[Pace, Pace], list[int]]]:
+) -> list[tuple[tuple[Pace, Pace], list[float]]]:
     """(pace before and after, time of every image in ns) of the five rounds at the best pace, of as many as it takes to
     have five at the machine's usual pace, or a dozen. Slow phases last seconds: after a slow round some time passes."""
-    rounds: list[tuple[tuple[Pace, Pace], list[int]]] = []
+    rounds: list[tuple[tuple[Pace, Pace], list[float]]] = []
 
-    def slowness(found: tuple[tuple[Pace, Pace], list[int]]) -> float:
+    def slowness(found: tuple[tuple[Pace, Pace], list[float]]) -> float:
         return around.slowness(found[0])
 
     slow = 0
@@ -117,16 +117,16 @@ def image_rounds(
     return sorted(rounds, key=slowness)[:ROUNDS]
 
 
-def time_images(runner: Any, images: list[np.ndarray], watch: PaceWatch) -> list[int]:
-    """One call per image, ns; `watch` looks in between."""
-    totals = []
+def time_images(runner: Any, images: list[np.ndarray], watch: PaceWatch) -> list[float]:
+    """One call per image, ns; `watch` looks in between, and evens them out."""
+    totals: list[int] = []
     runner.run(images[-1])
     for image in images:
         start = time.perf_counter_ns()
         runner.run(image)
         totals.append(time.perf_counter_ns() - start)
         watch.between(functools.partial(runner.run, image), totals[-1])
-    return totals
+    return (watch.evened() * totals).tolist()
 
 
 def measure_schedule(variant: Variant, threads: list[int]) -> Rows:

@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 _WARMUP = 3
 _LEAST_CALLS, _MOST_CALLS = 9, 150
-_LEAST_SECONDS = 0.3
+_LEAST_SECONDS = 0.5
 # Measured again, so many times, when others took more of the machine than this.
 _DISTURBED = 0.08
 # Slow phases last some seconds: each attempt waits longer than the one before.
@@ -211,8 +211,8 @@ class CpuMeasurer:
 
 @dataclass(frozen=True)
 class Timed:
-    """Wall times of calls (calls,) and of their blocks (calls, blocks) in ns; what other processes took meanwhile, in
-    cores; and the machine's pace before and after."""
+    """Wall times of calls (calls,) and of their blocks (calls, blocks) in ns, evened out (`PaceWatch.evened`); what
+    other processes took meanwhile, in cores; and the machine's pace before and after."""
 
     totals: np.ndarray
     blocks: np.ndarray
@@ -220,12 +220,11 @@ class Timed:
     paces: tuple[Pace, Pace]
 
     def usual(self) -> tuple[float, np.ndarray]:
-        """Wall time of a usual call and of its blocks (blocks,), ns: means over the faster half of the calls, without
-        the very fastest; what disturbs a call only ever makes it slower. Medians of each block would not add up: in
-        nearly every call some block is slow, but seldom the same."""
-        low, high = np.percentile(self.totals, (5, 50))
-        faster = (self.totals >= low) & (self.totals <= high)
-        return float(self.totals[faster].mean()), self.blocks[faster].mean(axis=0)
+        """Wall time of a usual call and of its blocks (blocks,), ns: means over the middle half of the calls.
+        Medians of each block would not add up: in nearly every call some block is slow, but seldom the same."""
+        low, high = np.percentile(self.totals, (25, 75))
+        middle = (self.totals >= low) & (self.totals <= high)
+        return float(self.totals[middle].mean()), self.blocks[middle].mean(axis=0)
 
 
 def load_measured(
@@ -279,7 +278,7 @@ def time_calls(
     call: Callable[[], Any], block_times: Callable[[], Any], watch: PaceWatch
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wall time of each call (calls,), and what `block_times` gives after each (calls, blocks), in ns; `watch` looks in
-    between."""
+    between, and evens them out."""
     for _ in range(_WARMUP):
         call()
     totals: list[int] = []
@@ -292,4 +291,5 @@ def time_calls(
         times = block_times()
         blocks.append(np.array([] if times is None else times, float))
         watch.between(call, totals[-1])
-    return np.asarray(totals, float), np.stack(blocks)
+    evened = watch.evened()
+    return evened * np.asarray(totals, float), evened[:, None] * np.stack(blocks)

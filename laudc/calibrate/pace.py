@@ -23,8 +23,11 @@ from laudc.predict.interface import Conditions
 
 _CALLS = 25
 # A measurement is interrupted so often for a look, of so many calls, after so many that bring the work back into the
-# core's caches: the first of these takes a quarter longer. With several threads a look takes twice as long.
-_LOOK_EVERY_NS, _LOOK_TEAM_EVERY_NS, _LOOK_CALLS, _LOOK_WARMUP = 40e6, 80e6, 4, 5
+# core's caches: the first of these takes a quarter longer. What several cores do together changes faster than a clock.
+_LOOK_EVERY_NS, _LOOK_TEAM_EVERY_NS, _LOOK_CALLS, _LOOK_WARMUP = 40e6, 20e6, 4, 5
+# By how much calls follow what was seen around them: networks measured again and again followed with powers of 0.5 (one
+# thread) and 0.77 (two), and anything in between evens them out as well.
+_FOLLOWS = 0.7
 # Calls no longer than this find things of their own in a core's caches.
 _SHORT_NS = 3e6
 # Floats that are gone through at a time, and pieces of so many: more than most last-level caches hold. Of each cache
@@ -162,13 +165,15 @@ class PaceWatch:
     def __init__(self, alone: Callable[[], Any], together: Callable[[], Any] | None) -> None:
         self._alone, self._together = alone, together
         self._every_ns = _LOOK_EVERY_NS if together is None else _LOOK_TEAM_EVERY_NS
-        self._clock: list[float] = []
-        self._team: list[float] = []
+        self._calls = 0
+        # How many calls there were before each look, and the logarithms of what the work took: alone, shared.
+        self._looks: list[tuple[int, float, float]] = []
         self._looked = time.perf_counter_ns()
 
     def between(self, call: Callable[[], Any], last_ns: float) -> None:
         """Looks if it is time to, after a `call` that took `last_ns`. A short one finds things of its own in the core's
         caches no more after that: it is made once again, before the next is timed."""
+        self._calls += 1
         if time.perf_counter_ns() - self._looked < self._every_ns:
             return
         if self._together is None or threads_rest():
@@ -178,16 +183,31 @@ class PaceWatch:
         self._looked = time.perf_counter_ns()
 
     def _look(self) -> None:
-        if self._together is not None:
-            self._team += _look_ns(self._together)
-        self._clock += _look_ns(self._alone)
+        team = None if self._together is None else _look_ns(self._together)
+        clock = _look_ns(self._alone)
+        self._looks.append((self._calls, math.log(clock), math.log(clock if team is None else team)))
+
+    def _around_calls(self) -> np.ndarray:
+        """(calls, 2) of what the work took around each call, alone and shared: logarithms, in between two looks."""
+        counts, *seen = np.asarray(self._looks).T
+        middles = np.arange(self._calls) + 0.5
+        return np.stack([np.interp(middles, counts, values) for values in seen], axis=1)
+
+    def evened(self) -> np.ndarray:
+        """(calls,) of factors that bring every call to the pace that was there on average; 1 where nobody looked. One
+        call in a burst of other work says less of the machine than the look next to it."""
+        if not self._looks:
+            return np.ones(self._calls)
+        shared = self._around_calls()[:, 1]
+        return np.asarray(np.exp(_FOLLOWS * (shared.mean() - shared)))
 
     def told(self, pace: Pace) -> Pace:
-        """A pace of before or after with what was seen meanwhile, as `Pace.clock_ns` and `Pace.team_ns` have it."""
-        if not self._clock:
+        """A pace of before or after with what was seen meanwhile, on average over the calls, as `Pace.clock_ns` and
+        `Pace.team_ns` have it."""
+        if not self._looks:
             return pace
-        clock = _quartile(self._clock)
-        return replace(pace, clock_ns=clock, team_ns=_quartile(self._team) if self._team else clock)
+        clock, team = map(float, np.exp(self._around_calls().mean(axis=0)))
+        return replace(pace, clock_ns=clock, team_ns=team)
 
 
 def cache_share(last_cache: int, reader: Callable[[int], Callable[[int], float]] | None = None) -> float:
@@ -233,8 +253,9 @@ def _memory() -> np.ndarray:
     return np.ones((_PIECES, _STREAM), np.float32)[:, ::_LINE]
 
 
-def _look_ns(call: Callable[[], Any]) -> list[float]:
-    return [_call_ns(call) for _ in range(_LOOK_WARMUP + _LOOK_CALLS)][_LOOK_WARMUP:]
+def _look_ns(call: Callable[[], Any]) -> float:
+    """The median: calls around the look are interrupted as often."""
+    return float(np.median([_call_ns(call) for _ in range(_LOOK_WARMUP + _LOOK_CALLS)][_LOOK_WARMUP:]))
 
 
 def _calls_ns(call: Callable[[], Any]) -> float:
@@ -243,15 +264,11 @@ def _calls_ns(call: Callable[[], Any]) -> float:
 
 
 def _quartile_ns(calls: list[Callable[[], Any]]) -> float:
-    return _quartile([_call_ns(call) for call in calls])
+    """The lower one: how fast it can be, not how often it was interrupted."""
+    return float(np.percentile([_call_ns(call) for call in calls], 25))
 
 
 def _call_ns(call: Callable[[], Any]) -> float:
     start = time.perf_counter_ns()
     call()
     return float(time.perf_counter_ns() - start)
-
-
-def _quartile(times: Sequence[float]) -> float:
-    """The lower one: how fast it can be, not how often it was interrupted."""
-    return float(np.percentile(times, 25))

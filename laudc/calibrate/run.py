@@ -14,7 +14,7 @@ from typing import Any
 from laudc.calibrate.design import Design, draw_families, turn_of
 from laudc.calibrate.measure import CpuMeasurer, Measurer
 from laudc.calibrate.pace import SLOW, Pace, shared_change, usual_pace
-from laudc.calibrate.samples import Sample, SideFile, median_over_usual
+from laudc.calibrate.samples import Sample, SideFile
 from laudc.devices import DeviceProfile, load_profile, save_profile, user_profile_path
 from laudc.errors import CheckFailed, UserError
 from laudc.files import check_file, sha256_bytes
@@ -437,8 +437,6 @@ def fit_all(
     ]
     sections: dict[str, Any] = {}
     usual = usual_conditions(samples)
-    slower = {count: median_over_usual([one for one in samples if one.threads == count]) for count in usual}
-    samples = [one.scaled(slower[one.threads]) for one in samples]
     for family in FAMILIES:
         own = [design for design in designs if design.family == family]
         if not own:
@@ -457,8 +455,8 @@ def fit_all(
         "clocks": read_clocks(),
         "laudc": laudc.__version__,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "method": "usual calls of made-up networks, weights from memory, brought to one clock and to what the median "
-        "call takes, with what cores far apart cost at the time; relative non-negative least squares; errors and "
+        "method": "usual calls of made-up networks, weights from memory, brought to one clock, "
+        "with what cores far apart cost at the time; relative non-negative least squares; errors and "
         "intervals on networks left out in turn",
         "samples": len(samples),
         "families": sections,

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shlex
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,10 +16,7 @@ from laudc.errors import UserError
 from laudc.files import atomic_write
 from laudc.predict.interface import Conditions
 
-SIDE_VERSION = 8
-# Where the middle calls are spread evenly, the mean of the faster half, without the fastest twentieth, lies below the
-# median by this share of the width of the middle half.
-_TO_MEDIAN = 0.45
+SIDE_VERSION = 9
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Sample:
     Attributes:
         design: index of the network.
         kind, threads: see `laudc.calibrate.design.KINDS`.
-        total_ns: around the whole call, mean of the faster half of the calls.
+        total_ns: around the whole call, mean of the middle half of the calls.
         spread: width of the middle half of the calls over the median.
         foreign: cores that other processes took meanwhile.
         paces: the machine's pace before and after, as far as nobody looked in between.
@@ -77,12 +73,6 @@ class Sample:
         counts = tuple(tuple(map(float, row)) for row in data["counts"])
         paces = tuple(map(Pace.from_dict, data["paces"]))
         return cls(**{**data, "paces": paces, "counts": counts, "block_ns": tuple(data["block_ns"])})
-
-
-def median_over_usual(samples: Sequence[Sample]) -> float:
-    """How many times as long the median call takes as a usual one, `total_ns`, in the median over the samples: call by
-    call it is too much chance, made by whatever disturbs the machine."""
-    return 1 / (1 - _TO_MEDIAN * statistics.median(sample.spread for sample in samples))
 
 
 class SideFile:

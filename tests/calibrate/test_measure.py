@@ -25,7 +25,7 @@ def test_usual_calls_and_their_blocks_add_up() -> None:
 
 
 def test_disturbed_calls_do_not_count() -> None:
-    totals = np.array([100.0] * 9 + [900.0, 1000.0])
+    totals = np.array([70.0] * 2 + [100.0] * 7 + [900.0, 1000.0])
     total, parts = Timed(totals, np.zeros((11, 0)), 0.0, PACES).usual()
     assert total == 100.0
     assert parts.shape == (0,)
