@@ -14,7 +14,8 @@ LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
 measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
 roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement, and
 between its calls, tell the clock, what sharing work between cores cost, and how much of the last-level cache neighbours
-left: predictions are told all three, as in `laudc profile`; errors without that are printed beside. Rows are left out
+left: predictions are told all three, as in `laudc profile`, for the
+passes of a network on average, for a trace round by round; errors without that are printed beside. Rows are left out
 and counted where the clock was more than 8 % slower than usual, memory a third slower, or where what sharing costs
 changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more, and those whose cores were
 further apart than usual; of all that was measured what is nearest to usual counts.
@@ -39,7 +40,7 @@ from predictor_networks import MODES, RATES, Built, Variant, all_variants
 from predictor_report import disturbed, read, report
 
 from laudc.calibrate.measure import CpuMeasurer, Timed, between_looks, time_undisturbed
-from laudc.calibrate.pace import SLOW, Pace, PaceMeter, PaceWatch
+from laudc.calibrate.pace import PaceMeter, PaceWatch
 from laudc.calibrate.pinning import caller_pinned
 from laudc.calibrate.resting import settle
 from laudc.ops.scheduled import Conv2Algorithm
@@ -47,8 +48,7 @@ from laudc.predict.activation import activation_from_masks
 
 PASSES = 3
 TRACE_IMAGES = 32
-ROUNDS, MOST_ROUNDS = 5, 12
-PAUSE_SECONDS = 0.5
+ROUNDS = 9
 TRACE_SHAPES = (("uni_resnet50", 1.0, 160), ("uni_resnet50", 0.5, 224), ("uni_resnet101", 0.5, 160))
 TRACE_RATES = (0.35, 0.7)
 SCHEDULE_SHAPES = (("uni_resnet50", 1.0, 224), ("uni_resnet50", 0.625, 176))
@@ -82,39 +82,17 @@ def measure_network(variant: Variant, threads: list[int]) -> Rows:
 
 
 def measure_trace(variant: Variant, threads: list[int]) -> Rows:
-    """Median latency of every image over rounds that go through the images in turn; slow rounds are made again. Of
-    those that count the pace is kept."""
+    """Latency of every image in each of several rounds that go through the images in turn, and the pace of each."""
     built = Built(variant, threads, TRACE_IMAGES)
     images = [built.images[i : i + 1] for i in range(TRACE_IMAGES)]
     for rate in TRACE_RATES:
         masks, times = built.keep(rate), {}
         for count in threads:
+            timed = functools.partial(time_images, built.runners[count], images)
             with caller_pinned():
-                rounds = image_rounds(built.runners[count], images, pace(count))
-            paces, best = zip(*rounds, strict=True)
-            times[count] = {
-                "image_ns": np.median(best, axis=0).tolist(),
-                "paces": [[asdict(one) for one in around] for around in paces],
-            }
+                paces, rounds = zip(*(between_looks(pace(count), timed) for _ in range(ROUNDS)), strict=True)
+            times[count] = {"rounds_ns": rounds, "paces": [[asdict(one) for one in around] for around in paces]}
         yield rate, masks, times
-
-
-def image_rounds(
-    runner: Any, images: list[np.ndarray], around: PaceMeter
-) -> list[tuple[tuple[Pace, Pace], list[float]]]:
-    """(pace before and after, time of every image in ns) of the five rounds at the best pace, of as many as it takes to
-    have five at the machine's usual pace, or a dozen. Slow phases last seconds: after a slow round some time passes."""
-    rounds: list[tuple[tuple[Pace, Pace], list[float]]] = []
-
-    def slowness(found: tuple[tuple[Pace, Pace], list[float]]) -> float:
-        return around.slowness(found[0])
-
-    slow = 0
-    while len(rounds) < MOST_ROUNDS and len(rounds) - slow < ROUNDS:
-        time.sleep(PAUSE_SECONDS * min(slow, 3))
-        rounds.append(between_looks(around, functools.partial(time_images, runner, images)))
-        slow = sum(slowness(found) > SLOW for found in rounds)
-    return sorted(rounds, key=slowness)[:ROUNDS]
 
 
 def time_images(runner: Any, images: list[np.ndarray], watch: PaceWatch) -> list[float]:

@@ -144,12 +144,6 @@ def told(model: Any, paces: list[list[Pace]]) -> Any:
     return model.at(conditions([pace for around in paces for pace in around], model.threads))
 
 
-def told_middle(model: Any, paces: list[list[Pace]]) -> Any:
-    """The model for the conditions of the round in the middle, for times that are medians over rounds."""
-    rounds = sorted((conditions(around, model.threads) for around in paces), key=lambda one: one.handover)
-    return model.at(rounds[len(rounds) // 2])
-
-
 def _network(row: dict[str, Any]) -> tuple[Variant, list[PlannedBlock], Activation]:
     variant = Variant(**row["variant"])
     blocks = [PlannedBlock(name, by_rule(record)) for name, record in variant.blueprint.blocks()]
@@ -260,14 +254,19 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
     at_rest = []
     hits = []
     for row in rows:
-        measured = np.asarray(row["times"][str(threads)]["image_ns"]) / 1e3
         network = _network(row)
-        predicted = _predict(told_middle(model, paces_of(row, threads)), *network)
+        calm = [number for number, around in enumerate(paces_of(row, threads)) if slowness(around, usual) <= SLOW]
+        around = [paces_of(row, threads)[number] for number in calm]
+        rounds = np.asarray(row["times"][str(threads)]["rounds_ns"])[calm] / 1e3
+        of_rounds = np.stack([_predict(told(model, [one]), *network).samples_us for one in around])
+        predicted = _predict(told(model, around), *network)
+        # Rounds are seconds apart: each is held against what is predicted for the conditions that it was made under.
+        measured = predicted.samples_us * np.median(rounds / of_rounds, axis=0)
         usually = _predict(model, *network)
         means.append((predicted.latency.mean_us, float(measured.mean())))
         if as_usual(row, threads, usual):
             at_rest.append(means[-1])
-        untold.append((usually.latency.mean_us, float(measured.mean())))
+        untold.append((usually.latency.mean_us, float(np.median(rounds, axis=0).mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
         interval, ratio = model.network_interval(predicted.latency.mean_us), measured / predicted.samples_us

@@ -7,6 +7,7 @@ engines run, so that weights come from memory and operators have the neighbours 
 from __future__ import annotations
 
 import functools
+import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ _LEAST_SECONDS = 0.5
 _DISTURBED = 0.08
 # Slow phases last some seconds: each attempt waits longer than the one before.
 _PAUSE_SECONDS = 0.5
-_ATTEMPTS = 3
+_ATTEMPTS = 2
 
 
 # Some hundred microseconds of work that fits into a core's own caches, most of it multiplications: what others leave of
@@ -243,10 +244,7 @@ def time_undisturbed(call: Callable[[], Any], block_times: Callable[[], Any], pa
 
 
 def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace: PaceMeter) -> Timed:
-    attempts: list[Timed] = []
-
-    def rank(timed: Timed) -> tuple[bool, float]:
-        return timed.foreign > _DISTURBED, pace.slowness(timed.paces)
+    attempts: list[tuple[tuple[bool, float], Timed]] = []
 
     def timed(watch: PaceWatch) -> tuple[np.ndarray, np.ndarray, float]:
         meter = LoadMeter()
@@ -256,10 +254,11 @@ def _best_attempt(call: Callable[[], Any], block_times: Callable[[], Any], pace:
     for attempt in range(_ATTEMPTS):
         time.sleep(_PAUSE_SECONDS * attempt)
         paces, (totals, blocks, foreign) = between_looks(pace, timed)
-        attempts.append(Timed(totals, blocks, foreign, paces))
-        if rank(min(attempts, key=rank)) <= (False, SLOW):
+        rank = (foreign > _DISTURBED, pace.weigh(paces))
+        attempts.append((rank, Timed(totals, blocks, foreign, paces)))
+        if rank <= (False, SLOW):
             break
-    return min(attempts, key=rank)
+    return min(attempts, key=operator.itemgetter(0))[1]
 
 
 def between_looks(pace: PaceMeter, timed: Callable[[PaceWatch], Result]) -> tuple[tuple[Pace, Pace], Result]:

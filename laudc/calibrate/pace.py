@@ -137,9 +137,7 @@ class PaceMeter:
 
     def now(self) -> Pace:
         """The lower quartile of a few calls of each: how fast it can be now, not how often it was interrupted."""
-        found = replace(self.in_caches(), memory_ns=_quartile_ns([piece.sum for piece in _memory()]))
-        self._seen.append(found)
-        return found
+        return replace(self.in_caches(), memory_ns=_quartile_ns([piece.sum for piece in _memory()]))
 
     def in_caches(self) -> Pace:
         """The same without memory, which takes a quarter of a gigabyte to tell."""
@@ -147,8 +145,9 @@ class PaceMeter:
         team = clock if self._together is None else _calls_ns(self._together)
         return Pace(clock, team, math.nan, cache_share(self._last_cache))
 
-    def slowness(self, paces: Sequence[Pace]) -> float:
-        """How slow these, around a measurement, are beside all that was seen so far."""
+    def weigh(self, paces: Sequence[Pace]) -> float:
+        """How slow these, around a measurement, are beside those of all measurements so far, which they now are of."""
+        self._seen += paces
         return slowness(paces, usual_pace(self._seen))
 
     def meanwhile(self) -> PaceWatch:

@@ -63,7 +63,8 @@ def test_a_meter_times_what_it_is_given(monkeypatch) -> None:
     assert PaceMeter(takes(100)).now() == Pace(100.0, 100.0, 70.0)
     meter = PaceMeter(takes(100), takes(60))
     assert meter.now() == Pace(100.0, 60.0, 70.0)
-    assert meter.slowness([Pace(100.0, 60.0, 98.0), Pace(100.0, 60.0, 70.0)]) == pytest.approx(1.1)
+    assert meter.weigh([Pace(100.0, 60.0, 70.0)] * 2) == 1.0
+    assert meter.weigh([Pace(100.0, 60.0, 98.0), Pace(100.0, 60.0, 70.0)]) == pytest.approx(1.1)
     alone = meter.in_caches()
     assert (alone.clock_ns, alone.team_ns) == (100.0, 60.0)
     assert math.isnan(alone.memory_ns)
