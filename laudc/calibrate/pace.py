@@ -36,6 +36,9 @@ _STREAM, _PIECES, _LINE = 4 << 20, 16, 16
 # How fast memory is depends on where a process' pages lie, and few networks wait for it: while it took up to 1.3 times
 # as long as at best, they took no longer.
 _MEMORY_COUNTS = 0.25
+# The clock is told, and times follow it with a power between 0.5 and 1: no more than half of what it is slower is left to
+# chance.
+_CLOCK_COUNTS = 0.5
 # Shared work takes up to so many times as long where cores are far apart (1.2 and 1.35 times were seen, on two
 # machines), and 1.8 times on two virtual cores of one real one.
 _FAR_APART = 1.4
@@ -75,9 +78,11 @@ class Pace:
         return max(0.0, self.shared - 1 / threads)
 
     def slowness(self, usual: Pace) -> float:
-        """How many times as slow as usual the machine is: its clock or its memory, whichever is slower."""
+        """How many times as slow as usual the machine is, beside what the model is told: by its clock or its memory,
+        whichever says more."""
+        clock = 1 + _CLOCK_COUNTS * (self.clock_ns / usual.clock_ns - 1)
         memory = 1 + _MEMORY_COUNTS * (self.memory_ns / usual.memory_ns - 1)
-        return max(self.clock_ns / usual.clock_ns, memory)
+        return max(clock, memory)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pace:
