@@ -103,11 +103,6 @@ class Design:
         """One of `laudc.predict.families.FAMILIES`."""
         return family_of(self.blueprint.blocks()[0][1])
 
-    @property
-    def lifelike(self) -> bool:
-        """Whether it is as deployed ones are: masks of one kind, similar rates, full depth. Of transformers all are."""
-        return self.index % 2 == 1 or self.family == VIT
-
     def records(self, panel: int) -> list[tuple[str, Record]]:
         """The blocks with the algorithms of this design."""
         blocks: list[tuple[str, Record]] = list(self.blueprint.blocks(panel))

@@ -122,15 +122,15 @@ def fit_threads(
         chosen = learned if residual else plain
     fit = _fit(rows, machine, residual=residual)
     calls, totals = chosen.calls, chosen.calls_measured
-    # Engines are ours throughout, or nearly so, and like some of the designs.
-    ours, lifelike = chosen.all_ours, [design.index for design in designs if design.lifelike]
+    # Engines are ours throughout, or nearly so.
+    ours = chosen.all_ours
     full = Fit(
         fit.threads,
         fit.block,
         fit.outside,
         fit.residual,
         tuple(block_intervals(chosen.blocks, chosen.blocks_measured)),
-        network_intervals(calls[ours], totals[ours], np.isin(chosen.design[ours], lifelike)),
+        network_intervals(calls[ours], totals[ours]),
         fit.family,
         usual,
         share,
@@ -308,14 +308,13 @@ def block_intervals(predicted: Array, measured: Array) -> list[Interval]:
     return found
 
 
-def network_intervals(predicted: Array, measured: Array, lifelike: Array) -> tuple[Interval, ...]:
+def network_intervals(predicted: Array, measured: Array) -> tuple[Interval, ...]:
     """Of whole calls. Those up to half a millisecond, which are mostly fixed costs, have their own where there are
-    enough of them; above, lifelike networks tell, or, where there are too few of these, all."""
+    enough of them. Above, made-up networks of every kind tell: real ones differ from those that are most like them as
+    much as these do from the others."""
     tiny = predicted <= _TINY_US * 1e3
-    large = ~tiny & lifelike
-    if large.sum() < _LEAST_CALLS:
-        large = np.ones_like(tiny)
-    groups = ((_TINY_US, tiny), (_ANY_US, large)) if tiny.sum() >= _LEAST_CALLS else ((_ANY_US, large),)
+    both = min(tiny.sum(), (~tiny).sum()) >= _LEAST_CALLS
+    groups = ((_TINY_US, tiny), (_ANY_US, ~tiny)) if both else ((_ANY_US, np.ones_like(tiny)),)
     return tuple(symmetric_interval(predicted[group], measured[group], up_to) for up_to, group in groups)
 
 
