@@ -105,8 +105,8 @@ def calibrate(
         families: which to measure, of `laudc.predict.families.FAMILIES`. What the device's profile holds of the others
             stays in it, if it was measured on this CPU with the same kernels.
         force: write the profile even if the machine was disturbed.
-        archive: file in which samples are kept, and to whose samples of earlier calibrations, with the same options on
-            the same machine, is fitted too: what a machine does differently from hour to hour averages out, and each
+        archive: file in which all samples are kept, and to whose samples of earlier calibrations, with the same options
+            on the same machine, is fitted too: what a machine does differently from hour to hour averages out, and each
             has networks that those before it had not.
         measurer: what to measure with; None: the one for the device's kind.
         progress: called with the current step and its finished share.
@@ -136,11 +136,11 @@ def calibrate(
     samples, repeats = take_samples(measurer, designs, counts, side, begin, progress)
     progress("fitting", 0.97)
     repeatability = median_drift(samples, repeats)
-    good = undisturbed_samples(samples)
-    disturbed = most_disturbed(samples, good)
+    disturbed = most_disturbed(samples, undisturbed_samples(samples))
     require_quiet(repeatability, disturbed, force, side.path)
     # A run that was interrupted between writing the two files finds its samples in both.
-    fitted = list(dict.fromkeys([*earlier, *_usable(designs, samples, good)]))
+    every = list(dict.fromkeys([*earlier, *samples]))
+    fitted = usable_samples(_designs_of(every, numbers), every)
     calibration = fit_all(_designs_of(fitted, numbers), fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
@@ -150,7 +150,7 @@ def calibrate(
     calibration["repeatability"] = repeatability
     calibration["disturbed"] = round(disturbed, 3)
     if kept is not None:
-        kept.replace(list(dict.fromkeys([*earlier, *good])))
+        kept.replace(every)
     save_profile(path, profile, calibration)
     side.remove()
     return CalibrationResult(
@@ -363,15 +363,19 @@ def undisturbed_samples(samples: Sequence[Sample]) -> list[Sample]:
     ]
 
 
-def _usable(designs: Sequence[Design], samples: Sequence[Sample], good: Sequence[Sample]) -> list[Sample]:
-    """The good samples; of a family and number of threads that has few of them, all."""
+def usable_samples(designs: Sequence[Design], samples: Sequence[Sample]) -> list[Sample]:
+    """The undisturbed samples, by what is usual over all of them, of however many calibrations: one in a slow hour may
+    have no other. Of a family and number of threads that has few of them, less than half of what one calibration took,
+    all."""
     family = {design.index: design.family for design in designs}
 
     def groups(some: Sequence[Sample]) -> Counter[tuple[str, int]]:
         return Counter((family[sample.design], sample.threads) for sample in some)
 
+    good = undisturbed_samples(samples)
     every, kept = groups(samples), groups(good)
-    few = {group for group, count in every.items() if kept[group] <= count / 2}
+    calibrations = len({turn_of(sample.design) for sample in samples})
+    few = {group for group, count in every.items() if kept[group] <= count / calibrations / 2}
     undisturbed = {sample.key for sample in good}
     return [sample for sample in samples if sample.key in undisturbed or (family[sample.design], sample.threads) in few]
 

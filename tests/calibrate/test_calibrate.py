@@ -141,6 +141,13 @@ class CrowdedMachine(MadeUpMachine):
         return Pace(1e6, 6e5, 7e5, 0.45 if self._crowded(design) else 0.9)
 
 
+class SlowMachine(MadeUpMachine):
+    """Its clock is a quarter slower than that of others."""
+
+    def _pace(self, design, threads):
+        return Pace(1.25 * PACE.clock_ns, 1.25 * PACE.team_ns, PACE.memory_ns)
+
+
 class HourlyMachine(MadeUpMachine):
     """From calibration to calibration it does the same 4 % slower."""
 
@@ -354,16 +361,24 @@ def test_a_side_file_that_cannot_be_written(tmp_path) -> None:
 def test_families_with_few_undisturbed_samples_use_all_of_theirs() -> None:
     from dataclasses import replace
 
-    from laudc.calibrate.run import _usable
+    from laudc.calibrate.run import usable_samples
 
     designs = draw_families({RESNET: 12, VIT: 6})
     machine = MadeUpMachine()
     samples = [machine.measure(design, "sparse", threads) for design in designs for threads in (1, 2)]
-    assert _usable(designs, samples, samples) == samples
+    assert usable_samples(designs, samples) == samples
     transformers = {design.index for design in designs if design.family == VIT}
-    good = [s for s in samples if s.threads == 1 or s.design not in transformers][1:]
-    found = _usable(designs, samples, [replace(sample) for sample in good])
-    assert found == samples[1:]
+    bad = [s for s in samples if s.threads == 2 and s.design in transformers] + samples[:1]
+    disturbed = [replace(sample, spread=0.9 if sample in bad else 0.0) for sample in samples]
+    assert usable_samples(designs, disturbed) == disturbed[1:]
+
+
+def test_a_calibration_in_a_slow_hour_is_kept_but_does_not_count(tmp_path) -> None:
+    path, kept = tmp_path / "mine.yaml", tmp_path / "mine.samples"
+    assert _calibrate(path, measurer=MadeUpMachine(), archive=kept).fitted == SAMPLES
+    assert _calibrate(path, measurer=SlowMachine(), archive=kept).fitted == SAMPLES
+    assert len(kept.read_text().splitlines()) == 1 + 2 * SAMPLES
+    assert _calibrate(tmp_path / "other.yaml", measurer=SlowMachine()).fitted == SAMPLES, "all that there is"
 
 
 @pytest.mark.parametrize("machine", [MadeUpMachine(noise=0.6), MadeUpMachine(foreign=0.5)])
