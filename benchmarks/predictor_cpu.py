@@ -16,7 +16,7 @@ roofline and of LAUDNet's own model. Fixed pieces of work timed before and after
 between its calls, tell the clock, what sharing work between cores cost, and how much of the last-level cache neighbours
 left: predictions are told all three, as in `laudc profile`, for the
 passes of a network on average, for a trace round by round; errors without that are printed beside. Rows are left out
-and counted where the clock was more than 16 % slower than usual, memory a third slower, or where what sharing costs
+and counted where clock or memory was a third slower than usual, or where what sharing costs
 changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more, and those whose cores were
 further apart than usual; of all that was measured what is nearest to usual counts.
 """

@@ -34,6 +34,7 @@ _LEAST_CALLS = 6
 _UNUSUAL_COUNTS = 0.3
 # A call says no more of the clock than that it missed by this much, and all together that of 0.04 spread over 0.5.
 _CLOCK_MISSED, _CLOCK_RIDGE = 0.1, (0.04 / 0.5) ** 2
+_CLOCK_STEPS = 2
 # A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
 _RESIDUAL_LEAST_BLOCKS = 200
 _RESIDUAL_WORTH = 0.97
@@ -144,12 +145,20 @@ def fit_threads(
 
 def _clock_share(rows: _Rows, machine: Machine) -> float:
     """By how much times follow the clock (`Fit.clock_share`): what networks left out took, all told at the usual clock
-    as if they followed it altogether, tells how much that overdoes. Where clocks hardly differed it stays so."""
-    held = _held_out(rows.at_usual_clock(1.0), machine, residual=False)
-    told = np.log(held.clock)
-    missed = np.clip(np.log(held.calls_measured / held.calls), -_CLOCK_MISSED, _CLOCK_MISSED)
-    slope = (told - told.mean()) @ (missed - missed.mean()) / (np.sum((told - told.mean()) ** 2) + _CLOCK_RIDGE)
-    return float(np.clip(1 + slope, 0, 1))
+    as if they followed it altogether, tells how much that overdoes. Where clocks hardly differed it stays so. Large
+    calls of ours tell, as engines are: what the runtime does follows it more."""
+    share = 1.0
+    # A fit at a wrong share takes a part of the clock for work, so that the first step goes too far or not far enough.
+    for _ in range(_CLOCK_STEPS):
+        held = _held_out(rows.at_usual_clock(share), machine, residual=False)
+        tell = held.all_ours & (held.calls_measured > _TINY_US * 1e3)
+        if tell.sum() < _LEAST_CALLS:
+            tell = np.ones_like(tell)
+        told = np.log(held.clock[tell])
+        missed = np.clip(np.log(held.calls_measured / held.calls)[tell], -_CLOCK_MISSED, _CLOCK_MISSED)
+        slope = (told - told.mean()) @ (missed - missed.mean()) / (np.sum((told - told.mean()) ** 2) + _CLOCK_RIDGE)
+        share = float(np.clip(share + slope, 0, 1))
+    return share
 
 
 def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions) -> _Rows:

@@ -36,9 +36,8 @@ _STREAM, _PIECES, _LINE = 4 << 20, 16, 16
 # How fast memory is depends on where a process' pages lie, and few networks wait for it: while it took up to 1.3 times
 # as long as at best, they took no longer.
 _MEMORY_COUNTS = 0.25
-# The clock is told, and times follow it with a power between 0.5 and 1: no more than half of what it is slower is left
-# to chance.
-_CLOCK_COUNTS = 0.5
+# The clock is told, and the power that times follow it with is known to a quarter.
+_CLOCK_COUNTS = 0.25
 # Shared work takes up to so many times as long where cores are far apart (1.2 and 1.35 times were seen, on two
 # machines), and 1.8 times on two virtual cores of one real one.
 _FAR_APART = 1.4

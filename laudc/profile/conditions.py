@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from laudc.predict.interface import Conditions
 
 
@@ -23,11 +26,13 @@ def _nobody_looks(call: Callable[[], Any], last_ns: float) -> None:
 @dataclass
 class Watch:
     """What `watched_conditions` has seen; None before it ends, and where nobody looked. `change`: how many times as
-    long as at best shared work took at worst. `between`: to be called after each timed call, with it and its time (see
-    `laudc.calibrate.pace.PaceWatch`)."""
+    long as at best shared work took at worst. `evened`: (calls,) of factors that bring each timed call to the pace that
+    was there on average, which `conditions` tell. `between`: to be called after each timed call, with it and its time
+    (see `laudc.calibrate.pace.PaceWatch`)."""
 
     conditions: Conditions | None = None
     change: float = 1.0
+    evened: NDArray[np.float64] | None = None
     between: Callable[[Callable[[], Any], float], None] = _nobody_looks
 
 
@@ -59,4 +64,5 @@ def watched_conditions(threads: int) -> Iterator[Watch]:
     settle()
     yield watch
     paces = tuple(map(meanwhile.told, (before, look())))
+    watch.evened = meanwhile.evened()
     watch.conditions, watch.change = conditions(paces, threads), shared_change(paces)

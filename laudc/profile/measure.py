@@ -259,14 +259,23 @@ def _compared(
     blocks_us: dict[str, tuple[float, ...]],
     watch: Watch,
 ) -> Comparison:
-    """With what is predicted for the conditions that the machine was under, where they are known."""
+    """With what is predicted for the conditions that the machine was under on average, where they are known; measured
+    times are brought to these, call by call."""
     now, usual = watch.conditions, model.usual
     if now is None or usual is None:
         return compare(predict(), total_us, blocks_us)
+    if watch.evened is not None:
+        factors = watch.evened.tolist()
+        total_us = _times(total_us, factors)
+        blocks_us = {name: tuple(_times(times, factors)) for name, times in blocks_us.items()}
     state = MachineState.of(
         now, usual, model.trusted.model.threads, change=watch.change, usual_us=predict().samples_us
     )
     return compare(predict(conditions=now), total_us, blocks_us, state)
+
+
+def _times(values: Iterable[float], factors: Iterable[float]) -> list[float]:
+    return [value * factor for value, factor in zip(values, factors, strict=True)]
 
 
 def _by_name(engine: Engine, own: _Samples) -> dict[str, tuple[float, ...]]:

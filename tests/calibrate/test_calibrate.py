@@ -142,10 +142,10 @@ class CrowdedMachine(MadeUpMachine):
 
 
 class SlowMachine(MadeUpMachine):
-    """Its clock is a quarter slower than that of others."""
+    """Its clock takes half as long again as that of others."""
 
     def _pace(self, design, threads):
-        return Pace(1.25 * PACE.clock_ns, 1.25 * PACE.team_ns, PACE.memory_ns)
+        return Pace(1.5 * PACE.clock_ns, 1.5 * PACE.team_ns, PACE.memory_ns)
 
 
 class HourlyMachine(MadeUpMachine):

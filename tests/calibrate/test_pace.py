@@ -26,7 +26,7 @@ def near(pace: Pace) -> Pace:
     ("pace", "slowness"),
     [
         (USUAL, 1.0),
-        (Pace(1200.0, 720.0, 700.0), 1.1),  # the clock alone counts half: sharing costs as much of it as before
+        (Pace(1400.0, 840.0, 700.0), 1.1),  # the clock alone counts a quarter: sharing costs as much of it as before
         (Pace(1000.0, 720.0, 700.0), 1.0),  # what sharing costs is something that predictions are told
         (Pace(1000.0, 600.0, 980.0), 1.1),  # memory counts a quarter
         (Pace(900.0, 540.0, 700.0), 1.0),  # faster than usual is not slow, and memory is what it was

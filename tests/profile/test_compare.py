@@ -85,8 +85,8 @@ def test_with_one_thread_the_clock_is_that_between_the_calls(monkeypatch) -> Non
     with watched_conditions(1) as watch:
         now[0] += 10**9
         watch.between(work, 1e9)
-    assert watch.conditions == Conditions(1300.0, 0.0, 0.9)
-    assert watch.change == 1.0
+    assert watch.conditions == Conditions(pytest.approx(1300.0), 0.0, 0.9)
+    assert watch.change == 1.0 and watch.evened.tolist() == [1.0]
 
 
 def test_without_an_interval_nothing_is_inside_or_outside() -> None:

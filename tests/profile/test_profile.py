@@ -79,12 +79,12 @@ def told(tiny_engine, tmp_path, monkeypatch):
     path = tmp_path / "here.yaml"
     save_calibrated(path, USUAL)
 
-    def measure(now):
+    def measure(now, evened=None):
         @contextlib.contextmanager
         def watched(threads):
             assert threads == 2
             yield (watch := Watch())
-            watch.conditions, watch.change = now, 1.25
+            watch.conditions, watch.change, watch.evened = now, 1.25, evened
 
         monkeypatch.setattr("laudc.profile.measure.watched_conditions", watched)
         return laudc.profile(tiny_engine, runs=2, warmup=0, threads=2, device=path)
@@ -112,6 +112,14 @@ def test_what_is_predicted_follows_the_conditions(told):
     assert (state.clock, state.shared) == (pytest.approx(0.5), pytest.approx((1 / 2 + 0.4) / (1 / 2 + 0.1)))
     assert state.usual_median_us == pytest.approx(untold.comparison.median.predicted_us)
     assert state.change == 1.25
+
+
+def test_measured_calls_are_brought_to_the_average_conditions(told):
+    found = told(USUAL, np.full(2, 1e6))
+    assert found.comparison.median.measured_us == pytest.approx(1e6 * found.end_to_end.median_us)
+    for block in found.blocks:
+        if block.predicted is not None:
+            assert block.predicted.measured_us == pytest.approx(1e6 * block.timing.median_us)
 
 
 def test_the_state_survives_json(told):
