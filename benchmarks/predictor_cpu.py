@@ -7,18 +7,17 @@
     python benchmarks/predictor_cpu.py families --out build/predictor.jsonl
     python benchmarks/predictor_cpu.py report   --out build/predictor.jsonl
 
-Each step appends what it measures, so that it can be done in parts (`--part 1/4`) and goes on where it stopped. Nothing
-else may run meanwhile. `networks`: end to end and every block of 224 variants. `traces`: networks whose masks differ
-from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime. `families`:
-LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no
-measuring: it predicts with the profile of the device that `--device` names and prints the errors beside those of a
-roofline and of LAUDNet's own model. Fixed pieces of work timed before and after each measurement, and
-between its calls, tell the clock, what sharing work between cores cost, and how much of the last-level cache neighbours
-left: predictions are told all three, as in `laudc profile`, for the
-passes of a network on average, for a trace round by round; errors without that are printed beside. Rows are left out
-and counted where clock or memory was a third slower than usual, or where what sharing costs
-changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more, and those whose cores were
-further apart than usual; of all that was measured what is nearest to usual counts.
+Each step appends what it measures, so that it can be done in parts (`--part 1/4`) and goes on where it stopped.
+Nothing else may run meanwhile. `networks`: end to end and every block of 224 variants. `traces`: networks whose masks
+differ from image to image. `schedule`: every block with conv2 direct, by Winograd, and dense in onnxruntime.
+`families`: LAUD-RegNetY and LAUD-T2T-ViT (predictor_families.py). `report` needs no measuring: it predicts with the
+profile of the device that `--device` names and prints the errors beside those of a roofline and of LAUDNet's own
+model. Fixed pieces of work timed before and after each measurement, and between its calls, tell the clock, what
+sharing work between cores cost, and how much of the last-level cache neighbours left: predictions are told all three,
+as in `laudc profile`, for the passes of a network on average, for a trace round by round; errors without that are
+printed beside. Rows are left out and counted where clock or memory was a third slower than usual, or where what
+sharing costs changed by 16 % meanwhile. `networks --again` and `traces --again` measure those once more, and those
+whose cores were further apart than usual; of all that was measured what is nearest to usual counts.
 """
 
 from __future__ import annotations
