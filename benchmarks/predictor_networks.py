@@ -88,9 +88,7 @@ class Built:
         weights = as_engines_hold(scheduled)
         self._packed = {name: values for name, values in weights.items() if name.endswith(".packed")}
         serialized = scheduled.SerializeToString()
-        self.runners = {
-            count: load_measured(backend, serialized, count, weights) for count in threads
-        }
+        self.runners = {count: load_measured(backend, serialized, count, weights) for count in threads}
         for name, record in self.records:
             self._write(name, record, np.zeros(record.mask_groups), np.zeros(record.channel_groups))
         self._margins = self._trace()

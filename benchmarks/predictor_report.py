@@ -255,8 +255,9 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
     hits = []
     for row in rows:
         network = _network(row)
-        calm = [number for number, around in enumerate(paces_of(row, threads)) if slowness(around, usual) <= SLOW]
-        around = [paces_of(row, threads)[number] for number in calm]
+        paces = paces_of(row, threads)
+        calm = [number for number, one in enumerate(paces) if slowness(one, usual) <= SLOW]
+        around = [paces[number] for number in calm]
         rounds = np.asarray(row["times"][str(threads)]["rounds_ns"])[calm] / 1e3
         of_rounds = np.stack([_predict(told(model, [one]), *network).samples_us for one in around])
         predicted = _predict(told(model, around), *network)

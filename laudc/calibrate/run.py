@@ -140,8 +140,9 @@ def calibrate(
     require_quiet(repeatability, disturbed, force, side.path)
     # A run that was interrupted between writing the two files finds its samples in both.
     every = list(dict.fromkeys([*earlier, *samples]))
-    fitted = usable_samples(_designs_of(every, numbers), every)
-    calibration = fit_all(_designs_of(fitted, numbers), fitted, facts, counts)
+    drawn = _designs_of(every, numbers)
+    fitted = usable_samples(drawn, every)
+    calibration = fit_all(drawn, fitted, facts, counts)
     measured = {
         family: {fit["threads"]: fit["held_out"] for fit in section["fits"]}
         for family, section in calibration["families"].items()

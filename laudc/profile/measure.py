@@ -261,13 +261,12 @@ def _compared(
 ) -> Comparison:
     """With what is predicted for the conditions that the machine was under on average, where they are known; measured
     times are brought to these, call by call."""
-    now, usual = watch.conditions, model.usual
-    if now is None or usual is None:
+    now, evened, usual = watch.conditions, watch.evened, model.usual
+    if now is None or evened is None or usual is None:
         return compare(predict(), total_us, blocks_us)
-    if watch.evened is not None:
-        factors = watch.evened.tolist()
-        total_us = _times(total_us, factors)
-        blocks_us = {name: tuple(_times(times, factors)) for name, times in blocks_us.items()}
+    factors = evened.tolist()
+    total_us = _times(total_us, factors)
+    blocks_us = {name: tuple(_times(times, factors)) for name, times in blocks_us.items()}
     state = MachineState.of(
         now, usual, model.trusted.model.threads, change=watch.change, usual_us=predict().samples_us
     )

@@ -51,9 +51,9 @@ def test_networks_have_intervals_by_their_size() -> None:
     assert (tiny.up_to_us, tiny.high) == (500.0, pytest.approx(1.3))
     assert large.up_to_us > 1e6 and large.high == pytest.approx(1.02)
     # Too few to tell: what all do.
-    for some in (slice(8, None), slice(0, 10)):
+    for some, high in ((slice(8, None), 1.02), (slice(0, 10), 1.3)):
         (one,) = network_intervals(predicted[some], predicted[some] * off[some])
-        assert one.up_to_us > 1e6
+        assert one.up_to_us > 1e6 and one.high == pytest.approx(high)
 
 
 def test_whole_calibrations_are_left_out_where_there_are_several() -> None:

@@ -79,12 +79,12 @@ def told(tiny_engine, tmp_path, monkeypatch):
     path = tmp_path / "here.yaml"
     save_calibrated(path, USUAL)
 
-    def measure(now, evened=None):
+    def measure(now, evened=1.0):
         @contextlib.contextmanager
         def watched(threads):
             assert threads == 2
             yield (watch := Watch())
-            watch.conditions, watch.change, watch.evened = now, 1.25, evened
+            watch.conditions, watch.change, watch.evened = now, 1.25, np.full(2, evened)
 
         monkeypatch.setattr("laudc.profile.measure.watched_conditions", watched)
         return laudc.profile(tiny_engine, runs=2, warmup=0, threads=2, device=path)
@@ -115,7 +115,7 @@ def test_what_is_predicted_follows_the_conditions(told):
 
 
 def test_measured_calls_are_brought_to_the_average_conditions(told):
-    found = told(USUAL, np.full(2, 1e6))
+    found = told(USUAL, evened=1e6)
     assert found.comparison.median.measured_us == pytest.approx(1e6 * found.end_to_end.median_us)
     for block in found.blocks:
         if block.predicted is not None:
