@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 MIN_VERSION = (1, 20)
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-# Older runtimes do not know it, and do not mind.
-_SPIN = "session.intra_op.spin_duration_us"
+# How long threads of a session wait busily for more work. Older runtimes do not know it, and do not mind.
+SPIN_OPTION = "session.intra_op.spin_duration_us"
 
 
 class OnnxRuntimeCpu:
@@ -94,7 +94,7 @@ class OnnxRuntimeCpu:
 
         options = self._session_options(threads)
         if spin_us is not None:
-            options.add_session_config_entry(_SPIN, str(spin_us))
+            options.add_session_config_entry(SPIN_OPTION, str(spin_us))
         if weights_folder is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(weights_folder))
         make_value = onnxruntime.OrtValue.ortvalue_from_numpy

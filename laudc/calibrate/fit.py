@@ -35,6 +35,10 @@ _UNUSUAL_COUNTS = 0.3
 # A call says no more of the clock than that it missed by this much, and all together that of 0.04 spread over 0.5.
 _CLOCK_MISSED, _CLOCK_RIDGE = 0.1, (0.04 / 0.5) ** 2
 _CLOCK_STEPS = 2
+# Shares of the last-level cache that are tried (`Fit.cache_for_weights`), and by what less than all of it has to lower
+# the error of networks left out.
+_CACHE_SHARES = (1.0, 0.7, 0.5, 0.35)
+_CACHE_WORTH = 0.95
 # A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
 _RESIDUAL_LEAST_BLOCKS = 200
 _RESIDUAL_WORTH = 0.97
@@ -112,7 +116,8 @@ def fit_threads(
     """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
     `usual`: the clock that costs are for, and the handover when nothing slows the machine down."""
     seen = [sample for sample in samples if sample.threads == machine.threads]
-    measured = _rows(designs, seen, machine, usual)
+    cache = _cache_for_weights(designs, seen, machine, usual)
+    measured = _rows(designs, seen, machine, usual, cache)
     share = _clock_share(measured, machine)
     rows = measured.at_usual_clock(share)
     plain = _held_out(rows, machine, residual=False)
@@ -135,12 +140,28 @@ def fit_threads(
         fit.family,
         usual,
         share,
+        cache,
     )
     errors = {"blocks": error_summary(chosen.blocks, chosen.blocks_measured), "networks": error_summary(calls, totals)}
     detectors = np.isin(chosen.design, [design.index for design in designs if design.tail is not None])
     if detectors.any():
         errors["detectors"] = error_summary(calls[detectors], totals[detectors])
     return full, {**errors, "learned_residual": residual}
+
+
+def _cache_for_weights(
+    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions
+) -> float:
+    """In which share of the last-level cache weights stay from one call to the next (`Fit.cache_for_weights`): the one
+    by which large calls of ours that are left out are predicted best. All of it, unless less is clearly better: where
+    little comes from memory, any share does."""
+    errors = {}
+    for share in _CACHE_SHARES:
+        rows = _rows(designs, samples, machine, usual, share)
+        found = _held_out(rows.at_usual_clock(_clock_share(rows, machine)), machine, residual=False)
+        errors[share] = found.telling_error
+    best = min(errors, key=lambda share: errors[share])
+    return best if errors[best] < _CACHE_WORTH * errors[_CACHE_SHARES[0]] else _CACHE_SHARES[0]
 
 
 def _clock_share(rows: _Rows, machine: Machine) -> float:
@@ -151,9 +172,7 @@ def _clock_share(rows: _Rows, machine: Machine) -> float:
     # A fit at a wrong share takes a part of the clock for work, so that the first step goes too far or not far enough.
     for _ in range(_CLOCK_STEPS):
         held = _held_out(rows.at_usual_clock(share), machine, residual=False)
-        tell = held.all_ours & (held.calls_measured > _TINY_US * 1e3)
-        if tell.sum() < _LEAST_CALLS:
-            tell = np.ones_like(tell)
+        tell = held.telling
         told = np.log(held.clock[tell])
         missed = np.clip(np.log(held.calls_measured / held.calls)[tell], -_CLOCK_MISSED, _CLOCK_MISSED)
         slope = (told - told.mean()) @ (missed - missed.mean()) / (np.sum((told - told.mean()) ** 2) + _CLOCK_RIDGE)
@@ -161,7 +180,9 @@ def _clock_share(rows: _Rows, machine: Machine) -> float:
     return share
 
 
-def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions) -> _Rows:
+def _rows(
+    designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions, cache: float
+) -> _Rows:
     by_index = {design.index: design for design in designs}
     name = designs[0].family
     family = CPU_FAMILIES[name]
@@ -176,7 +197,7 @@ def _rows(designs: Sequence[Design], samples: Sequence[Sample], machine: Machine
             for (path, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
         ]
         counts = [work_of_row(block.record, row) for block, row in zip(blocks, sample.counts, strict=True)]
-        last_cache = int(machine.last_cache * sample.conditions.left_of_cache(usual))
+        last_cache = machine.for_weights(cache * sample.conditions.left_of_cache(usual))
         stands = places(blocks, counts, last_cache, frames[sample.design].weights)
         for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
             if ns is not None:
@@ -260,6 +281,17 @@ class _HeldOut:
     design: Array
     all_ours: Array
     clock: Array
+
+    @property
+    def telling(self) -> Array:
+        """(calls,) of truth values: large calls of ours, as engines are; where there are few, all."""
+        large = self.all_ours & (self.calls_measured > _TINY_US * 1e3)
+        return large if large.sum() >= _LEAST_CALLS else np.ones_like(large)
+
+    @property
+    def telling_error(self) -> float:
+        """Mean relative error of the calls that tell."""
+        return float(np.abs(self.calls / self.calls_measured - 1)[self.telling].mean())
 
     @property
     def error(self) -> float:

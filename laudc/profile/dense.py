@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 class DenseNetwork:
-    """The dense twin of a portable model, ready to run with `threads` threads."""
+    """The dense twin of a portable model, ready to run with `threads` threads, which wait busily for `spin_us` after a
+    call."""
 
-    def __init__(self, portable: onnx.ModelProto, threads: int) -> None:
+    def __init__(self, portable: onnx.ModelProto, threads: int, *, spin_us: int) -> None:
         from laudc.export import dense_twin
 
         self._twin = dense_twin(portable).SerializeToString()
         self._threads = threads
+        self._spin_us = spin_us
         self._input = portable.graph.input[0].name
         self._session = self._open()
 
@@ -31,10 +33,13 @@ class DenseNetwork:
     def _open(self, profile_prefix: str | None = None) -> Any:
         import onnxruntime
 
+        from laudc.backends.onnxruntime_cpu import SPIN_OPTION
+
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        options.add_session_config_entry(SPIN_OPTION, str(self._spin_us))
         if profile_prefix is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile_prefix

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
-# Idle time before a candidate's turn: the threads of the other one's pool spin for some milliseconds after a
-# call and would be measured with it.
-IDLE_GAP_S = 0.06
 # Calls of the dense network with the runtime's profiler on; a pass of its own, so that it disturbs no timing.
 _PROFILED_RUNS = 10
 
@@ -71,7 +68,7 @@ def profile(
         batch: images per call.
         threads: threads of the runtime; None is one per usable core.
         against_dense: also measure the dense network in onnxruntime, call by call in turn with the engine,
-            with idle gaps in between so that one's spinning threads do not slow the other.
+            each when the other's threads rest, so that these do not slow it.
         device: profile whose latency model is compared with what is measured; None: that of the engine's device.
         save_activation: file for the masks of the images, for `--activation` of other verbs.
         progress: called with the current step and its finished share.
@@ -106,13 +103,13 @@ def profile(
         if save_activation is not None:
             _save_activation(save_activation, masks, found, inputs, loaded.manifest)
         dense = _dense_network(portable, threads) if against_dense and portable is not None else None
-        gap = IDLE_GAP_S if dense is not None and threads > 1 else 0.0
+        in_turn = dense is not None and threads > 1
         model = None
         if portable is not None and frame is not None:
             model = engine_model(loaded.manifest, portable, frame, threads=threads, device=device)
         told = model is not None and model.usual is not None
         with watched_conditions(threads) if told else contextlib.nullcontext(Watch()) as watch:
-            own, other = _measure(loaded, dense, inputs.batches, runs, warmup, gap, watch, progress)
+            own, other = _measure(loaded, dense, inputs.batches, runs, warmup, in_turn, watch, progress)
         names = [block["name"] for block in loaded.manifest.blocks]
         dense_blocks = _dense_blocks(dense, inputs.batches, names, progress)
         comparison = None
@@ -126,7 +123,7 @@ def profile(
             "batch": batch,
             "threads": threads,
             "interleaved": dense is not None,
-            "idle_gap_ms": gap * 1000,
+            "threads_rest": in_turn,
         }
         objects = _objects(frame, found)
         return _result(loaded, own, other, blocks, activation, inputs, settings, comparison, objects)
@@ -189,9 +186,10 @@ def _save_activation(
 
 
 def _dense_network(portable: onnx.ModelProto, threads: int) -> DenseNetwork:
+    from laudc.calibrate.resting import SPIN_US
     from laudc.profile.dense import DenseNetwork
 
-    return DenseNetwork(portable, threads)
+    return DenseNetwork(portable, threads, spin_us=SPIN_US)
 
 
 def _measure(
@@ -200,7 +198,7 @@ def _measure(
     batches: list[NDArray[np.float32]],
     runs: int,
     warmup: int,
-    gap_s: float,
+    in_turn: bool,
     watch: Watch,
     progress: Progress,
 ) -> tuple[_Samples, _Samples]:
@@ -209,7 +207,7 @@ def _measure(
 
     def time_engine(images: NDArray[np.float32], keep: bool) -> None:
         on_gpu = engine.gpu_time_us(images)
-        total = _timed(engine, images, gap_s) if on_gpu is None else on_gpu
+        total = _timed(engine, images, in_turn) if on_gpu is None else on_gpu
         times = engine.block_times_ns
         if keep:
             own.total_us.append(total)
@@ -217,7 +215,7 @@ def _measure(
             watch.between(functools.partial(engine, images), total * 1000)
 
     def time_dense(images: NDArray[np.float32], keep: bool) -> None:
-        total = _timed(dense, images, gap_s)
+        total = _timed(dense, images, in_turn)
         if keep:
             other.total_us.append(total)
 
@@ -230,10 +228,13 @@ def _measure(
     return own, other
 
 
-def _timed(call: Any, images: NDArray[np.float32], gap_s: float) -> float:
-    """Wall time of one call, microseconds. After a gap the pool sleeps, so an untimed call wakes it first."""
-    if gap_s:
-        time.sleep(gap_s)
+def _timed(call: Any, images: NDArray[np.float32], in_turn: bool) -> float:
+    """Wall time of one call, microseconds. Where two pools work in turn, threads of the other one rest first, and as
+    these do so too by then, an untimed call wakes them."""
+    from laudc.calibrate.resting import settle
+
+    if in_turn:
+        settle()
         call(images)
     start = time.perf_counter_ns()
     call(images)

@@ -155,6 +155,20 @@ class HourlyMachine(MadeUpMachine):
         return super().measure(design, kind, threads).scaled(1.04 ** turn_of(design.index))
 
 
+class StreamingMachine(MadeUpMachine):
+    """Weights from memory take long; of its last-level cache neighbours leave so many bytes."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(noise=0.01)
+        self.left = left
+
+    def _fit(self, threads):
+        return cpu_fit(threads, weights_far=1.0)
+
+    def _last_cache(self, design):
+        return self.left
+
+
 def _calibrate(*arguments, **options):
     """Of ResNets only, unless `families` says more."""
     return calibrate(*arguments, **{"networks": NETWORKS, "families": [RESNET], **options})
@@ -252,6 +266,15 @@ def test_what_neighbours_leave_of_the_cache_is_told(tmp_path) -> None:
     model = model_of(load_profile(tmp_path / "mine.yaml"), 1)
     assert model.fit.usual.cache_share == pytest.approx(0.9)
     assert model.fit.block.ns[TERMS.index("weights_far")] == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_in_how_much_of_the_cache_weights_stay_is_found(tmp_path, share) -> None:
+    left = int(share * (32 << 20))
+    _calibrate(tmp_path / "mine.yaml", measurer=StreamingMachine(left))
+    for threads in (1, 2):
+        model = model_of(load_profile(tmp_path / "mine.yaml"), threads)
+        assert model.fit.cache_for_weights == share and model.last_cache == left
 
 
 def test_samples_have_a_place_of_their_own(tmp_path) -> None:

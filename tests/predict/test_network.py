@@ -248,9 +248,11 @@ def test_a_fit_survives_its_file() -> None:
         Fit.from_dict({**fit.to_dict(), "threads": 0})
     # Some work costs more where cores are apart, some less.
     apart = fit.block.ns * np.where(np.arange(len(TERMS)) % 2, 2, -2)
-    told = replace(fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, apart), clock_share=0.7)
+    told = replace(
+        fit, usual=Conditions(1000.0, 0.05), block=Cost(fit.block.ns, apart), clock_share=0.7, cache_for_weights=0.5
+    )
     again = Fit.from_dict(told.to_dict())
-    assert again.usual == told.usual and again.clock_share == 0.7
+    assert again.usual == told.usual and again.clock_share == 0.7 and again.cache_for_weights == 0.5
     assert np.allclose(again.block.apart_ns, told.block.apart_ns)
     nan = float("nan")
     for damaged in (
@@ -260,8 +262,9 @@ def test_a_fit_survives_its_file() -> None:
         {"cache_share": 1.5},
         {"clock_share": 1.1},
         {"clock_share": nan},
+        {"cache_for_weights": -0.1},
     ):
-        with pytest.raises(ValueError, match="clock_ns|cache_share|clock_share"):
+        with pytest.raises(ValueError, match="clock_ns|cache_share|clock_share|cache_for_weights"):
             Fit.from_dict({**told.to_dict(), **damaged})
 
 

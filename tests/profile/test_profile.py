@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import laudc
+from laudc.calibrate.resting import SPIN_US
 from laudc.errors import UserError
 from laudc.predict import frame
 from laudc.predict.interface import Conditions
 from laudc.profile.activation import count_activation
 from laudc.profile.conditions import Watch
-from laudc.profile.dense import split_by_block
+from laudc.profile.dense import DenseNetwork, split_by_block
 from laudc.profile.inputs import collect_inputs
 from laudc.profile.measure import _compare, _Samples
 from laudc.profile.records import ProfileResult, Timing
@@ -66,7 +67,7 @@ def test_the_record_is_complete_and_plain(compared):
     data = json.loads(json.dumps(compared.to_dict()))
     assert data["schema_version"] == 1 and data["kind"] == "profile"
     assert data["settings"] == {
-        "runs": 6, "warmup": 1, "batch": 2, "threads": 1, "interleaved": True, "idle_gap_ms": 0.0,
+        "runs": 6, "warmup": 1, "batch": 2, "threads": 1, "interleaved": True, "threads_rest": False,
     }  # fmt: skip
     assert data["environment"]["native_library"]["abi"] >= 1
     assert data["blocks"][0]["speedup"] > 0
@@ -146,12 +147,16 @@ def test_images_of_the_user(tiny_engine, photos):
     assert result.dense is None and not any("generated" in note for note in result.notes)
 
 
-def test_two_threads_leave_gaps(tiny_engine, monkeypatch):
-    pauses = []
-    monkeypatch.setattr("laudc.profile.measure.time.sleep", pauses.append)
+def test_two_pools_take_turns_when_the_other_rests(tiny_engine, monkeypatch):
+    rests, spins = [], []
+    monkeypatch.setattr("laudc.calibrate.resting.settle", lambda: rests.append(1))
     monkeypatch.setattr("laudc.profile.measure.watched_conditions", lambda threads: contextlib.nullcontext(Watch()))
+    monkeypatch.setattr(
+        "laudc.profile.dense.DenseNetwork",
+        lambda *args, spin_us: spins.append(spin_us) or DenseNetwork(*args, spin_us=spin_us),
+    )
     result = laudc.profile(tiny_engine, runs=2, warmup=1, threads=2, against_dense=True)
-    assert pauses == [0.06] * 6 and result.settings["idle_gap_ms"] == 60
+    assert len(rests) == 6 and spins == [SPIN_US] and result.settings["threads_rest"]
 
 
 def test_without_the_portable_model(tiny_onnx, tmp_path, native):

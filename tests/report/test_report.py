@@ -37,7 +37,7 @@ def make_result(dense=True, name="layer1.0", blocks=2):
             "checkpoint_sha256": None,
         },
         images={"kind": "files", "count": 3},
-        settings={"runs": 3, "warmup": 1, "batch": 1, "threads": 1, "interleaved": dense, "idle_gap_ms": 0},
+        settings={"runs": 3, "warmup": 1, "batch": 1, "threads": 1, "interleaved": dense, "threads_rest": False},
         environment=environment,
         end_to_end=Timing.of([300.0, 310.0, 320.0]),
         blocks=made,

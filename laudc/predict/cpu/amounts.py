@@ -94,6 +94,10 @@ class Machine:
     last_cache: int
     second_cache: int = 1 << 20
 
+    def for_weights(self, share: float) -> int:
+        """Bytes of so much of the last-level cache."""
+        return int(self.last_cache * share)
+
 
 class Amounts:
     """Collects terms, one column per name, for `rows` calls. `merged`: kinds of work that count as another one, or,

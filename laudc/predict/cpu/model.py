@@ -29,7 +29,8 @@ class Fit:
     """What work costs, for one family and number of threads. `usual`: the conditions of the machine when nothing slows
     it down; its clock is the one that costs are for. None: nobody knows. `clock_share`: by how much times follow the
     clock that is told: with its power. What is told is one noisy reading, and what slows arithmetic in a core's own
-    caches down, such as a neighbour on the same core, slows other work less."""
+    caches down, such as a neighbour on the same core, slows other work less. `cache_for_weights`: in which share of the
+    last-level cache weights stay from one call to the next: not in all of it where neighbours use it too."""
 
     threads: int
     block: Cost
@@ -40,6 +41,7 @@ class Fit:
     family: str = RESNET
     usual: Conditions | None = None
     clock_share: float = 1.0
+    cache_for_weights: float = 1.0
 
     def blocks_ns(self, terms: Array, excess: Array) -> Array:
         """Time of blocks from their terms (blocks, terms), each at its own handover (blocks,)."""
@@ -56,6 +58,7 @@ class Fit:
             "threads": self.threads,
             **({} if self.usual is None else _known(self.usual)),
             "clock_share": round(self.clock_share, 3),
+            "cache_for_weights": self.cache_for_weights,
             "block_ns": _named(about.block_names, self.block.ns),
             "block_apart_ns": _named(about.block_names, self.block.apart_ns),
             "outside_ns": _named(about.outside_names, self.outside.ns),
@@ -81,7 +84,8 @@ class Fit:
             tuple(Interval(**entry) for entry in data.get("network_intervals", ())),
             family,
             _conditions(data) if "clock_ns" in data else None,
-            _share(data.get("clock_share", 1.0)),
+            _share(data, "clock_share"),
+            _share(data, "cache_for_weights"),
         )
 
 
@@ -116,10 +120,10 @@ def _conditions(data: Mapping[str, Any]) -> Conditions:
     return usual
 
 
-def _share(value: Any) -> float:
-    share = float(value)
+def _share(data: Mapping[str, Any], name: str) -> float:
+    share = float(data.get(name, 1.0))
     if not 0 <= share <= 1:
-        raise ValueError(f"clock_share {share}")
+        raise ValueError(f"{name} {share}")
     return share
 
 
@@ -177,10 +181,11 @@ class CpuModel:
 
     @property
     def last_cache(self) -> int:
-        """Bytes of the last-level cache, as far as neighbours leave it to us under these conditions."""
+        """Bytes of the last-level cache in which weights stay, as far as neighbours leave it to us under these
+        conditions."""
         now, usual = self._conditions, self.fit.usual
         left = 1.0 if now is None or usual is None else now.left_of_cache(usual)
-        return int(self.machine.last_cache * left)
+        return self.machine.for_weights(self.fit.cache_for_weights * left)
 
     def network_interval(self, mean_us: float) -> Interval | None:
         """The interval of end-to-end predictions around `mean_us`."""
