@@ -37,7 +37,8 @@ _CLOCK_MISSED, _CLOCK_RIDGE = 0.1, (0.04 / 0.5) ** 2
 _CLOCK_STEPS = 2
 # Shares of the last-level cache that are tried (`Fit.cache_for_weights`), and by what less than all of it has to lower
 # the error of networks left out.
-_CACHE_SHARES = (1.0, 0.7, 0.5, 0.35)
+_ALL_CACHE = 1.0
+_CACHE_SHARES = (_ALL_CACHE, 0.7, 0.5, 0.35)
 _CACHE_WORTH = 0.95
 # A learned residual needs this many blocks, and has to lower the held-out error by this factor to be kept.
 _RESIDUAL_LEAST_BLOCKS = 200
@@ -116,9 +117,7 @@ def fit_threads(
     """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
     `usual`: the clock that costs are for, and the handover when nothing slows the machine down."""
     seen = [sample for sample in samples if sample.threads == machine.threads]
-    cache = _cache_for_weights(designs, seen, machine, usual)
-    measured = _rows(designs, seen, machine, usual, cache)
-    share = _clock_share(measured, machine)
+    cache, measured, share = _by_cache(designs, seen, machine, usual)
     rows = measured.at_usual_clock(share)
     plain = _held_out(rows, machine, residual=False)
     chosen, residual = plain, False
@@ -149,19 +148,23 @@ def fit_threads(
     return full, {**errors, "learned_residual": residual}
 
 
-def _cache_for_weights(
+def _by_cache(
     designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions
-) -> float:
-    """In which share of the last-level cache weights stay from one call to the next (`Fit.cache_for_weights`): the one
-    by which large calls of ours that are left out are predicted best. All of it, unless less is clearly better: where
-    little comes from memory, any share does."""
-    errors = {}
-    for share in _CACHE_SHARES:
-        rows = _rows(designs, samples, machine, usual, share)
-        found = _held_out(rows.at_usual_clock(_clock_share(rows, machine)), machine, residual=False)
-        errors[share] = found.telling_error
-    best = min(errors, key=lambda share: errors[share])
-    return best if errors[best] < _CACHE_WORTH * errors[_CACHE_SHARES[0]] else _CACHE_SHARES[0]
+) -> tuple[float, _Rows, float]:
+    """In which share of the last-level cache weights stay from one call to the next (`Fit.cache_for_weights`), what the
+    samples say by that, and by how much they follow the clock. The share is the one by which large calls of ours that
+    are left out are predicted best; all of it, unless less is clearly better: where little comes from memory, any
+    does."""
+    every = {cache: _rows(designs, samples, machine, usual, cache) for cache in _CACHE_SHARES}
+    clock = _clock_share(every[_ALL_CACHE], machine)
+    errors = {
+        cache: _held_out(rows.at_usual_clock(clock), machine, residual=False).telling_error
+        for cache, rows in every.items()
+    }
+    best = min(errors, key=lambda cache: errors[cache])
+    if errors[best] > _CACHE_WORTH * errors[_ALL_CACHE]:
+        return _ALL_CACHE, every[_ALL_CACHE], clock
+    return best, every[best], _clock_share(every[best], machine)
 
 
 def _clock_share(rows: _Rows, machine: Machine) -> float:
