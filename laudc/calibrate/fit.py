@@ -117,9 +117,7 @@ def fit_threads(
     """What work of one family's networks costs on `machine`, and what that achieves on networks left out in turn;
     `usual`: the clock that costs are for, and the handover when nothing slows the machine down."""
     seen = [sample for sample in samples if sample.threads == machine.threads]
-    cache, measured, share = _by_cache(designs, seen, machine, usual)
-    rows = measured.at_usual_clock(share)
-    plain = _held_out(rows, machine, residual=False)
+    cache, share, rows, plain = _by_cache(designs, seen, machine, usual)
     chosen, residual = plain, False
     if len(rows.block_ns) >= _RESIDUAL_LEAST_BLOCKS:
         learned = _held_out(rows, machine, residual=True)
@@ -150,21 +148,21 @@ def fit_threads(
 
 def _by_cache(
     designs: Sequence[Design], samples: Sequence[Sample], machine: Machine, usual: Conditions
-) -> tuple[float, _Rows, float]:
-    """In which share of the last-level cache weights stay from one call to the next (`Fit.cache_for_weights`), what the
-    samples say by that, and by how much they follow the clock. The share is the one by which large calls of ours that
-    are left out are predicted best; all of it, unless less is clearly better: where little comes from memory, any
-    does."""
-    every = {cache: _rows(designs, samples, machine, usual, cache) for cache in _CACHE_SHARES}
-    clock = _clock_share(every[_ALL_CACHE], machine)
-    errors = {
-        cache: _held_out(rows.at_usual_clock(clock), machine, residual=False).telling_error
-        for cache, rows in every.items()
-    }
-    best = min(errors, key=lambda cache: errors[cache])
-    if errors[best] > _CACHE_WORTH * errors[_ALL_CACHE]:
-        return _ALL_CACHE, every[_ALL_CACHE], clock
-    return best, every[best], _clock_share(every[best], machine)
+) -> tuple[float, float, _Rows, _HeldOut]:
+    """In which share of the last-level cache weights stay from one call to the next (`Fit.cache_for_weights`), by how
+    much times follow the clock then, what samples would have taken at the usual one, and how networks left out are
+    predicted. The share is the one by which large calls of ours among these are predicted best; all of it, unless less
+    is clearly better: where little comes from memory, any does."""
+    measured = {cache: _rows(designs, samples, machine, usual, cache) for cache in _CACHE_SHARES}
+    share = _clock_share(measured[_ALL_CACHE], machine)
+    rows = {cache: some.at_usual_clock(share) for cache, some in measured.items()}
+    held = {cache: _held_out(some, machine, residual=False) for cache, some in rows.items()}
+    best = min(held, key=lambda cache: held[cache].telling_error)
+    if held[best].telling_error > _CACHE_WORTH * held[_ALL_CACHE].telling_error:
+        return _ALL_CACHE, share, rows[_ALL_CACHE], held[_ALL_CACHE]
+    share = _clock_share(measured[best], machine)
+    chosen = measured[best].at_usual_clock(share)
+    return best, share, chosen, _held_out(chosen, machine, residual=False)
 
 
 def _clock_share(rows: _Rows, machine: Machine) -> float:
