@@ -21,6 +21,7 @@ from laudc.calibrate.fit import error_summary
 from laudc.calibrate.frames import frame_of
 from laudc.calibrate.measure import CpuMeasurer
 from laudc.calibrate.pace import SLOW, usual_pace
+from laudc.calibrate.run import FOREIGN
 from laudc.calibrate.samples import Sample
 from laudc.calibrate.synthetic import Drawn
 from laudc.calibrate.synthetic_vit import VitDrawn
@@ -134,7 +135,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def report_families(path: Path, device: str, slow: float = SLOW) -> None:
     """Prints the errors by family, form and number of threads. Predictions are told the conditions of each pass;
     minutes apart the same network takes some per cent more or less all the same, so that the pass with the middle error
-    counts. Passes while the machine was more than `slow` times as slow as usual, or changed, do not."""
+    counts. Passes while the machine was more than `slow` times as slow as usual, or changed, or other processes took
+    its cores, do not."""
     rows = _read(path)
     profile = load_profile(device)
     for threads in sorted({row["threads"] for row in rows}):
@@ -147,7 +149,7 @@ def report_families(path: Path, device: str, slow: float = SLOW) -> None:
             model = latency_model(profile, threads=threads, family=design.family)
             if model is None:
                 continue
-            quiet = [sample for sample in samples if sample.slowness(usual) <= slow]
+            quiet = [one for one in samples if one.slowness(usual) <= slow and one.foreign <= FOREIGN]
             left_out += len(samples) - len(quiet)
             if not quiet:
                 without += 1

@@ -270,7 +270,8 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
         untold.append((usually.latency.mean_us, float(np.median(rounds, axis=0).mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
-        interval, ratio = model.network_interval(predicted.latency.mean_us), measured / predicted.samples_us
+        interval = told(model, around).network_interval(predicted.latency.mean_us)
+        ratio = measured / predicted.samples_us
         hits += ((ratio >= interval.low) & (ratio <= interval.high)).tolist()
     _line("traces, mean over images", means)
     _line("  as usual", at_rest)

@@ -20,7 +20,8 @@ from laudc.predict.vit_blueprint import PATCH, VitBlueprint
 from laudc.schedule.plan import by_rule
 
 # "sparse": all blocks by our kernels. "dense": all by the runtime. "mixed": some of each, for the borders between.
-KINDS = ("sparse", "dense", "mixed")
+# "swapped": by our kernels, conv2 by its other algorithm wherever there is one, for what the two differ by.
+KINDS = ("sparse", "dense", "mixed", "swapped")
 
 # Both ends matter: at low rates fixed costs show, at high ones the arithmetic.
 _RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -103,24 +104,28 @@ class Design:
         """One of `laudc.predict.families.FAMILIES`."""
         return family_of(self.blueprint.blocks()[0][1])
 
-    def records(self, panel: int) -> list[tuple[str, Record]]:
-        """The blocks with the algorithms of this design."""
+    def records(self, panel: int, kind: str = "sparse") -> list[tuple[str, Record]]:
+        """The blocks with the algorithms of this design in one of the KINDS."""
         blocks: list[tuple[str, Record]] = list(self.blueprint.blocks(panel))
+        swapped = kind == "swapped"
         return [
-            (name, _with_algorithm(record, fast)) for (name, record), fast in zip(blocks, self.winograd, strict=True)
+            (name, _with_algorithm(record, fast, swapped))
+            for (name, record), fast in zip(blocks, self.winograd, strict=True)
         ]
 
     def executions(self, kind: str) -> list[str]:
         """Who computes each block in one of the KINDS."""
         if kind != "mixed":
-            return [kind] * len(self.dense)
+            return ["dense" if kind == "dense" else "sparse"] * len(self.dense)
         return ["dense" if dense else "sparse" for dense in self.dense]
 
 
-def _with_algorithm(record: Record, winograd: bool) -> Record:
+def _with_algorithm(record: Record, winograd: bool, swapped: bool) -> Record:
+    """The other one where they are swapped; a block with a stride has only one."""
     if not isinstance(record, BlockRecord):
         return record
-    return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if winograd else Conv2Algorithm.DIRECT)
+    fast = winograd != (swapped and record.stride == 1)
+    return replace(record, conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2 if fast else Conv2Algorithm.DIRECT)
 
 
 def draw_designs(count: int, turn: int = 0, family: str = RESNET) -> list[Design]:
@@ -217,7 +222,7 @@ def _lifelike(random: np.random.Generator, index: int) -> Design:
         Drawn(tuple(map(float, spatial)), tuple(map(float, drawn[1]))),
         tuple(one != change for one, change in zip(usual, other, strict=True)),
         dense,
-        _two_kinds(index // 2),
+        _lifelike_kinds(index // 2),
     )
 
 
@@ -335,6 +340,12 @@ def _draw_vit(random: np.random.Generator, index: int) -> Design:
 def _two_kinds(index: int) -> tuple[str, ...]:
     """What the runtime does is soon known: one of two networks is measured dense, the other mixed."""
     return ("sparse", "dense" if index % 2 else "mixed")
+
+
+def _lifelike_kinds(index: int) -> tuple[str, ...]:
+    """Which way of conv2 is faster is decided by some per cent, which only the same masks at the same time tell: two of
+    three networks are measured with both."""
+    return ("sparse", "swapped") if index % 3 else _two_kinds(index // 3)
 
 
 def _draw_detector(random: np.random.Generator, index: int) -> Design:

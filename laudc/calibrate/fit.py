@@ -10,12 +10,13 @@ import numpy as np
 
 from laudc.calibrate.design import Design, turn_of
 from laudc.calibrate.frames import found_of, frame_of
+from laudc.calibrate.intervals import LEAST_CALLS, TINY_US, Calls, block_intervals, network_intervals
 from laudc.calibrate.samples import Sample
 from laudc.predict.cpu.amounts import Machine
 from laudc.predict.cpu.cost import Cost, fit_cost
 from laudc.predict.cpu.families import CPU_FAMILIES
 from laudc.predict.cpu.model import Fit
-from laudc.predict.interface import Conditions, Interval
+from laudc.predict.interface import Conditions
 from laudc.predict.network import PlannedBlock, places
 from laudc.predict.residual import Residual, fit_residual
 from laudc.predict.work import work_of_row
@@ -24,12 +25,6 @@ Array = np.ndarray
 
 _FOLDS = 8
 _SEVERAL = 3
-_COVERAGE = 0.90
-_INTERVAL_LIMITS_US = (30.0, 300.0)
-_TINY_US = 500.0
-_ANY_US = 1e9
-# Fewer calls tell no interval of their own.
-_LEAST_CALLS = 6
 # How much a call under other than usual conditions counts beside one under these.
 _UNUSUAL_COUNTS = 0.3
 # A call says no more of the clock than that it missed by this much, and all together that of 0.04 spread over 0.5.
@@ -50,7 +45,9 @@ class _Rows:
     """Training data of one family and number of threads: blocks of ours, and what is left of the calls.
 
     all_ours: calls without a block of the runtime. of_frame: terms that only stem, head and the call itself have.
-    excess: of each call's handover over the usual one. clock: of each call, over the usual one.
+    excess: of each call's handover over the usual one. clock: of each call, over the usual one. block_place: which one
+    of its network a block is, -1 in calls that the runtime has a part in; block_swapped: whether it was measured by the
+    other way of conv2.
     """
 
     family: str
@@ -58,6 +55,8 @@ class _Rows:
     block_ns: Array
     block_design: Array
     block_sample: Array
+    block_place: Array
+    block_swapped: Array
     outside_terms: Array
     outside_ns: Array
     total_ns: Array
@@ -73,6 +72,15 @@ class _Rows:
         since what small blocks tell of fixed costs holds for all."""
         share = self.block_ns / self.total_ns[self.block_sample]
         return np.asarray(np.sqrt(share / share.mean()))
+
+    @property
+    def pairs(self) -> Array:
+        """(pairs, 2) of rows: the same block of the same network by either way of conv2."""
+        names = list(zip(self.block_design.tolist(), self.block_place.tolist(), strict=True))
+        own = {name: row for row, name in enumerate(names) if not self.block_swapped[row] and name[1] >= 0}
+        found = [(own[name], row) for row, name in enumerate(names) if self.block_swapped[row] and name in own]
+        differing = [pair for pair in found if (self.block_terms[pair[0]] != self.block_terms[pair[1]]).any()]
+        return np.asarray(differing, int).reshape(-1, 2)
 
     def at_usual_clock(self, share: float) -> _Rows:
         """What the same would have taken at the usual clock, where times follow it by so much (`Fit.clock_share`)."""
@@ -100,6 +108,8 @@ class _Rows:
             self.block_ns[blocks],
             self.block_design[blocks],
             order[self.block_sample[blocks]],
+            self.block_place[blocks],
+            self.block_swapped[blocks],
             self.outside_terms[calls],
             self.outside_ns[calls],
             self.total_ns[calls],
@@ -133,7 +143,7 @@ def fit_threads(
         fit.outside,
         fit.residual,
         tuple(block_intervals(chosen.blocks, chosen.blocks_measured)),
-        network_intervals(calls[ours], totals[ours]),
+        network_intervals(Calls(calls, totals, chosen.excess, chosen.clock).where(ours)),
         fit.family,
         usual,
         share,
@@ -189,21 +199,25 @@ def _rows(
     family = CPU_FAMILIES[name]
     frames = {design.index: frame_of(design) for design in designs}
     found = {design.index: found_of(design) for design in designs}
-    parts: list[tuple[Array, float, int, int]] = []
+    parts: list[tuple[Array, float, int, int, int, bool]] = []
     outside, around, left, totals, owners, all_ours = [], [], [], [], [], []
     for number, sample in enumerate(samples):
         design = by_index[sample.design]
         blocks = [
             PlannedBlock(path, record, execution)
-            for (path, record), execution in zip(design.records(64), design.executions(sample.kind), strict=True)
+            for (path, record), execution in zip(
+                design.records(64, sample.kind), design.executions(sample.kind), strict=True
+            )
         ]
         counts = [work_of_row(block.record, row) for block, row in zip(blocks, sample.counts, strict=True)]
         last_cache = machine.for_weights(cache * sample.conditions.left_of_cache(usual))
         stands = places(blocks, counts, last_cache, frames[sample.design].weights)
-        for block, work, place, ns in zip(blocks, counts, stands, sample.block_ns, strict=True):
-            if ns is not None:
-                parts.append((family.block_terms(block.record, work, machine, place)[0], ns, sample.design, number))
         scheduled, frame = [block.scheduled for block in blocks], frames[sample.design]
+        ours, swapped = all(block.sparse for block in scheduled), sample.kind == "swapped"
+        for index, (block, work, place, ns) in enumerate(zip(blocks, counts, stands, sample.block_ns, strict=True)):
+            if ns is not None:
+                row = family.block_terms(block.record, work, machine, place)[0]
+                parts.append((row, ns, sample.design, number, index if ours else -1, swapped))
         outside.append(
             family.outside_terms(frame, scheduled, stands[0], amounts=found[sample.design], threads=machine.threads)
         )
@@ -211,14 +225,16 @@ def _rows(
         left.append(sample.total_ns - sum(ns for ns in sample.block_ns if ns is not None))
         totals.append(sample.total_ns)
         owners.append(sample.design)
-        all_ours.append(all(block.sparse for block in scheduled))
-    terms, ns, owner, numbers = zip(*parts, strict=True)
+        all_ours.append(ours)
+    terms, ns, owner, numbers, indices, swaps = zip(*parts, strict=True)
     return _Rows(
         name,
         np.stack(terms),
         np.asarray(ns),
         np.asarray(owner),
         np.asarray(numbers),
+        np.asarray(indices),
+        np.asarray(swaps),
         np.stack(outside),
         np.asarray(left),
         np.asarray(totals),
@@ -233,9 +249,8 @@ def _rows(
 def _fit(rows: _Rows, machine: Machine, *, residual: bool) -> Fit:
     excess = rows.excess[rows.block_sample]
     names = CPU_FAMILIES[rows.family].block_names
-    block = fit_cost(
-        names, rows.block_terms, rows.block_ns, excess, importance=rows.importance * _counts_for(excess)
-    )
+    counts = rows.importance * _counts_for(excess)
+    block = fit_cost(names, rows.block_terms, rows.block_ns, excess, importance=counts, pairs=rows.pairs)
     outside = _fit_outside(rows)
     learned: Residual | None = None
     if residual:
@@ -272,8 +287,8 @@ def _fit_outside(rows: _Rows) -> Cost:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """Predicted and measured: blocks, then calls, with the networks that these are of, whether they are all ours, and
-    the clock over the usual one."""
+    """Predicted and measured: blocks, then calls, with the networks that these are of, whether they are all ours, the
+    clock over the usual one, and the excess of the handover."""
 
     blocks: Array
     blocks_measured: Array
@@ -282,12 +297,13 @@ class _HeldOut:
     design: Array
     all_ours: Array
     clock: Array
+    excess: Array
 
     @property
     def telling(self) -> Array:
         """(calls,) of truth values: large calls of ours, as engines are; where there are few, all."""
-        large = self.all_ours & (self.calls_measured > _TINY_US * 1e3)
-        return large if large.sum() >= _LEAST_CALLS else np.ones_like(large)
+        large = self.all_ours & (self.calls_measured > TINY_US * 1e3)
+        return large if large.sum() >= LEAST_CALLS else np.ones_like(large)
 
     @property
     def telling_error(self) -> float:
@@ -321,7 +337,8 @@ def _held_out(rows: _Rows, machine: Machine, *, residual: bool) -> _HeldOut:
         blocks = fit.blocks_ns(unseen.block_terms, unseen.excess[unseen.block_sample])
         calls = fit.outside.of(unseen.outside_terms, unseen.excess)
         np.add.at(calls, unseen.block_sample, blocks)
-        found.append((blocks, unseen.block_ns, calls, unseen.total_ns, unseen.design, unseen.all_ours, unseen.clock))
+        about = unseen.design, unseen.all_ours, unseen.clock, unseen.excess
+        found.append((blocks, unseen.block_ns, calls, unseen.total_ns, *about))
     return _HeldOut(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
@@ -336,44 +353,3 @@ def error_summary(predicted: Array, measured: Array) -> dict[str, float]:
         "within_5": round(float((np.abs(error) <= 0.05).mean()), 4),
         "within_10": round(float((np.abs(error) <= 0.10).mean()), 4),
     }
-
-
-def block_intervals(predicted: Array, measured: Array) -> list[Interval]:
-    """Small blocks are predicted less exactly than large ones, so each size has its own interval."""
-    found = []
-    low = 0.0
-    for high in (*_INTERVAL_LIMITS_US, _ANY_US):
-        inside = (predicted > low * 1e3) & (predicted <= high * 1e3)
-        if inside.sum() >= 20:
-            found.append(conformal_interval(predicted[inside], measured[inside], high))
-        low = high
-    return found
-
-
-def network_intervals(predicted: Array, measured: Array) -> tuple[Interval, ...]:
-    """Of whole calls. Those up to half a millisecond, which are mostly fixed costs, have their own where there are
-    enough of them. Above, made-up networks of every kind tell: real ones differ from those that are most like them as
-    much as these do from the others."""
-    tiny = predicted <= _TINY_US * 1e3
-    both = min(tiny.sum(), (~tiny).sum()) >= _LEAST_CALLS
-    groups = ((_TINY_US, tiny), (_ANY_US, ~tiny)) if both else ((_ANY_US, np.ones_like(tiny)),)
-    return tuple(symmetric_interval(predicted[group], measured[group], up_to) for up_to, group in groups)
-
-
-def symmetric_interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
-    """Split-conformal: how far measured and predicted are apart, whichever is larger. Of a few dozen calls the ends by
-    themselves say little: either would be the outermost call."""
-    factor = float(np.exp(_bound(np.abs(np.log(measured / predicted)), _COVERAGE)))
-    return Interval(up_to_us, 1 / factor, factor)
-
-
-def conformal_interval(predicted: Array, measured: Array, up_to_us: float) -> Interval:
-    """Split-conformal: the quantiles of measured over predicted, with the finite-sample correction."""
-    ratio, below = measured / predicted, (1 + _COVERAGE) / 2
-    return Interval(up_to_us, -_bound(-ratio, below), _bound(ratio, below))
-
-
-def _bound(values: Array, share: float) -> float:
-    """What so large a share of further values stays below: their quantile with the finite-sample correction."""
-    rank = min(len(values), int(np.ceil((len(values) + 1) * share)))
-    return float(np.sort(values)[rank - 1])

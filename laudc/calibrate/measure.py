@@ -156,7 +156,7 @@ class CpuMeasurer:
             float((high - low) / middle),
             timed.foreign,
             timed.paces,
-            tuple(self._counts(design, self._built_of(design))),
+            tuple(self._counts(design, kind, self._built_of(design))),
             tuple(float(next(times)) if way == "sparse" else None for way in design.executions(kind)),
         )
 
@@ -165,8 +165,9 @@ class CpuMeasurer:
             self._built = self._build(design)
         return self._built
 
-    def _counts(self, design: Design, built: _Built) -> list[tuple[float, ...]]:
-        return [first_row(count_work(record, built.masks[name], 1)) for name, record in design.records(self._panel)]
+    def _counts(self, design: Design, kind: str, built: _Built) -> list[tuple[float, ...]]:
+        records = design.records(self._panel, kind)
+        return [first_row(count_work(record, built.masks[name], 1)) for name, record in records]
 
     def _build(self, design: Design) -> _Built:
         image = synthetic_image(design.blueprint.input_size, design.index)
@@ -203,9 +204,10 @@ class CpuMeasurer:
     def _lower(self, design: Design, portable: onnx.ModelProto, kind: str) -> onnx.ModelProto:
         from laudc.schedule import BlockPlan, Plan, lower
 
+        planned = zip(design.records(self._panel, kind), design.executions(kind), strict=True)
         blocks = tuple(
             BlockPlan(name, execution, "calibration", record if execution == "sparse" else None)
-            for (name, record), execution in zip(design.records(self._panel), design.executions(kind), strict=True)
+            for (name, record), execution in planned
         )
         return lower(portable, Plan("auto", self._panel, blocks))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -82,11 +83,48 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Interval:
-    """Factors (low, high) around predictions up to `up_to_us` that hold the measurement in 90 % of cases."""
+    """Factors (low, high) around predictions up to `up_to_us` that hold the measurement in 90 % of cases.
+
+    That is for large calls under usual conditions: intervals of others are wider.
+
+    Attributes:
+        small_us: a call of so many µs has an interval twice as wide as a large one.
+        by_handover, by_clock: by how many times more it is wider, per excess of the handover and per logarithm of the
+            clock over the usual one.
+    """
 
     up_to_us: float
     low: float
     high: float
+    small_us: float = 0.0
+    by_handover: float = 0.0
+    by_clock: float = 0.0
+
+    def growth(self, mean_us: float, excess: float, clock: float) -> float:
+        """How many times as wide it is for a call of `mean_us` at this excess of the handover and this clock over the
+        usual one; no clock and no handover makes it narrower than the usual ones do."""
+        slower = max(0.0, math.log(clock))
+        return (1 + self.small_us / mean_us) * (1 + self.by_handover * excess) * (1 + self.by_clock * slower)
+
+    def grown(self, times: float) -> Interval:
+        """The factors of an interval so many times as wide."""
+        return Interval(self.up_to_us, self.low**times, self.high**times)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain data for a device profile; what it does not grow with is left out."""
+        growth = {name: value for name, value in asdict(self).items() if name in _GROWTH and value}
+        return {"up_to_us": self.up_to_us, "low": round(self.low, 4), "high": round(self.high, 4), **growth}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Interval:
+        """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
+        found = cls(**{name: float(value) for name, value in data.items()})
+        if not (0 < found.low <= found.high < math.inf and min(getattr(found, name) for name in _GROWTH) >= 0):
+            raise ValueError(f"an interval from {found.low} to {found.high}")
+        return found
+
+
+_GROWTH = ("small_us", "by_handover", "by_clock")
 
 
 class LatencyModel(Protocol):
@@ -131,4 +169,4 @@ class LatencyModel(Protocol):
         """The interval of block predictions around `mean_us`, where one was calibrated."""
 
     def network_interval(self, mean_us: float) -> Interval | None:
-        """The interval of end-to-end predictions around `mean_us`, where one was calibrated."""
+        """The interval of end-to-end predictions around `mean_us` under these conditions, where one was calibrated."""

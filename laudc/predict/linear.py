@@ -36,29 +36,32 @@ def fit_relative(
     by = measured if scale is None else scale
     scaled, target = terms / by[:, None], measured / by
     given = np.ones(len(target)) if importance is None else importance
-    out = _weighted(scaled, target, given, ridge)
+    out = _weighted(scaled, target, given, ridge, np.zeros(terms.shape[1]))
     for _ in range(_ROBUST_ROUNDS):
         error = np.abs(scaled @ out - target)
-        out = _weighted(scaled, target, given * _HUBER / np.maximum(error, _HUBER), ridge)
+        out = _weighted(scaled, target, given * _HUBER / np.maximum(error, _HUBER), ridge, out)
     return out
 
 
-def _weighted(terms: Array, target: Array, weight: Array, ridge: float) -> Array:
+def _weighted(terms: Array, target: Array, weight: Array, ridge: float, start: Array) -> Array:
+    """One round; `start`: coefficients that the search begins with."""
     root = np.sqrt(weight)
     rows = terms * root[:, None]
     length = np.sqrt((rows**2).sum(axis=0))
     used = length > 0
     a = rows[:, used] / length[used]
-    w = _non_negative(a.T @ a + ridge * np.eye(a.shape[1]), a.T @ (target * root))
+    gram = a.T @ a + ridge * np.eye(a.shape[1])
+    w = _non_negative(gram, a.T @ (target * root), start[used] * length[used])
     out = np.zeros(terms.shape[1])
     out[used] = w / length[used]
     return out
 
 
-def _non_negative(gram: Array, target: Array) -> Array:
-    """Minimises w'·gram·w/2 − target'·w for w ≥ 0: the active-set method of Lawson and Hanson (1974)."""
+def _non_negative(gram: Array, target: Array, start: Array) -> Array:
+    """Minimises w'·gram·w/2 − target'·w for w ≥ 0: the active-set method of Lawson and Hanson (1974), from `start` on."""
     size = len(target)
-    w, free = np.zeros(size), np.zeros(size, bool)
+    free = start > _TOLERANCE
+    w = _solve_inside(gram, target, np.where(free, start, 0.0), free)
     for _ in range(3 * size):
         gradient = target - gram @ w
         gradient[free] = -np.inf

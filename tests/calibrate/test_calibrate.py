@@ -41,7 +41,7 @@ PACE = Pace(1e6, 6e5, 7e5)
 class MadeUpMachine:
     """Times that follow a known fit, with some noise; `stop_after` samples it is interrupted."""
 
-    kinds = ("sparse", "dense", "mixed")
+    kinds = KINDS
 
     def __init__(self, noise: float = 0.02, foreign: float = 0.0, stop_after: int = 10**9) -> None:
         self.noise, self.foreign, self.stop_after = noise, foreign, stop_after
@@ -60,7 +60,7 @@ class MadeUpMachine:
         self.measured.append((design.index, kind, threads))
         fit = self._fit(threads) if design.family == RESNET else family_model(design.family, threads).fit
         machine, family = Machine("avx512", threads, 32 << 20, 1 << 20), CPU_FAMILIES[design.family]
-        records = design.records(64)
+        records = design.records(64, kind)
         activation = activation_at_rate(records, 0.5, images=1, seed=design.index)
         counts = [count_work(record, activation.masks_of(name), 1) for name, record in records]
         blocks = [
@@ -207,7 +207,7 @@ def test_an_interrupted_calibration_goes_on(tmp_path) -> None:
     second = MadeUpMachine()
     _calibrate(path, measurer=second)
     # What is measured twice on purpose, for the repeatability, is all that both have in common.
-    assert {key[1] for key in set(first.measured) & set(second.measured)} <= {"sparse", "dense"}
+    assert {key[1] for key in set(first.measured) & set(second.measured)} <= {"sparse", "dense", "swapped"}
     assert len(second.measured) < SAMPLES
     assert path.exists()
 
@@ -575,6 +575,12 @@ def test_designs_are_the_same_everywhere_and_cover_everything() -> None:
         assert first.drawn != other.drawn or first.tail != other.tail
     modes = {mode for design in designs for mode in design.blueprint.modes}
     assert modes == {"spatial", "channel", "layer", "both"}
+    swapped = [design for design in designs if "swapped" in design.kinds]
+    assert {len(design.kinds) for design in designs} == {2} and len(swapped) >= len(designs) // 4
+    for design in swapped:
+        assert set(design.executions("swapped")) == {"sparse"}
+        for (_, own), (_, other) in zip(design.records(64), design.records(64, "swapped"), strict=True):
+            assert (own.conv2_algorithm == other.conv2_algorithm) == (own.stride == 2)
     algorithms = {record.conv2_algorithm for design in designs for _, record in design.records(64)}
     assert algorithms == set(Conv2Algorithm)
     assert json.dumps([design.drawn.spatial for design in designs])

@@ -57,3 +57,23 @@ def test_rows_cost_what_each_costs_alone(excesses) -> None:
     excess = np.asarray(excesses)
     rows = cost.of(terms[: len(excess)], excess)
     assert np.allclose(rows, [one @ cost.at(at) for one, at in zip(terms, excesses, strict=False)])
+
+
+def test_what_two_ways_differ_by_is_found_from_pairs() -> None:
+    """What both have in common is off by a tenth, the same for both: only their difference tells the ways apart."""
+    found = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        common, ways = random.lognormal(3, 1, 30), random.uniform(0.05, 0.15, (2, 30))
+        off = random.normal(1, 0.1, 30)
+        one, other = common * ways
+        measured = np.r_[common * off + one, common * off + 1.5 * other]
+        both = np.vstack([np.stack([common, one, 0 * one], 1), np.stack([common, 0 * other, other], 1)])
+        pairs = np.stack([np.arange(30), np.arange(30) + 30], 1)
+        with_pairs, without = (
+            fit_cost(("block", "conv2_macs", "winograd_macs"), both, measured, np.zeros(60), pairs=some).ns
+            for some in (pairs, None)
+        )
+        found.append([abs(ns[2] - ns[1] - 0.5) for ns in (with_pairs, without)])
+    paired, alone = np.mean(found, axis=0)
+    assert paired < 0.7 * alone

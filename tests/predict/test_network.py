@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,6 +234,32 @@ def test_threads_share_out_tiles_in_tasks_or_by_panels() -> None:
     assert macs(record, 101, 2) == 101 * per_tile / 2
 
 
+def test_threads_make_filters_together_in_slices() -> None:
+    """Of 48 inputs of a panel each: one slice is made by one thread while the other waits."""
+    record = block(
+        mask_groups=0, mask_h=0, mask_w=0, width=192, channel_groups=12, channel_masker=1,
+        conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2,
+    )  # fmt: skip
+
+    def filters(kept):
+        counts = replace(full_counts(record), channels=np.array([float(kept)]))
+        terms = block_terms(record, counts, Machine("avx512", 2, 1), Place())[0]
+        return float(terms[TERMS.index("filters")]) / (16 * kept**2)
+
+    assert filters(48) == 1.0
+    assert filters(64) == 0.5  # two panels of two slices
+    assert filters(144) == 5 / 9  # three panels of three slices
+
+
+def test_without_a_kept_channel_the_constant_is_still_added() -> None:
+    record = block(channel_groups=4, channel_masker=1)
+    counts = replace(full_counts(record), channels=np.zeros(1))
+    for threads in (1, 2):
+        terms = block_terms(record, counts, Machine("avx512", threads, 1), Place())[0]
+        assert terms[TERMS.index("outputs")] == 196 * 256
+        assert terms[TERMS.index("conv3_macs")] == 0
+
+
 def test_a_fit_survives_its_file() -> None:
     fit = cpu_fit(2)
     again = Fit.from_dict(fit.to_dict())
@@ -273,6 +300,34 @@ def test_tiny_networks_have_an_interval_of_their_own() -> None:
     model = CpuModel(Machine("avx512", 1, 32 << 20, 1 << 20), Fit.from_dict(fit.to_dict()))
     assert model.network_interval(499.0) == Interval(500.0, 0.7, 1.4)
     assert model.network_interval(501.0) == Interval(1e9, 0.95, 1.1)
+
+
+def test_intervals_of_networks_follow_their_size_and_the_conditions() -> None:
+    grows = Interval(1e9, 1 / 1.02, 1.02, small_us=4000.0, by_handover=5.0, by_clock=10.0)
+    fit = replace(cpu_fit(2), network_intervals=(grows,), usual=Conditions(1000.0, 0.1))
+    model = CpuModel(Machine("avx512", 2, 32 << 20, 1 << 20), Fit.from_dict(fit.to_dict()))
+
+    def high(model: CpuModel, mean_us: float) -> float:
+        interval = model.network_interval(mean_us)
+        assert interval is not None and interval.low == pytest.approx(1 / interval.high, rel=1e-4)
+        return float(interval.high)
+
+    assert high(model, 1e9) == pytest.approx(1.02)
+    assert high(model, 4e3) == pytest.approx(1.02**2)
+    # 0.12 above the usual handover, 0.02 of them noise; the other way it is as usual.
+    assert high(model.at(Conditions(1000.0, 0.22)), 1e9) == pytest.approx(1.02**1.5)
+    slower = model.at(Conditions(1000.0 * float(np.exp(0.1)), 0.1))
+    assert high(slower, 4e3) == pytest.approx(1.02**4)
+    assert high(model.at(Conditions(900.0, 0.05)), 1e9) == pytest.approx(1.02)
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"low": 0.0}, {"low": 1.2}, {"high": float("inf")}, {"small_us": -1.0}, {"by_clock": "much"}]
+)
+def test_a_damaged_interval_is_refused(damaged: dict[str, Any]) -> None:
+    data = {**cpu_fit().to_dict(), "network_intervals": [{**Interval(1e9, 0.9, 1.1).to_dict(), **damaged}]}
+    with pytest.raises(ValueError, match="interval|convert"):
+        Fit.from_dict(data)
 
 
 def test_predictions_follow_the_conditions() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from laudc.calibrate.fit import block_intervals, conformal_interval, error_summary
+from laudc.calibrate.fit import error_summary
+from laudc.calibrate.intervals import block_intervals, conformal_interval
 from laudc.predict.families import Record, family_of
 from laudc.predict.gpu.launch import Gpu
 from laudc.predict.gpu.load import FamilyIntervals, GpuFit

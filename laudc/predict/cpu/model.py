@@ -64,8 +64,8 @@ class Fit:
             "outside_ns": _named(about.outside_names, self.outside.ns),
             "outside_apart_ns": _named(about.outside_names, self.outside.apart_ns),
             "residual": None if self.residual is None else self.residual.to_dict(),
-            "block_intervals": [_interval_dict(interval) for interval in self.block_intervals],
-            "network_intervals": [_interval_dict(interval) for interval in self.network_intervals],
+            "block_intervals": [interval.to_dict() for interval in self.block_intervals],
+            "network_intervals": [interval.to_dict() for interval in self.network_intervals],
         }
 
     @classmethod
@@ -80,8 +80,8 @@ class Fit:
             _cost(about.block_names, data["block_ns"], data["block_apart_ns"]),
             _cost(about.outside_names, data["outside_ns"], data["outside_apart_ns"]),
             None if residual is None else _residual(residual, len(about.block_names)),
-            tuple(Interval(**entry) for entry in data.get("block_intervals", ())),
-            tuple(Interval(**entry) for entry in data.get("network_intervals", ())),
+            tuple(Interval.from_dict(entry) for entry in data.get("block_intervals", ())),
+            tuple(Interval.from_dict(entry) for entry in data.get("network_intervals", ())),
             family,
             _conditions(data) if "clock_ns" in data else None,
             _share(data, "clock_share"),
@@ -141,10 +141,6 @@ def _vector(names: Sequence[str], values: Mapping[str, Any]) -> Array:
     return vector
 
 
-def _interval_dict(interval: Interval) -> dict[str, float]:
-    return {"up_to_us": interval.up_to_us, "low": round(interval.low, 4), "high": round(interval.high, 4)}
-
-
 class CpuModel:
     """Predicts calls of one family's networks on one CPU with one number of threads, under the fit's usual conditions
     or others. See `laudc.predict.interface.LatencyModel`."""
@@ -154,16 +150,14 @@ class CpuModel:
         self.fit = fit
         self._family = CPU_FAMILIES[fit.family]
         self._conditions = conditions if fit.usual is not None and conditions is not None else fit.usual
-        excess, slower = self._beside_usual()
-        self._block_ns = fit.block.at(excess) * slower
-        self._outside_ns = fit.outside.at(excess) * slower
+        excess, clock = self._beside_usual()
+        self._block_ns = fit.block.at(excess) * clock**fit.clock_share
+        self._outside_ns = fit.outside.at(excess) * clock**fit.clock_share
 
     def _beside_usual(self) -> tuple[float, float]:
-        """The excess of the handover, and how many times as long everything takes for the clock."""
+        """The excess of the handover, and the clock over the usual one."""
         now, usual = self._conditions, self.fit.usual
-        if now is None or usual is None:
-            return 0.0, 1.0
-        return now.excess(usual), float((now.clock_ns / usual.clock_ns) ** self.fit.clock_share)
+        return (0.0, 1.0) if now is None or usual is None else (now.excess(usual), now.clock_ns / usual.clock_ns)
 
     @property
     def threads(self) -> int:
@@ -188,8 +182,9 @@ class CpuModel:
         return self.machine.for_weights(self.fit.cache_for_weights * left)
 
     def network_interval(self, mean_us: float) -> Interval | None:
-        """The interval of end-to-end predictions around `mean_us`."""
-        return _around(self.fit.network_intervals, mean_us)
+        """See `LatencyModel.network_interval`."""
+        usual = _around(self.fit.network_intervals, mean_us)
+        return None if usual is None else usual.grown(usual.growth(mean_us, *self._beside_usual()))
 
     def variants(self, record: Record) -> tuple[Record, ...]:
         """See `LatencyModel.variants`: of a bottleneck, one for each algorithm of conv2."""

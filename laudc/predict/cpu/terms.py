@@ -65,6 +65,8 @@ _TILES_INLINE = 8
 _GROUP_FLOATS, _SHARED_GROUP_FLOATS = 128 * 1024, 1024 * 1024
 # Maps of fewer pixels are shared out by channels.
 _FEW_PIXELS = 96
+# Input channels whose filters one thread makes at a time.
+_WINOGRAD_SLICE = 48
 # Columns that a panel of Winograd's filters should have for threads to pack whole ones.
 _WIDE = 32
 
@@ -220,8 +222,9 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     work.add("tile_transforms", transformed * _WINOGRAD_POINTS * kept * again)
     work.add("tile_outputs", mine.rows * _WINOGRAD_POINTS * (mine.panels * panel + mine.narrow))
     if record.channel_groups:
-        # Filters for ranges of tiles are packed by all threads together, before the tiles.
-        mine = replace(mine, packed=np.where(by_panels, mine.weights, 1 / threads))
+        # Filters for ranges of tiles are packed by all threads together, before the tiles, in slices of some inputs.
+        slices = np.maximum(np.ceil(kept / _WINOGRAD_SLICE), 1) * np.maximum(panels, 1)
+        mine = replace(mine, packed=np.where(by_panels, mine.weights, np.ceil(slices / threads) / slices))
         work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles, mine)
         work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) * mine.packed)
     else:
@@ -243,6 +246,8 @@ def _panel_groups(record: BlockRecord, kept: Array, panel: Array, threads: int) 
 def _conv3(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     share = work.gemm("conv3", counts.conv3, counts.channels, record.cout, written="outputs")
     crossed(work, counts.conv3 * counts.channels, share.weights)
+    # Without a kept channel there is no product, but one thread adds the constant.
+    work.add("outputs", counts.conv3 * record.cout * (counts.channels == 0))
     floats = counts.channels * record.cout
     if not record.channel_groups:
         work.weights(floats, counts.conv3, share.weights)

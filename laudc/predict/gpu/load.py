@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from laudc.devices import DeviceProfile
@@ -29,12 +29,19 @@ class FamilyIntervals:
         """That of blocks of this size."""
         return next((one for one in self.blocks if mean_us <= one.up_to_us), None)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a device profile."""
+        return {
+            "blocks": [interval.to_dict() for interval in self.blocks],
+            "network": None if self.network is None else self.network.to_dict(),
+        }
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FamilyIntervals:
-        """From plain data. Raises KeyError or TypeError for anything else."""
+        """Inverse of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
         network = data["network"]
-        blocks = tuple(Interval(**entry) for entry in data["blocks"])
-        return cls(blocks, None if network is None else Interval(**network))
+        blocks = tuple(Interval.from_dict(entry) for entry in data["blocks"])
+        return cls(blocks, None if network is None else Interval.from_dict(network))
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class GpuFit:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a device profile."""
         rounded = {name: float(f"{getattr(self, name):.4g}") for name in _NUMBERS}
-        families = {family: asdict(intervals) for family, intervals in self.families.items()}
+        families = {family: intervals.to_dict() for family, intervals in self.families.items()}
         return {"precision": self.precision, **rounded, "families": families}
 
     @classmethod
