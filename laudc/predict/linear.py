@@ -58,7 +58,8 @@ def _weighted(terms: Array, target: Array, weight: Array, ridge: float, start: A
 
 
 def _non_negative(gram: Array, target: Array, start: Array) -> Array:
-    """Minimises w'·gram·w/2 − target'·w for w ≥ 0, from `start` on: the active-set method of Lawson and Hanson (1974)."""
+    """Minimises w'·gram·w/2 − target'·w for w ≥ 0: the active-set method of Lawson and Hanson (1974), begun at
+    `start`."""
     size = len(target)
     free = start > _TOLERANCE
     w = _solve_inside(gram, target, np.where(free, start, 0.0), free)
