@@ -319,7 +319,7 @@ def test_intervals_hold_what_differs_from_hour_to_hour(tmp_path) -> None:
     def after(calibrations: int) -> float:
         (tmp_path / "kept").unlink(missing_ok=True)
         for _ in range(calibrations):
-            _calibrate(tmp_path / "cpu.yaml", measurer=HourlyMachine(), archive=tmp_path / "kept")
+            _calibrate(tmp_path / "cpu.yaml", measurer=HourlyMachine(), archive=tmp_path / "kept", threads=(1,))
         return model_of(load_profile(tmp_path / "cpu.yaml"), 1).network_interval(1e4).high
 
     # One knows only its own hour; of three, the first and the last are 6 % away from what the others say.
@@ -500,7 +500,7 @@ def test_every_family_is_measured_within_the_limit(whole) -> None:
 
 def test_families_that_are_not_measured_stay(whole, tmp_path) -> None:
     path = tmp_path / "more.yaml"
-    _calibrate(path, device=whole.path, families=[REGNET], measurer=MadeUpMachine())
+    _calibrate(path, device=whole.path, families=[REGNET], networks=12, measurer=MadeUpMachine())
     before, after = (load_profile(p).calibration["families"] for p in (whole.path, path))
     assert after[RESNET] == before[RESNET] and after[VIT] == before[VIT]
     assert after[REGNET]["samples"] != before[REGNET]["samples"]
@@ -508,7 +508,7 @@ def test_families_that_are_not_measured_stay(whole, tmp_path) -> None:
     other = MadeUpMachine()
     facts = {**other.facts(), "cpu": "another"}
     other.facts = lambda: facts
-    _calibrate(path, device=whole.path, families=[REGNET], measurer=other)
+    _calibrate(path, device=whole.path, families=[REGNET], networks=12, measurer=other)
     assert set(load_profile(path).calibration["families"]) == {REGNET}
 
 
@@ -519,7 +519,7 @@ def test_a_calibration_of_an_earlier_version_is_refused_and_not_kept(whole, tmp_
     with pytest.raises(UserError, match="Calibrate again"):
         model_of(load_profile(path), 1)
     after = tmp_path / "new.yaml"
-    _calibrate(after, device=path, families=[VIT], measurer=MadeUpMachine())
+    _calibrate(after, device=path, families=[VIT], networks=12, measurer=MadeUpMachine())
     assert set(load_profile(after).calibration["families"]) == {VIT}
 
 
