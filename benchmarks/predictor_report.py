@@ -260,7 +260,8 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
         around = [paces[number] for number in calm]
         rounds = np.asarray(row["times"][str(threads)]["rounds_ns"])[calm] / 1e3
         of_rounds = np.stack([_predict(told(model, [one]), *network).samples_us for one in around])
-        predicted = _predict(told(model, around), *network)
+        on_average = told(model, around)
+        predicted = _predict(on_average, *network)
         # Rounds are seconds apart: each is held against what is predicted for the conditions that it was made under.
         measured = predicted.samples_us * np.median(rounds / of_rounds, axis=0)
         usually = _predict(model, *network)
@@ -270,7 +271,7 @@ def _traces(rows: list[dict[str, Any]], model: Any, profile: Any, threads: int, 
         untold.append((usually.latency.mean_us, float(np.median(rounds, axis=0).mean())))
         tails.append((predicted.latency.p95_us, float(np.percentile(measured, 95))))
         images += list(zip(predicted.samples_us, measured, strict=True))
-        interval = told(model, around).network_interval(predicted.latency.mean_us)
+        interval = on_average.network_interval(predicted.latency.mean_us)
         ratio = measured / predicted.samples_us
         hits += ((ratio >= interval.low) & (ratio <= interval.high)).tolist()
     _line("traces, mean over images", means)

@@ -76,11 +76,11 @@ class _Rows:
     @property
     def pairs(self) -> Array:
         """(pairs, 2) of rows: the same block of the same network by either way of conv2."""
-        names = list(zip(self.block_design.tolist(), self.block_place.tolist(), strict=True))
-        own = {name: row for row, name in enumerate(names) if not self.block_swapped[row] and name[1] >= 0}
-        found = [(own[name], row) for row, name in enumerate(names) if self.block_swapped[row] and name in own]
-        differing = [pair for pair in found if (self.block_terms[pair[0]] != self.block_terms[pair[1]]).any()]
-        return np.asarray(differing, int).reshape(-1, 2)
+        own, other = np.flatnonzero(~self.block_swapped & (self.block_place >= 0)), np.flatnonzero(self.block_swapped)
+        name = self.block_design * (self.block_place.max(initial=0) + 1) + self.block_place
+        _, first, second = np.intersect1d(name[own], name[other], return_indices=True)
+        pairs = np.stack([own[first], other[second]], axis=1)
+        return np.asarray(pairs[(self.block_terms[pairs[:, 0]] != self.block_terms[pairs[:, 1]]).any(axis=1)])
 
     def at_usual_clock(self, share: float) -> _Rows:
         """What the same would have taken at the usual clock, where times follow it by so much (`Fit.clock_share`)."""

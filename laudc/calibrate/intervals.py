@@ -47,8 +47,7 @@ class Calls:
 
     def growth(self, interval: Interval) -> Array:
         """See `Interval.growth`."""
-        pairs = zip(self.predicted / 1e3, self.excess, self.clock, strict=True)
-        return np.asarray([interval.growth(*one) for one in pairs])
+        return interval.growth(self.predicted / 1e3, self.excess, self.clock)
 
 
 def block_intervals(predicted: Array, measured: Array) -> list[Interval]:

@@ -81,6 +81,10 @@ class Conditions:
         return 1.0 if math.isnan(left) else min(1.0, left)
 
 
+# What an `Interval` may grow with.
+_GROWTH = ("small_us", "by_handover", "by_clock")
+
+
 @dataclass(frozen=True)
 class Interval:
     """Factors (low, high) around predictions up to `up_to_us` that hold the measurement in 90 % of cases.
@@ -100,11 +104,12 @@ class Interval:
     by_handover: float = 0.0
     by_clock: float = 0.0
 
-    def growth(self, mean_us: float, excess: float, clock: float) -> float:
+    def growth(self, mean_us: Array | float, excess: Array | float, clock: Array | float) -> Array:
         """How many times as wide it is for a call of `mean_us` at this excess of the handover and this clock over the
         usual one; no clock and no handover makes it narrower than the usual ones do."""
-        slower = max(0.0, math.log(clock))
-        return (1 + self.small_us / mean_us) * (1 + self.by_handover * excess) * (1 + self.by_clock * slower)
+        slower = np.maximum(0.0, np.log(clock))
+        growth = (1 + self.small_us / mean_us) * (1 + self.by_handover * excess) * (1 + self.by_clock * slower)
+        return np.asarray(growth)
 
     def grown(self, times: float) -> Interval:
         """The factors of an interval so many times as wide."""
@@ -122,9 +127,6 @@ class Interval:
         if not (0 < found.low <= found.high < math.inf and min(getattr(found, name) for name in _GROWTH) >= 0):
             raise ValueError(f"an interval from {found.low} to {found.high}")
         return found
-
-
-_GROWTH = ("small_us", "by_handover", "by_clock")
 
 
 class LatencyModel(Protocol):

@@ -9,6 +9,8 @@ Array = np.ndarray
 _TOLERANCE = 1e-10
 _HUBER = 0.1
 _ROBUST_ROUNDS = 8
+# How much the difference of a pair counts beside either of its rows.
+_PAIR_COUNTS = 8.0
 
 
 def fit_relative(
@@ -17,6 +19,7 @@ def fit_relative(
     *,
     scale: Array | None = None,
     importance: Array | None = None,
+    pairs: Array | None = None,
     ridge: float = 1e-4,
 ) -> Array:
     """Coefficients w ≥ 0 that minimise Σ importance·h((terms·w − measured) / scale) + ridge·|scaled w|².
@@ -28,14 +31,21 @@ def fit_relative(
         measured: (samples,).
         scale: (samples,), what an error is relative to; the measured value if left out.
         importance: (samples,), how much each counts; all the same if left out.
+        pairs: (pairs, 2), samples whose difference counts by itself too, relative to what either took.
         ridge: keeps terms that always occur together from taking turns; relative to columns of unit length.
 
     Returns:
         (terms,), zero for columns that no sample has.
     """
     by = measured if scale is None else scale
+    given = np.ones(len(measured)) if importance is None else importance
+    if pairs is not None:
+        one, other = pairs.T
+        terms = np.vstack([terms, terms[other] - terms[one]])
+        measured = np.r_[measured, measured[other] - measured[one]]
+        by = np.r_[by, (by[one] + by[other]) / 2]
+        given = np.r_[given, _PAIR_COUNTS * (given[one] + given[other]) / 2]
     scaled, target = terms / by[:, None], measured / by
-    given = np.ones(len(target)) if importance is None else importance
     out = _weighted(scaled, target, given, ridge, np.zeros(terms.shape[1]))
     for _ in range(_ROBUST_ROUNDS):
         error = np.abs(scaled @ out - target)

@@ -90,6 +90,6 @@ def test_intervals_are_wide_where_predictions_are_less_exact() -> None:
 def test_intervals_are_the_same_for_all_where_predictions_are_as_exact() -> None:
     random = np.random.default_rng(2)
     new = drawn(random, 200)
-    alike = Calls(new.predicted, new.predicted * random.lognormal(0, 0.03, 200), new.excess, new.clock)
-    (found,) = network_intervals(alike)
+    even = Calls(new.predicted, new.predicted * random.lognormal(0, 0.03, 200), new.excess, new.clock)
+    (found,) = network_intervals(even)
     assert (found.small_us, found.by_handover, found.by_clock) == (0, 0, 0)

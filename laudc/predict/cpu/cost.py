@@ -32,8 +32,6 @@ HANDED = frozenset(
 FROM_MEMORY = frozenset({"weights_far", "waited_far", "waited_slow", "packed_far", "packed_waited", "weights"})
 # Two ways to memory carry twice as much as one, and never less.
 _LEAST_SHARE = 0.5
-# How much the difference of a pair counts beside either of its rows.
-_PAIR_COUNTS = 8.0
 
 
 def columns_of(kinds: frozenset[str], names: Sequence[str]) -> list[int]:
@@ -82,34 +80,16 @@ def fit_cost(
 ) -> Cost:
     """What so much work (rows, terms) of the kinds `names` costs, from what it took (rows,), each row at its own
     handover. What is handed over has a second coefficient, times the excess; what comes from memory has two that add
-    up, of which one falls to half at the largest excess of all rows. `pairs` (pairs, 2): rows whose difference counts
-    by itself, relative to what either took. The other arguments are those of `fit_relative`."""
+    up, of which one falls to half at the largest excess of all rows. The other arguments: see `fit_relative`."""
     most = float(excess.max(initial=0.0))
     handed, far = (columns_of(kinds, names) if most else [] for kinds in (HANDED, FROM_MEMORY))
     apart = (excess / most if most else excess)[:, None]
     faster = 1 - (1 - _LEAST_SHARE) * apart
     every = np.hstack([terms, terms[:, handed] * apart, terms[:, far] * faster])
-    found = _fit_with_pairs(every, measured, scale, importance, pairs)
+    found = fit_relative(every, measured, scale=scale, importance=importance, pairs=pairs)
     ns, on_top, falling = np.split(found, [len(names), len(names) + len(handed)])
     apart_ns = np.zeros_like(ns)
     apart_ns[handed] = on_top
     apart_ns[far] = (_LEAST_SHARE - 1) * falling
     ns[far] += falling
     return Cost(ns, apart_ns / most if most else apart_ns)
-
-
-def _fit_with_pairs(
-    terms: Array, measured: Array, scale: Array | None, importance: Array | None, pairs: Array | None
-) -> Array:
-    """`fit_relative` with one more row for the difference of each of the `pairs`."""
-    if pairs is None or not len(pairs):
-        return fit_relative(terms, measured, scale=scale, importance=importance)
-    by = measured if scale is None else scale
-    counts = np.ones(len(measured)) if importance is None else importance
-    one, other = pairs.T
-    return fit_relative(
-        np.vstack([terms, terms[other] - terms[one]]),
-        np.r_[measured, measured[other] - measured[one]],
-        scale=np.r_[by, (by[one] + by[other]) / 2],
-        importance=np.r_[counts, _PAIR_COUNTS * (counts[one] + counts[other]) / 2],
-    )

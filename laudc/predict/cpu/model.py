@@ -184,7 +184,7 @@ class CpuModel:
     def network_interval(self, mean_us: float) -> Interval | None:
         """See `LatencyModel.network_interval`."""
         usual = _around(self.fit.network_intervals, mean_us)
-        return None if usual is None else usual.grown(usual.growth(mean_us, *self._beside_usual()))
+        return None if usual is None else usual.grown(float(usual.growth(mean_us, *self._beside_usual())))
 
     def variants(self, record: Record) -> tuple[Record, ...]:
         """See `LatencyModel.variants`: of a bottleneck, one for each algorithm of conv2."""
