@@ -71,12 +71,12 @@ native: $(VENV)/.installed-dev
 	cmake --install build/native --prefix .
 
 native-test: native
-	ctest --test-dir build/native --output-on-failure --no-tests=error
+	ctest --test-dir build/native -j $(THREADS) --output-on-failure --no-tests=error
 
 native-test-asan: $(VENV)/.installed-dev
 	$(CMAKE_NATIVE) -B build/asan -DLAUDC_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
 	cmake --build build/asan
-	UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan --output-on-failure --no-tests=error
+	UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/asan -j $(THREADS) --output-on-failure --no-tests=error
 
 # The library finds ONNX Runtime through the pointer it is handed and never at link time.
 linkage: native

@@ -28,7 +28,7 @@ struct Block {
 struct Workspace {
   Buffer maps[2];  // block input and output, swapped by projecting blocks
   std::vector<Buffer> h1;
-  Buffer h2, winograd_inputs, packed;
+  Buffer h2, packed;
   ApartScratch apart;
   std::vector<RowSets> rows;         // per block
   std::vector<PartialSums> sums[2];  // per sample, of the outputs of even and odd blocks
@@ -258,7 +258,7 @@ class BlockCall {
                           strides_.h1_pixel,
                           h2,
                           tiles};
-      winograd_conv(context_, w2, work, vectors.conv2, {&w3, {nullptr, 0}}, &ws_->winograd_inputs);
+      winograd_conv(context_, w2, work, vectors.conv2, {&w3, {nullptr, 0}});
       return;
     }
     int32_t taps[9];

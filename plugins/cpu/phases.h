@@ -97,9 +97,9 @@ struct Tiles {
   SampleRange range;
 };
 
-// F(2x2, 3x3) over a list of tiles. `transformed` is shared memory for the inputs when the work is split by columns.
+// F(2x2, 3x3) over a list of tiles.
 void winograd_conv(const Context& context, const Weights& weights, const Tiles& tiles, const Bias& bias,
-                   const Following& next, Buffer* transformed);
+                   const Following& next);
 
 }  // namespace cpu
 }  // namespace laudc

@@ -240,7 +240,7 @@ TEST(blocks_worth_sharing_out) {
   Random random(24);
   const struct {
     int side, width, cout;
-  } sizes[] = {{28, 16, 64}, {14, 64, 64}, {7, 128, 192}};
+  } sizes[] = {{28, 16, 64}, {14, 64, 64}, {12, 128, 64}, {7, 128, 192}};
   for (const auto& size : sizes) {
     for (const Mode mode : {kStatic, kSpatial, kChannel}) {
       for (const bool winograd : {false, true}) {

@@ -234,21 +234,37 @@ def test_threads_share_out_tiles_in_tasks_or_by_panels() -> None:
     assert macs(record, 101, 2) == 101 * per_tile / 2
 
 
-def test_threads_make_filters_together_in_slices() -> None:
-    """Of 48 inputs of a panel each: one slice is made by one thread while the other waits."""
+def test_threads_make_filters_for_themselves_or_together() -> None:
+    """Each its own for tiles enough, or for its own panels; else together, in slices of 48 inputs of a panel each."""
     record = block(
         mask_groups=0, mask_h=0, mask_w=0, width=192, channel_groups=12, channel_masker=1,
         conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2,
     )  # fmt: skip
 
-    def filters(kept):
-        counts = replace(full_counts(record), channels=np.array([float(kept)]))
-        terms = block_terms(record, counts, Machine("avx512", 2, 1), Place())[0]
+    def filters(kept, tiles, threads=2):
+        counts = replace(full_counts(record), channels=np.array([float(kept)]), tiles=np.array([float(tiles)]))
+        terms = block_terms(record, counts, Machine("avx512", threads, 1), Place())[0]
         return float(terms[TERMS.index("filters")]) / (16 * kept**2)
 
-    assert filters(48) == 1.0
-    assert filters(64) == 0.5  # two panels of two slices
-    assert filters(144) == 5 / 9  # three panels of three slices
+    assert filters(144, 32) == filters(48, 32) == 1.0
+    assert filters(64, 31) == 0.5  # one of two panels
+    assert filters(48, 31) == 1.0  # one slice: another thread waits
+    assert filters(96, 31, threads=4) == 2 / 6  # three panels of two slices, of which each thread makes up to two
+
+
+def test_transforms_go_through_whole_vectors() -> None:
+    """Of Winograd's inputs and filters: 24 kept channels take as long as 32."""
+    record = block(
+        mask_groups=0, mask_h=0, mask_w=0, width=192, channel_groups=24, channel_masker=1,
+        conv2_algorithm=Conv2Algorithm.WINOGRAD_2X2,
+    )  # fmt: skip
+
+    def amount(kept, name):
+        counts = replace(full_counts(record), channels=np.array([float(kept)]))
+        return float(block_terms(record, counts, Machine("avx512", 1, 1), Place())[0][TERMS.index(name)])
+
+    assert amount(24, "tile_transforms") == amount(32, "tile_transforms") == 49 * 16 * 32
+    assert amount(24, "filters") == 16 * 24 * 32
 
 
 def test_without_a_kept_channel_the_constant_is_still_added() -> None:

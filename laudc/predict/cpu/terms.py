@@ -59,8 +59,6 @@ _MERGED = {"weights_near": None}
 _WINOGRAD_POINTS = 16
 _WINOGRAD_CHUNK_FLOATS = 192 * 1024
 _MIN_TILES_PER_TASK = 16
-# So many are transformed by one thread alone.
-_TILES_INLINE = 8
 # Floats of packed panels that stay in a core's second-level cache, and in the last one.
 _GROUP_FLOATS, _SHARED_GROUP_FLOATS = 128 * 1024, 1024 * 1024
 # Maps of fewer pixels are shared out by channels.
@@ -191,54 +189,58 @@ def _conv2(work: Amounts, record: BlockRecord, counts: Counts) -> None:
 
 
 def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
-    """Few tiles are shared out by panels, with one transform of the inputs for all; more by ranges of tiles, as tasks
-    of some dozens, each going through all panels (`winograd_conv` of plugins/cpu/phases.cpp)."""
+    """Few tiles are shared out by panels; more by ranges of tiles, as tasks of some dozens, each going through all
+    panels (`winograd_conv` of plugins/cpu/phases.cpp)."""
     threads, tiles, kept = work.threads, counts.tiles, counts.channels
     # Threads pack whole panels of filters, unless these would be too narrow.
     shares = np.maximum(shares_of(record, threads), np.minimum(threads, kept // _WIDE))
     panel = working_panel(record, kept, shares)
     panels = np.ceil(kept / panel)
-    tile_floats = _WINOGRAD_POINTS * (np.ceil(kept / ALIGN) * ALIGN + PANEL)
+    padded = np.ceil(kept / ALIGN) * ALIGN
+    tile_floats = _WINOGRAD_POINTS * (padded + PANEL)
     chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // tile_floats, 16, 128)
     few = _MIN_TILES_PER_TASK * threads if record.channel_groups else 2 * chunk
     by_panels = (threads > 1) & (panels >= threads) & (tiles < few)
+    # With tiles enough each thread packs for itself what it multiplies them with.
+    apart = (threads > 1) & (tiles >= few) & bool(record.channel_groups)
     tasks = np.ones(len(tiles))
     if threads > 1:
         tasks = np.clip(np.maximum(threads, np.ceil(tiles / chunk)), 1, np.maximum(1, tiles // 8))
+    tasks = np.where(apart, threads, tasks)
     in_tasks = np.ceil(tiles * np.ceil(tasks / threads) / tasks)
     shared = ((tasks > 1) | by_panels) & (tiles > 0)
     mine = Share.of(
         np.where(by_panels, tiles, in_tasks), kept * (tiles > 0), panel, threads, by_panels=by_panels, shared=shared
     )
     work.multiplied("winograd", mine, kept, panel, _WINOGRAD_POINTS)
-    groups = np.where(by_panels, 1, _panel_groups(record, kept, panel, threads))
-    # By panels the inputs are transformed first; by tiles panels that are not ready together follow one another.
-    more = np.where(by_panels, tiles > _TILES_INLINE, 2 * (groups - 1) * (threads > 1))
-    work.add("section", more * (tiles > 0))
-    transformed = np.where(by_panels & (tiles > _TILES_INLINE), np.ceil(tiles / threads), mine.rows)
+    together = np.where(apart, 1, threads)
+    groups = np.where(by_panels, 1, _panel_groups(record, kept, panel, together))
+    # Panels that are not ready together follow one another.
+    work.add("section", 2 * (groups - 1) * (together > 1) * (tiles > 0))
     # Inputs of one chunk serve all panels that are ready together; those of several are transformed anew for each.
-    several = in_tasks / np.ceil(tasks / threads) > chunk
+    several = (in_tasks / np.ceil(tasks / threads) > chunk) & ~apart
     again = np.where(~by_panels & several, panels, groups)
-    work.add("tile_transforms", transformed * _WINOGRAD_POINTS * kept * again)
+    work.add("tile_transforms", mine.rows * _WINOGRAD_POINTS * padded * again)
     work.add("tile_outputs", mine.rows * _WINOGRAD_POINTS * (mine.panels * panel + mine.narrow))
     if record.channel_groups:
-        # Filters for ranges of tiles are packed by all threads together, before the tiles, in slices of some inputs.
+        # What threads pack together, they pack before the tiles, in slices of some inputs.
         slices = np.maximum(np.ceil(kept / _WINOGRAD_SLICE), 1) * np.maximum(panels, 1)
-        mine = replace(mine, packed=np.where(by_panels, mine.weights, np.ceil(slices / threads) / slices))
+        part = np.where(apart, 1.0, np.ceil(slices / threads) / slices)
+        mine = replace(mine, packed=np.where(by_panels, mine.weights, part))
         work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles, mine)
-        work.add("filters", _WINOGRAD_POINTS * kept * kept * (tiles > 0) * mine.packed)
+        work.add("filters", _WINOGRAD_POINTS * kept * panels * panel * (tiles > 0) * mine.packed)
     else:
         work.weights(_WINOGRAD_POINTS * kept * kept, tiles, mine.weights)
-    crossed(work, tiles * _WINOGRAD_POINTS * kept, mine.weights)
+    crossed(work, counts.conv1 * kept * (tiles > 0), mine.weights)
 
 
-def _panel_groups(record: BlockRecord, kept: Array, panel: Array, threads: int) -> Array:
-    """How many times panels are made ready: all together where they are stored so, packed ones as many as stay in cache
-    (`panels_per_group` of plugins/cpu/weights.cpp)."""
+def _panel_groups(record: BlockRecord, kept: Array, panel: Array, threads: Array) -> Array:
+    """How many times panels are made ready: all together where they are stored so, those that so many threads pack as
+    many as stay in cache (`panels_per_group` of plugins/cpu/weights.cpp)."""
     panels = np.maximum(np.ceil(kept / panel), 1)
     if not record.channel_groups:
         return np.ones(len(kept))
-    budget = _GROUP_FLOATS if threads == 1 else _SHARED_GROUP_FLOATS
+    budget = np.where(threads == 1, _GROUP_FLOATS, _SHARED_GROUP_FLOATS)
     together = np.clip(budget // np.maximum(_WINOGRAD_POINTS * kept * panel, 1), 1, panels)
     return np.asarray(np.ceil(panels / together))
 
