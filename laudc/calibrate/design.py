@@ -195,6 +195,10 @@ def _tiny(random: np.random.Generator, index: int) -> Design:
         width_mult=pick(_TINY_WIDTHS, 1)[0],
         num_classes=pick(_TINY_CLASSES, 1)[0],
     )
+    if blueprint.modes[0] == "channel":
+        # Blocks narrower than their groups would have no mask at all.
+        narrowest = min(record.width for _, record in blueprint.blocks())
+        blueprint = replace(blueprint, channel=tuple(min(size, narrowest) for size in blueprint.channel))
     return _of_any_rates(random, index, blueprint)
 
 

@@ -337,8 +337,9 @@ void multiply_tiles(const Context& context, const WinogradTask& task, const Pane
   });
 }
 
-// Tasks take panels of some tiles. Each transforms all inputs for itself: a pixel becomes four times as many numbers,
-// and to fetch those from another core's cache takes longer (a tenth of a block's time, measured on Zen 4).
+// Tasks take panels, for tiles too few to be shared out. Each transforms all inputs for itself: a pixel becomes four
+// times as many numbers, and to fetch those from another core's cache takes longer (a tenth of a block's time, measured
+// on Zen 4).
 void winograd_by_panels(const Context& context, const WinogradTask& task, const Weights& w, SampleRange range,
                         const Following& next) {
   const int panels = working_panels(w);
@@ -397,11 +398,11 @@ void winograd_conv(const Context& context, const Weights& weights, const Tiles& 
   const WinogradTask task(context, weights, tiles, bias);
   const int threads = context.parallel->width();
   const int chunk_limit = clamp_int(kCacheFloats / task.floats_per_tile(), 16, 128);
-  const int few = weights.ready() ? 2 * chunk_limit : kMinTilesPerTask * threads;
-  if (threads > 1 && working_panels(weights) >= threads && count < few) {
+  const bool few = count < kMinTilesPerTask * threads;
+  if (threads > 1 && few && working_panels(weights) >= threads) {
     return winograd_by_panels(context, task, weights, tiles.range, next);
   }
-  if (threads > 1 && weights.must_pack() && count >= kMinTilesPerTask * threads) {
+  if (threads > 1 && !few && weights.must_pack()) {
     return winograd_by_tiles_apart(context, task, weights, tiles.range, chunk_limit, next);
   }
   const int wanted = std::max(threads, chunks_of(tiles.range, chunk_limit));

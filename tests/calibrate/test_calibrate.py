@@ -564,6 +564,14 @@ def test_designs_of_all_families_differ_and_are_mixed() -> None:
         assert len(design.records(64)) == len(design.dense) == len(design.executions("mixed"))
 
 
+@pytest.mark.parametrize("turn", [0, 2, 3, 6])
+def test_every_block_of_a_made_up_network_has_masks(turn) -> None:
+    """Of further calibrations as well: in some of these tiny networks with the largest groups have blocks narrower still."""
+    for design in draw_families({RESNET: 120}, turn):
+        for name, record in design.records(64):
+            assert record.mask_groups or record.channel_groups, (design.index, name)
+
+
 def test_designs_are_the_same_everywhere_and_cover_everything() -> None:
     designs = draw_designs(30)
     assert designs == draw_designs(30)

@@ -230,8 +230,9 @@ def test_threads_share_out_tiles_in_tasks_or_by_panels() -> None:
     assert macs(record, 150, 1) == 150 * per_tile
     # Three tasks of fifty: one thread has two of them.
     assert macs(record, 150, 2) == 100 * per_tile
-    # Fewer than two tasks are worth: each thread has one of the two panels.
-    assert macs(record, 101, 2) == 101 * per_tile / 2
+    assert macs(record, 101, 2) == 51 * per_tile
+    # Too few to be shared out: each thread has one of the two panels.
+    assert macs(record, 31, 2) == 31 * per_tile / 2
 
 
 def test_threads_make_filters_for_themselves_or_together() -> None:

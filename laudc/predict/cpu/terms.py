@@ -199,10 +199,10 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
     padded = np.ceil(kept / ALIGN) * ALIGN
     tile_floats = _WINOGRAD_POINTS * (padded + PANEL)
     chunk = np.clip(_WINOGRAD_CHUNK_FLOATS // tile_floats, 16, 128)
-    few = _MIN_TILES_PER_TASK * threads if record.channel_groups else 2 * chunk
-    by_panels = (threads > 1) & (panels >= threads) & (tiles < few)
+    few = tiles < _MIN_TILES_PER_TASK * threads
+    by_panels = (threads > 1) & (panels >= threads) & few
     # With tiles enough each thread packs for itself what it multiplies them with.
-    apart = (threads > 1) & (tiles >= few) & bool(record.channel_groups)
+    apart = (threads > 1) & ~few & bool(record.channel_groups)
     tasks = np.ones(len(tiles))
     if threads > 1:
         tasks = np.clip(np.maximum(threads, np.ceil(tiles / chunk)), 1, np.maximum(1, tiles // 8))
