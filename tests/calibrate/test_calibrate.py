@@ -566,7 +566,7 @@ def test_designs_of_all_families_differ_and_are_mixed() -> None:
 
 @pytest.mark.parametrize("turn", [0, 2, 3, 6])
 def test_every_block_of_a_made_up_network_has_masks(turn) -> None:
-    """Of further calibrations as well: in some of these tiny networks with the largest groups have blocks narrower still."""
+    """Of further calibrations as well: some of their tiny networks have blocks narrower than the largest groups."""
     for design in draw_families({RESNET: 120}, turn):
         for name, record in design.records(64):
             assert record.mask_groups or record.channel_groups, (design.index, name)
