@@ -211,9 +211,13 @@ class Amounts:
     def spill(self, largest_map: float, passes: Array) -> None:
         """Maps larger than the second-level cache come from further away each time they are gone through: `passes`
         floats in all, where the largest map has `largest_map`."""
-        room = self.machine.second_cache * self.threads
-        share = float(np.clip((4 * largest_map - room / 2) / room, 0, 1))
+        share = self.spilled_share(largest_map / self.threads)
         self.add("spilled", share * passes / self.threads)
+
+    def spilled_share(self, floats: Array | float) -> Array:
+        """What a core's second-level cache cannot hold of so many floats that it goes through again, beside others."""
+        room = self.machine.second_cache
+        return np.clip((4 * np.asarray(floats, float) - room / 2) / room, 0, 1)
 
     def stream(self, amount: Array, rows: Array) -> None:
         """Weights that this thread reads, from memory and from the last-level cache, while it multiplies `rows`."""

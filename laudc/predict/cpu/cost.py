@@ -22,8 +22,8 @@ Array = np.ndarray
 HANDED = frozenset(
     {
         "block", "section", "sublayers", "crossed", "listed", "entries", "rows_written", "outputs", "packed",
-        "compacted", "filters", "copied", "pieces", "tile_transforms", "tile_outputs", "summed", "scaled", "excited",
-        "passed", "heads", "scores", "gelu",
+        "compacted", "filters", "filters_spilled", "copied", "pieces", "tile_transforms", "tile_outputs", "summed",
+        "scaled", "excited", "passed", "heads", "scores", "gelu",
         "call", "runs", "boundaries", "transposed", "nodes", "elementwise", "stem_nodes", "behind_nodes",
     }
 )  # fmt: skip

@@ -38,6 +38,7 @@ TERMS = (
     "tile_outputs",
     "packed",  # floats of conv1 and conv2 weights brought into panels
     "filters",  # floats of Winograd filters made from packed ones
+    "filters_spilled",  # of these, what a core's second-level cache cannot hold of a panel
     "copied",  # floats of conv3 weights moved together
     "packed_far",  # floats of weights brought together that come from memory
     "packed_waited",  # of these, what few rows leave no time to fetch meanwhile
@@ -228,7 +229,9 @@ def _winograd(work: Amounts, record: BlockRecord, counts: Counts) -> None:
         part = np.where(apart, 1.0, np.ceil(slices / threads) / slices)
         mine = replace(mine, packed=np.where(by_panels, mine.weights, part))
         work.packed_weights("packed", 9 * kept * gone_through(record, kept), tiles, mine)
-        work.add("filters", _WINOGRAD_POINTS * kept * panels * panel * (tiles > 0) * mine.packed)
+        filters = _WINOGRAD_POINTS * kept * panels * panel * (tiles > 0) * mine.packed
+        work.add("filters", filters)
+        work.add("filters_spilled", filters * work.spilled_share(_WINOGRAD_POINTS * kept * panel))
     else:
         work.weights(_WINOGRAD_POINTS * kept * kept, tiles, mine.weights)
     crossed(work, counts.conv1 * kept * (tiles > 0), mine.weights)
