@@ -337,17 +337,17 @@ void multiply_tiles(const Context& context, const WinogradTask& task, const Pane
   });
 }
 
-// Tasks take panels, for tiles too few to be shared out. Each transforms all inputs for itself: a pixel becomes four
-// times as many numbers, and to fetch those from another core's cache takes longer (a tenth of a block's time, measured
-// on Zen 4).
+// Threads take panels, at least one each, for tiles too few to be shared out. Each transforms all inputs for itself: a
+// pixel becomes four times as many numbers, and to fetch those from another core's cache takes longer (a tenth of a
+// block's time, measured on Zen 4).
 void winograd_by_panels(const Context& context, const WinogradTask& task, const Weights& w, SampleRange range,
                         const Following& next) {
   const int panels = working_panels(w);
-  const size_t tasks = static_cast<size_t>(std::min(panels, context.parallel->width()));
+  const int threads = context.parallel->width();
   const int count = range.end - range.begin;
   const int64_t point_stride = count * task.ldv();
-  context.parallel->for_each(tasks, [&](size_t i) {
-    const SampleRange mine = part_of({0, panels}, i, static_cast<int>(tasks));
+  context.parallel->for_each(static_cast<size_t>(threads), [&](size_t i) {
+    const SampleRange mine = part_of({0, panels}, i, threads);
     auto scratch = context.scratch->borrow();
     float* v = scratch->winograd.at_least(static_cast<size_t>(count * task.floats_per_tile()));
     task.transform(range, v, point_stride);
@@ -355,7 +355,7 @@ void winograd_by_panels(const Context& context, const WinogradTask& task, const 
       const PanelSet set = ready_panels(context.alone(), w, p, 1, &scratch->packed);
       const Prefetch following = w.must_pack() ? ahead_of(next, static_cast<size_t>(p), static_cast<size_t>(panels))
                                  : p + 1 < mine.end ? ahead_of(set, 0, p + 1, task.depth())
-                                                    : ahead_of(next, i, tasks);
+                                                    : ahead_of(next, i, static_cast<size_t>(threads));
       task.multiply(range, v, point_stride, set, p, &scratch->iota, v + kWinogradPoints * point_stride, following);
     }
   });
